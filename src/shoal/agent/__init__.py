@@ -1,0 +1,1 @@
+"""What a node does with the tasks assigned to it."""

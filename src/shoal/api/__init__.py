@@ -1,0 +1,1 @@
+"""Docker's HTTP API: routes by noun, filters, views and streams."""

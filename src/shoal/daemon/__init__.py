@@ -1,0 +1,1 @@
+"""Composition root of shoald and of the keeper."""

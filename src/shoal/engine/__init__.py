@@ -1,0 +1,1 @@
+"""Containers and images of one node: runc, skopeo, overlayfs and the keeper."""

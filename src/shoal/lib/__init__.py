@@ -1,0 +1,1 @@
+"""Clock, ids, back-off, supervision, units: no word of the domain."""

@@ -1,0 +1,1 @@
+"""Leader loops, dispatcher and control: what a manager does with the store."""

@@ -1,0 +1,92 @@
+"""What a log entry says: actions on the store, each with its preconditions (architecture.md 4.3).
+
+Preconditions are judged when the entry is applied, alike on every member: an entry applies whole or not at all.
+Patches carry only what changes; those of tasks are forward-only, so two loops that write about one task at the same
+time do not undo each other.
+"""
+
+from __future__ import annotations
+
+from shoal.model.base import Struct
+from shoal.model.objects import (
+    Attachment,
+    Endpoint,
+    JobStatus,
+    NodeDescription,
+    NodeStatus,
+    StoreObject,
+    TaskStatus,
+    UpdateStatus,
+)
+from shoal.model.states import TaskState
+
+LOG_FORMAT = 1
+
+
+class Create(Struct, tag="create"):
+    """Put a new object. Fails if its id exists, its name is taken, or a port or address of it is in use."""
+
+    object: StoreObject
+
+
+class Replace(Struct, tag="replace"):
+    """Put an object over the one of version `expected_version`; None replaces whatever version is there."""
+
+    object: StoreObject
+    expected_version: int | None = None
+
+
+class Remove(Struct, tag="remove"):
+    """Take an object out; with `expected_version` None an absent object is no failure."""
+
+    kind: str
+    id: str
+    expected_version: int | None = None
+
+
+class PatchTask(Struct, tag="patch-task"):
+    """Move a task forward; a state below the present one is ignored, and so is a task that is gone.
+
+    `node_id` is set once: a task that has a node keeps it. An address in use elsewhere fails the entry.
+    """
+
+    id: str
+    desired_state: TaskState | None = None
+    status: TaskStatus | None = None
+    node_id: str | None = None
+    attachments: tuple[Attachment, ...] | None = None
+
+
+class PatchService(Struct, tag="patch-service"):
+    """Write what managers decide about a service, for the spec of `spec_version` only: a newer spec ignores it.
+
+    With `update_status` set to None and `clear_update_status` the status is taken away.
+    """
+
+    id: str
+    spec_version: int
+    endpoint: Endpoint | None = None
+    update_status: UpdateStatus | None = None
+    clear_update_status: bool = False
+    job_status: JobStatus | None = None
+
+
+class PatchNode(Struct, tag="patch-node"):
+    """Write what the dispatcher saw of a node; a node that is gone is ignored."""
+
+    id: str
+    status: NodeStatus | None = None
+    description: NodeDescription | None = None
+
+
+Action = Create | Replace | Remove | PatchTask | PatchService | PatchNode
+
+
+class LogEntry(Struct):
+    """One entry of the raft log: time, ids and random values stand in it, applying reads no clock."""
+
+    actions: tuple[Action, ...]
+    at_ns: int
+    actor: str = ""
+    format: int = LOG_FORMAT
+    feature_level: int = 1

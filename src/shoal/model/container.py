@@ -1,0 +1,151 @@
+"""What the engine is asked to run, and what it says of it: one shape for tasks and, later, for plain containers."""
+
+from __future__ import annotations
+
+from shoal.model.base import Struct
+from shoal.model.container_spec import HealthConfig, Mount, Ulimit
+
+
+class FileInContainer(Struct):
+    """A small file given to a container (secret, config): absolute path, content, owner, permission bits."""
+
+    path: str
+    content: bytes
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o444
+    in_memory_only: bool = True
+
+
+class ContainerConfig(Struct):
+    """A container to create.
+
+    `entrypoint` and `command` None mean: the image's. `network_namespace` is the path of a namespace that exists
+    already; None gives the container an empty one of its own. Sizes are bytes, `nano_cpus` billionths of a
+    processor, durations in the unit of their name; 0 means no limit. `hosts` are lines of /etc/hosts
+    (`ADDRESS NAME…`).
+    """
+
+    name: str
+    image: str
+    image_id: str = ""
+    entrypoint: tuple[str, ...] | None = None
+    command: tuple[str, ...] | None = None
+    env: tuple[str, ...] = ()
+    working_dir: str = ""
+    user: str = ""
+    groups: tuple[str, ...] = ()
+    hostname: str = ""
+    domainname: str = ""
+    labels: dict[str, str] = {}
+    mounts: tuple[Mount, ...] = ()
+    files: tuple[FileInContainer, ...] = ()
+    tty: bool = False
+    open_stdin: bool = False
+    init: bool = False
+    read_only: bool = False
+    stop_signal: str = ""
+    stop_timeout_seconds: float | None = None
+    capability_add: tuple[str, ...] = ()
+    capability_drop: tuple[str, ...] = ()
+    seccomp_mode: str = ""
+    seccomp_profile: str = ""
+    no_new_privileges: bool = False
+    sysctls: dict[str, str] = {}
+    ulimits: tuple[Ulimit, ...] = ()
+    oom_score_adj: int = 0
+    nano_cpus: int = 0
+    memory_bytes: int = 0
+    pids_limit: int = 0
+    healthcheck: HealthConfig | None = None
+    hosts: tuple[str, ...] = ()
+    dns_nameservers: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    log_driver: str = "json-file"
+    log_options: dict[str, str] = {}
+    network_namespace: str | None = None
+    # addresses of the container, for /etc/hosts and inspect
+    addresses: tuple[str, ...] = ()
+
+
+class ExitStatus(Struct):
+    """How a container ended. `code` is None when nobody saw it end (the keeper died, too): a failure."""
+
+    code: int | None
+    finished_at_ns: int
+    oom_killed: bool = False
+
+
+class ContainerState(Struct):
+    """State of a container: `status` is created, running, exited or dead."""
+
+    status: str
+    pid: int = 0
+    exit_code: int = 0
+    error: str = ""
+    oom_killed: bool = False
+    started_at_ns: int = 0
+    finished_at_ns: int = 0
+
+
+class Container(Struct):
+    """A container of this node."""
+
+    id: str
+    config: ContainerConfig
+    image_id: str
+    created_at_ns: int
+    state: ContainerState
+    restart_count: int = 0
+    # what was really run, image defaults filled in
+    arguments: tuple[str, ...] = ()
+    log_path: str = ""
+
+
+class ImageRecord(Struct):
+    """An image of this node. `id` is `sha256:…` of its config; digests are `name@sha256:…`; times in ns."""
+
+    id: str
+    tags: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
+    created_at_ns: int = 0
+    size_bytes: int = 0
+    architecture: str = ""
+    os: str = ""
+    variant: str = ""
+    author: str = ""
+    comment: str = ""
+    parent: str = ""
+    layers: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] | None = None
+    command: tuple[str, ...] | None = None
+    env: tuple[str, ...] = ()
+    working_dir: str = ""
+    user: str = ""
+    labels: dict[str, str] = {}
+    exposed_ports: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+    stop_signal: str = ""
+    healthcheck: HealthConfig | None = None
+    tagged_at_ns: int = 0
+
+
+class LogOptions(Struct):
+    """Which lines of a log: `tail` None is all; times in ns, 0 is no bound."""
+
+    stdout: bool = True
+    stderr: bool = True
+    follow: bool = False
+    since_ns: int = 0
+    until_ns: int = 0
+    tail: int | None = None
+
+
+class LogLine(Struct):
+    """A piece of output of at most 16 KiB; `data` ends in a newline unless `partial`. `stream` is stdout or stderr."""
+
+    stream: str
+    at_ns: int
+    data: bytes
+    partial: bool = False

@@ -1,0 +1,121 @@
+"""What managers and nodes say to each other over a session (architecture.md 4.4, 4.5).
+
+A session is opened by the agent. The dispatcher sends the whole set of assignments first, then differences; the
+agent sends statuses and beats. The same frames serve the local node through memory and remote nodes through a
+WebSocket.
+"""
+
+from __future__ import annotations
+
+from shoal.model.base import Struct
+from shoal.model.netstate import IngressState
+from shoal.model.objects import Config, Node, NodeDescription, Revision, Secret, Task, TaskStatus
+
+PROTOCOL_MIN = 1
+PROTOCOL_MAX = 1
+
+
+class Hello(Struct, tag="hello"):
+    """Opens every link: the versions a side can speak."""
+
+    protocol_min: int = PROTOCOL_MIN
+    protocol_max: int = PROTOCOL_MAX
+
+
+class OpenSession(Struct, tag="open-session"):
+    """From the agent: who it is and what its node is like. `ingress_version` is what it holds already (0: nothing)."""
+
+    node_id: str
+    description: NodeDescription
+    ingress_version: int = 0
+
+
+class SessionOpened(Struct, tag="session-opened"):
+    """From the dispatcher: the session, the agent's own node, and the heartbeat period in seconds."""
+
+    session_id: str
+    node: Node
+    heartbeat_period_seconds: float
+
+
+class Heartbeat(Struct, tag="heartbeat"):
+    """From the agent: alive."""
+
+    session_id: str
+
+
+class DescribeNode(Struct, tag="describe-node"):
+    """From the agent: its node has changed."""
+
+    description: NodeDescription
+
+
+class Assignments(Struct, tag="assignments"):
+    """From the dispatcher. `complete`: this is all; else a difference to sequence `applies_to`.
+
+    Revisions, secrets and configs come before the tasks that need them, once a session; a task not named in
+    `complete` set, or named in `removed_task_ids`, is to be stopped and forgotten.
+    """
+
+    sequence: int
+    applies_to: int = 0
+    complete: bool = False
+    tasks: tuple[Task, ...] = ()
+    removed_task_ids: tuple[str, ...] = ()
+    revisions: tuple[Revision, ...] = ()
+    removed_revision_ids: tuple[str, ...] = ()
+    secrets: tuple[Secret, ...] = ()
+    configs: tuple[Config, ...] = ()
+
+
+class NetworkUpdate(Struct, tag="network-update"):
+    """From the dispatcher: the state of the mesh this node should balance to."""
+
+    ingress: IngressState
+
+
+class NetworkAcknowledged(Struct, tag="network-acknowledged"):
+    """From the agent: the kernel holds this version."""
+
+    ingress_version: int
+
+
+class TaskReport(Struct):
+    """A task's status as its node sees it."""
+
+    task_id: str
+    status: TaskStatus
+
+
+class ReportStatus(Struct, tag="report-status"):
+    """From the agent: what became of tasks. Reported again until `acknowledged`."""
+
+    sequence: int
+    reports: tuple[TaskReport, ...]
+
+
+class StatusAcknowledged(Struct, tag="status-acknowledged"):
+    """From the dispatcher: the statuses up to this sequence are in the store."""
+
+    sequence: int
+
+
+class EndSession(Struct, tag="end-session"):
+    """Either side: this session is over, and why."""
+
+    reason: str
+
+
+Message = (
+    Hello
+    | OpenSession
+    | SessionOpened
+    | Heartbeat
+    | DescribeNode
+    | Assignments
+    | NetworkUpdate
+    | NetworkAcknowledged
+    | ReportStatus
+    | StatusAcknowledged
+    | EndSession
+)

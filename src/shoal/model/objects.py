@@ -1,0 +1,237 @@
+"""What the store holds: cluster, nodes, services, their revisions, tasks, networks, secrets, configs.
+
+Objects refer to each other by id. A task holds the key of its revision, never a copy of its spec: 100,000 tasks of
+a few services then share a few specs. Times are nanoseconds since the epoch; `Meta.version` is the raft index of the
+last write.
+"""
+
+from __future__ import annotations
+
+from shoal.model.base import Struct
+from shoal.model.specs import (
+    ClusterSpec,
+    ConfigSpec,
+    NetworkSpec,
+    NodeSpec,
+    Platform,
+    PortConfig,
+    Resources,
+    SecretSpec,
+    ServiceSpec,
+)
+from shoal.model.states import NodeState, TaskState, UpdateState
+
+
+class Meta(Struct):
+    """When an object was made and last written; set by the store when an entry is applied."""
+
+    version: int = 0
+    created_at_ns: int = 0
+    updated_at_ns: int = 0
+
+
+class Plugin(Struct):
+    """A capability of an engine, such as ("Volume", "local")."""
+
+    type: str
+    name: str
+
+
+class NodeDescription(Struct):
+    """What a node says of itself when it opens a session."""
+
+    hostname: str = ""
+    platform: Platform = Platform()
+    resources: Resources = Resources()
+    engine_version: str = ""
+    engine_labels: dict[str, str] = {}
+    plugins: tuple[Plugin, ...] = ()
+    trust_root: str = ""
+    certificate_issuer_subject: bytes = b""
+    certificate_issuer_public_key: bytes = b""
+
+
+class NodeStatus(Struct):
+    """How a node is seen by the dispatcher."""
+
+    state: NodeState = NodeState.UNKNOWN
+    message: str = ""
+    address: str = ""
+
+
+class ManagerStatus(Struct):
+    """The raft member that runs on a node; who leads is not stored, it is asked of raft."""
+
+    raft_id: int
+    address: str
+
+
+class Node(Struct, tag="node"):
+    """A member of the swarm. `number` (1 to 65,535) names its links in the data plane."""
+
+    id: str
+    meta: Meta = Meta()
+    spec: NodeSpec = NodeSpec()
+    description: NodeDescription = NodeDescription()
+    status: NodeStatus = NodeStatus()
+    manager_status: ManagerStatus | None = None
+    number: int = 0
+
+
+class VirtualIP(Struct):
+    """The address of a service on a network, in CIDR form."""
+
+    network_id: str
+    address: str
+
+
+class Endpoint(Struct):
+    """What the allocator gave a service; `mode` empty means: nothing allocated yet."""
+
+    mode: str = ""
+    ports: tuple[PortConfig, ...] = ()
+    virtual_ips: tuple[VirtualIP, ...] = ()
+
+
+class UpdateStatus(Struct):
+    """Where a rolling update stands."""
+
+    state: UpdateState
+    started_at_ns: int = 0
+    completed_at_ns: int = 0
+    message: str = ""
+
+
+class JobStatus(Struct):
+    """The run of a job: its iteration is the version index of the run's start."""
+
+    iteration: int = 0
+    last_execution_ns: int = 0
+
+
+class Service(Struct, tag="service"):
+    """A service. `spec_version` keys its current revision, `previous_spec_version` the one before (0: none)."""
+
+    id: str
+    meta: Meta = Meta()
+    spec: ServiceSpec = ServiceSpec()
+    spec_version: int = 0
+    previous_spec_version: int = 0
+    endpoint: Endpoint = Endpoint()
+    update_status: UpdateStatus | None = None
+    job_status: JobStatus | None = None
+
+
+class Revision(Struct, tag="revision"):
+    """One spec of a service, as it stood from `spec_version` on; immutable. Its id: `service_id.spec_version`."""
+
+    id: str
+    service_id: str
+    spec_version: int
+    spec: ServiceSpec
+    meta: Meta = Meta()
+
+
+class ContainerStatus(Struct):
+    """The container behind a task."""
+
+    container_id: str = ""
+    pid: int = 0
+    exit_code: int = 0
+
+
+class TaskStatus(Struct):
+    """What was last observed of a task.
+
+    `timestamp_ns` is the observer's clock and is shown; `applied_at_ns` is the leader's and is the only one that
+    decisions use.
+    """
+
+    state: TaskState = TaskState.NEW
+    timestamp_ns: int = 0
+    applied_at_ns: int = 0
+    message: str = ""
+    err: str = ""
+    container: ContainerStatus | None = None
+    host_ports: tuple[PortConfig, ...] = ()
+
+
+class Attachment(Struct):
+    """Addresses (CIDR) of a task on a network."""
+
+    network_id: str
+    addresses: tuple[str, ...] = ()
+
+
+class Task(Struct, tag="task"):
+    """One run of a slot of a service (`slot` 0 for global services), made from revision `spec_version`."""
+
+    id: str
+    service_id: str
+    spec_version: int
+    meta: Meta = Meta()
+    slot: int = 0
+    node_id: str = ""
+    desired_state: TaskState = TaskState.RUNNING
+    status: TaskStatus = TaskStatus()
+    attachments: tuple[Attachment, ...] = ()
+    job_iteration: int | None = None
+
+
+class JoinTokens(Struct):
+    """The secrets that let a node in, per role."""
+
+    worker: str
+    manager: str
+
+
+class RootCA(Struct):
+    """The certificate authority of the swarm, PEM."""
+
+    certificate: str
+    key: str
+
+
+class Cluster(Struct, tag="cluster"):
+    """The swarm itself: one object."""
+
+    id: str
+    meta: Meta = Meta()
+    spec: ClusterSpec = ClusterSpec()
+    root_ca: RootCA | None = None
+    join_tokens: JoinTokens | None = None
+    unlock_key: str = ""
+    default_address_pool: tuple[str, ...] = ("10.0.0.0/8",)
+    subnet_size: int = 24
+    data_path_port: int = 4789
+    feature_level: int = 1
+
+
+class Network(Struct, tag="network"):
+    """A network of the swarm; `vni` 0 means it needs none."""
+
+    id: str
+    meta: Meta = Meta()
+    spec: NetworkSpec = NetworkSpec()
+    subnets: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+    vni: int = 0
+
+
+class Secret(Struct, tag="secret"):
+    """A secret, data and all: it rests in the sealed log only."""
+
+    id: str
+    meta: Meta = Meta()
+    spec: SecretSpec = SecretSpec()
+
+
+class Config(Struct, tag="config"):
+    """A config."""
+
+    id: str
+    meta: Meta = Meta()
+    spec: ConfigSpec = ConfigSpec()
+
+
+StoreObject = Cluster | Node | Service | Revision | Task | Network | Secret | Config

@@ -1,0 +1,1 @@
+"""The network of one node: namespaces, links, balancing by nftables."""

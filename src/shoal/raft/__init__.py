@@ -1,0 +1,1 @@
+"""Consensus over bytes: knows neither the model nor the store."""
