@@ -45,8 +45,8 @@ async def supervise(name: str, run: Callable[[], Awaitable[None]], backoff: Back
 
 async def cancel_and_wait(*tasks: asyncio.Task[None] | None) -> None:
     """Cancel `tasks` and wait until all have ended; what they raise on the way is not of interest any more."""
-    alive = [task for task in tasks if task is not None and not task.done()]
-    for task in alive:
+    known = [task for task in tasks if task is not None]
+    for task in known:
         task.cancel()
-    if alive:
-        await asyncio.gather(*alive, return_exceptions=True)
+    if known:
+        await asyncio.gather(*known, return_exceptions=True)

@@ -175,6 +175,8 @@ class Task(Struct, tag="task"):
     desired_state: TaskState = TaskState.RUNNING
     status: TaskStatus = TaskStatus()
     attachments: tuple[Attachment, ...] = ()
+    # when the task was first seen running, by the leader's clock; 0: never. Set when the entry is applied.
+    running_since_ns: int = 0
     job_iteration: int | None = None
 
 

@@ -10,6 +10,7 @@ from shoal.errors import Conflict, InvalidArgument, NameConflict, NotFound, OutO
 from shoal.model.actions import Action, Create, LogEntry, PatchNode, PatchService, PatchTask, Remove, Replace
 from shoal.model.base import Struct, replace
 from shoal.model.objects import Config, Meta, Network, Revision, Secret, Service, StoreObject, Task
+from shoal.model.states import TaskState
 from shoal.store.tables import Tables, address_key, kind_of, name_of, port_key, ports_of, revision_id
 
 KEPT_REVISIONS = 10
@@ -136,6 +137,8 @@ class _Transaction:
             status = replace(action.status, applied_at_ns=self.at_ns)
             if replace(status, applied_at_ns=task.status.applied_at_ns) != task.status:
                 changes["status"] = status
+                if status.state == TaskState.RUNNING and not task.running_since_ns:
+                    changes["running_since_ns"] = self.at_ns
         if action.node_id and not task.node_id:
             changes["node_id"] = action.node_id
         if action.attachments is not None and action.attachments != task.attachments:

@@ -1,0 +1,290 @@
+"""One task on this node: carries out what `core.taskfsm` decides, with the engine and the network.
+
+It survives restarts of the daemon: what it finds already done (a namespace, a container, a running process) it takes
+up, it never does it twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+import structlog
+
+from shoal.agent.images import ImageSource
+from shoal.agent.ports import find_free_port
+from shoal.core.allocate.plan import ingress_ports
+from shoal.core.container import container_config, task_name
+from shoal.core.taskfsm import Detail, Event, Instruction, advance, decide
+from shoal.engine.protocol import Engine
+from shoal.errors import NotFound, ShoalError
+from shoal.lib.backoff import Backoff
+from shoal.lib.clock import Clock
+from shoal.model.base import replace
+from shoal.model.container import Container
+from shoal.model.netstate import HostPort, Sandbox, SandboxRequest
+from shoal.model.objects import ContainerStatus, NodeDescription, Revision, Task, TaskStatus
+from shoal.model.specs import PortConfig
+from shoal.model.states import TaskState
+
+_log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+RETRY_FIRST_SECONDS = 0.5
+RETRY_MOST_SECONDS = 8.0
+
+
+class TaskNetwork(Protocol):
+    """What a task needs of the node's network."""
+
+    async def attach(self, request: SandboxRequest) -> Sandbox:
+        """Make the namespace of a task; one that exists is taken up."""
+
+    async def detach(self, task_id: str) -> None:
+        """Remove the namespace of a task; none is no failure."""
+
+
+class NodeParts:
+    """What all tasks of a node share."""
+
+    def __init__(
+        self,
+        node_id: str,
+        describe: Callable[[], NodeDescription],
+        engine: Engine,
+        network: TaskNetwork,
+        images: ImageSource,
+        clock: Clock,
+    ) -> None:
+        self.node_id = node_id
+        self.describe = describe
+        self.engine = engine
+        self.network = network
+        self.images = images
+        self.clock = clock
+
+
+class _Unwanted(Exception):
+    """The task is to stop while something was under way for it."""
+
+
+class TaskRunner:
+    """Runs one task from acceptance to its end.
+
+    Args:
+        parts: what the tasks of the node share.
+        task: as assigned; its status is where to go on from.
+        revision: what it is made from.
+        on_status: told of every new status.
+    """
+
+    def __init__(self, parts: NodeParts, task: Task, revision: Revision, on_status: Callable[[Task], None]) -> None:
+        self._parts = parts
+        self.task = task
+        self.revision = revision
+        self._on_status = on_status
+        self._desired_changed = asyncio.Event()
+        self._unwanted = asyncio.Event()
+        if task.desired_state >= TaskState.SHUTDOWN:
+            self._unwanted.set()
+
+    @property
+    def status(self) -> TaskStatus:
+        """What is observed of the task now."""
+        return self.task.status
+
+    def desire(self, state: TaskState) -> None:
+        """Take a new desired state; it is never lowered."""
+        if state > self.task.desired_state:
+            self.task = replace(self.task, desired_state=state)
+            if state >= TaskState.SHUTDOWN:
+                self._unwanted.set()
+            self._desired_changed.set()
+
+    async def run(self) -> None:
+        """Carry the task to its end; returns when it has ended and its network is gone."""
+        backoff = Backoff(RETRY_FIRST_SECONDS, RETRY_MOST_SECONDS)
+        while True:
+            try:
+                if not await self._step():
+                    return
+                backoff.reset()
+            except _Unwanted:
+                continue
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                # Not refused, only failed: the disk, a subprocess, the kernel. It is tried again while it is wanted.
+                delay = backoff.next_delay_seconds()
+                _log.exception("a step of a task failed", task=self.task.id, retry_seconds=delay)
+                self._set(replace(self.status, err=str(error)))
+                await self._wait_for(self._desired_changed, delay)
+
+    async def _step(self) -> bool:
+        """Do one step; False when the task has ended."""
+        instruction = decide(self.status.state, self.task.desired_state)
+        if instruction is Instruction.STOP:
+            await self._stop()
+            return True
+        if instruction is Instruction.NOTHING:
+            if self.status.state.is_terminal:
+                await self._clean()
+                return False
+            self._desired_changed.clear()
+            if decide(self.status.state, self.task.desired_state) is Instruction.NOTHING:
+                await self._desired_changed.wait()
+            return True
+        next_instruction = self._advance(Event.PROCEED)
+        if next_instruction is Instruction.PREPARE:
+            await self._refusable(self._prepare)
+        elif next_instruction is Instruction.START:
+            await self._refusable(self._start)
+        elif next_instruction is Instruction.WAIT:
+            await self._wait()
+        return True
+
+    async def _refusable(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Do a step; what the engine refuses for good ends the task."""
+        try:
+            await step()
+        except ShoalError as error:
+            _log.info("task refused", task=self.task.id, reason=error.message)
+            self._advance(Event.REFUSED, Detail(err=error.message))
+
+    # -- steps
+
+    async def _prepare(self) -> None:
+        parts = self._parts
+        container = self._find_container()
+        host_ports = self.status.host_ports
+        if container is None:
+            image_id = await self._while_wanted(parts.images.find(self.revision))
+            host_ports = self._settle_host_ports()
+            sandbox = await parts.network.attach(self._sandbox_request(host_ports))
+            config = container_config(self.task, self.revision, parts.node_id, parts.describe(), image_id)
+            config = replace(config, network_namespace=sandbox.path, addresses=sandbox.addresses)
+            container = await parts.engine.create(config)
+        detail = Detail(container=ContainerStatus(container_id=container.id), host_ports=host_ports)
+        self._advance(Event.PREPARED, detail)
+
+    async def _start(self) -> None:
+        container = self._find_container()
+        if container is None:
+            raise NotFound("the task's container is gone")
+        if container.state.status == "created":
+            container = await self._parts.engine.start(container.id)
+        status = ContainerStatus(container_id=container.id, pid=container.state.pid)
+        self._advance(Event.STARTED, Detail(container=status))
+
+    async def _wait(self) -> None:
+        container = self._find_container()
+        if container is None:
+            self._advance(Event.EXITED_WITH_ERROR, Detail(err="the task's container is gone"))
+            return
+        exit_status = await self._while_wanted(self._parts.engine.wait(container.id))
+        code = exit_status.code
+        known = ContainerStatus(container_id=container.id, exit_code=code if code is not None else -1)
+        if code == 0:
+            self._advance(Event.EXITED_CLEANLY, Detail(container=known))
+            return
+        if code is None:
+            err = "task: exit code unknown, the container ended while nothing watched it"
+        else:
+            err = f"task: non-zero exit ({code})"
+        if exit_status.oom_killed:
+            err += ": OOM killed"
+        self._advance(Event.EXITED_WITH_ERROR, Detail(err=err, container=known))
+
+    async def _stop(self) -> None:
+        container = self._find_container()
+        detail = Detail()
+        if container is not None:
+            if container.state.status == "running":
+                await self._parts.engine.stop(container.id)
+                exit_status = await self._parts.engine.wait(container.id)
+                code = exit_status.code if exit_status.code is not None else -1
+                detail = Detail(container=ContainerStatus(container_id=container.id, exit_code=code))
+            else:
+                detail = Detail(container=ContainerStatus(container_id=container.id))
+        self._advance(Event.STOPPED, detail)
+
+    async def _clean(self) -> None:
+        """Give the network back; the container stays for its log until the task is forgotten."""
+        await self._parts.network.detach(self.task.id)
+
+    async def remove(self) -> None:
+        """Take away all that is left of the task: it is forgotten."""
+        container = self._find_container()
+        if container is not None:
+            await self._parts.engine.remove(container.id, force=True)
+        await self._parts.network.detach(self.task.id)
+
+    # -- parts of steps
+
+    def _find_container(self) -> Container | None:
+        try:
+            return self._parts.engine.get(task_name(self.revision.spec.name, self.task))
+        except NotFound:
+            return None
+
+    def _settle_host_ports(self) -> tuple[PortConfig, ...]:
+        spec = self.revision.spec.endpoint_spec
+        if self.status.host_ports:
+            return self.status.host_ports
+        settled = []
+        for port in spec.ports if spec else ():
+            if port.publish_mode == "host":
+                protocol = port.protocol or "tcp"
+                number = port.published_port or find_free_port(protocol)
+                settled.append(replace(port, protocol=protocol, published_port=number))
+        return tuple(settled)
+
+    def _sandbox_request(self, host_ports: tuple[PortConfig, ...]) -> SandboxRequest:
+        spec = self.revision.spec.endpoint_spec
+        address: str | None = None
+        if spec and ingress_ports(spec.ports) and self.task.attachments:
+            address = self.task.attachments[0].addresses[0].partition("/")[0]
+        return SandboxRequest(
+            task_id=self.task.id,
+            ingress_address=address,
+            host_ports=tuple(
+                HostPort(protocol=p.protocol, published_port=p.published_port, target_port=p.target_port)
+                for p in host_ports
+            ),
+        )
+
+    # -- state
+
+    def _advance(self, event: Event, detail: Detail | None = None) -> Instruction:
+        status, instruction = advance(self.status, event, self._parts.clock.now_ns(), detail)
+        self._set(status)
+        return instruction
+
+    def _set(self, status: TaskStatus) -> None:
+        assert status.state >= self.status.state, "the state of a task only moves forward"
+        if status != self.status:
+            self.task = replace(self.task, status=status)
+            self._on_status(self.task)
+
+    async def _while_wanted(self, work: Awaitable[T]) -> T:
+        """Await `work`; if the task becomes unwanted meanwhile, cancel it and raise `_Unwanted`."""
+        working = asyncio.ensure_future(work)
+        unwanted = asyncio.ensure_future(self._unwanted.wait())
+        try:
+            await asyncio.wait({working, unwanted}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            raise _Unwanted
+        finally:
+            unwanted.cancel()
+            if not working.done():
+                working.cancel()
+                await asyncio.wait({working})
+
+    async def _wait_for(self, event: asyncio.Event, timeout_seconds: float) -> None:
+        event.clear()
+        try:
+            await asyncio.wait_for(event.wait(), timeout_seconds)
+        except TimeoutError:
+            return

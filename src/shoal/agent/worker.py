@@ -1,0 +1,154 @@
+"""The tasks of this node: takes assignments, keeps a runner a task, remembers and reports statuses."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from shoal.agent.database import TaskDatabase, TaskRecord
+from shoal.agent.runner import NodeParts, TaskRunner
+from shoal.lib.backoff import Backoff
+from shoal.lib.supervise import cancel_and_wait
+from shoal.model.base import replace
+from shoal.model.messages import Assignments, ReportStatus, TaskReport
+from shoal.model.objects import Revision, Task, TaskStatus
+from shoal.model.states import TaskState
+from shoal.store.tables import revision_id
+
+_log = structlog.get_logger(__name__)
+
+REMOVALS_AT_ONCE_MOST = 4
+
+
+class Worker:
+    """Runs what the node was assigned; goes on without a manager."""
+
+    def __init__(self, parts: NodeParts, database: TaskDatabase) -> None:
+        self._parts = parts
+        self._database = database
+        self._runners: dict[str, TaskRunner] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._removing: set[asyncio.Task[None]] = set()
+        self._removal_turn = asyncio.Semaphore(REMOVALS_AT_ONCE_MOST)
+        self._revisions: dict[str, Revision] = {}
+        self._unreported: dict[str, TaskStatus] = {}
+        self._in_flight: dict[str, TaskStatus] = {}
+        self._report_sequence = 0
+        self._report_wake = asyncio.Event()
+
+    def start(self) -> None:
+        """Take up the tasks this node had when it stopped."""
+        for record in self._database.load():
+            self._revisions[record.revision.id] = record.revision
+            self._begin(record.task, record.revision)
+
+    async def stop(self) -> None:
+        """Let go of the tasks: their containers run on."""
+        await cancel_and_wait(*self._running.values(), *self._removing)
+        self._running.clear()
+
+    def runner(self, task_id: str) -> TaskRunner | None:
+        """Return the runner of a task, None if the node does not have it."""
+        return self._runners.get(task_id)
+
+    def take(self, assignments: Assignments) -> None:
+        """Take assignments from a manager."""
+        for revision in assignments.revisions:
+            self._revisions[revision.id] = revision
+        for task in assignments.tasks:
+            runner = self._runners.get(task.id)
+            if runner is not None:
+                runner.desire(task.desired_state)
+            elif task.status.state.is_terminal:
+                # It ended on this node, and the node has forgotten it: there is nothing to run.
+                continue
+            else:
+                self._begin(task, self._revisions[revision_id(task.service_id, task.spec_version)])
+        removed = set(assignments.removed_task_ids)
+        if assignments.complete:
+            removed |= set(self._runners) - {task.id for task in assignments.tasks}
+        for task_id in removed:
+            self._forget(task_id)
+        for id_ in assignments.removed_revision_ids:
+            self._revisions.pop(id_, None)
+
+    def _begin(self, task: Task, revision: Revision) -> None:
+        if task.status.state < TaskState.ASSIGNED:
+            task = replace(task, status=replace(task.status, state=TaskState.ASSIGNED))
+        runner = TaskRunner(self._parts, task, revision, self._status_changed)
+        self._runners[task.id] = runner
+        self._running[task.id] = asyncio.create_task(runner.run(), name=f"task {task.id}")
+        self._running[task.id].add_done_callback(_log_failure)
+        self._database.set(TaskRecord(task=task, revision=revision))
+        self._report(task)
+
+    def _forget(self, task_id: str) -> None:
+        runner = self._runners.pop(task_id, None)
+        if runner is None:
+            return
+        running = self._running.pop(task_id, None)
+        self._unreported.pop(task_id, None)
+        removal = asyncio.create_task(self._remove(runner, running), name=f"remove {task_id}")
+        self._removing.add(removal)
+        removal.add_done_callback(self._removing.discard)
+        removal.add_done_callback(_log_failure)
+
+    async def _remove(self, runner: TaskRunner, running: asyncio.Task[None] | None) -> None:
+        """Stop a task if it still runs, then take all of it away; tried until it succeeds."""
+        runner.desire(TaskState.REMOVE)
+        if running is not None:
+            await asyncio.wait({running})
+        backoff = Backoff()
+        while True:
+            try:
+                async with self._removal_turn:
+                    await runner.remove()
+                break
+            except Exception:
+                delay = backoff.next_delay_seconds()
+                _log.exception("a task could not be removed", task=runner.task.id, retry_seconds=delay)
+                await asyncio.sleep(delay)
+        self._database.forget(runner.task.id)
+
+    # -- reports
+
+    def _status_changed(self, task: Task) -> None:
+        if task.id in self._runners:
+            runner = self._runners[task.id]
+            self._database.set(TaskRecord(task=task, revision=runner.revision))
+            self._report(task)
+
+    def _report(self, task: Task) -> None:
+        self._unreported[task.id] = task.status
+        self._report_wake.set()
+
+    def report_all(self) -> None:
+        """Report every task anew: a session has begun, and what was under way in the last one may be lost."""
+        self._in_flight.clear()
+        for runner in self._runners.values():
+            self._report(runner.task)
+
+    async def next_report(self) -> ReportStatus:
+        """Return the next report, when there is something to report and nothing under way.
+
+        One report is under way at a time; what changes meanwhile goes, in its newest form, into the next.
+        """
+        while not self._unreported or self._in_flight:
+            self._report_wake.clear()
+            await self._report_wake.wait()
+        self._in_flight, self._unreported = self._unreported, {}
+        self._report_sequence += 1
+        reports = tuple(TaskReport(task_id=id_, status=status) for id_, status in self._in_flight.items())
+        return ReportStatus(sequence=self._report_sequence, reports=reports)
+
+    def acknowledge(self, sequence: int) -> None:
+        """The manager has written down the report of this number."""
+        if sequence >= self._report_sequence:
+            self._in_flight.clear()
+            self._report_wake.set()
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("a task's runner died", part=task.get_name(), exc_info=error)

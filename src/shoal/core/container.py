@@ -1,0 +1,114 @@
+"""From a task to the container that runs it: names, labels, placeholders, limits (docker-swarm.md 4.1)."""
+
+from __future__ import annotations
+
+from shoal.core.template import Context, expand
+from shoal.errors import InvalidArgument, NotBuilt
+from shoal.model.base import replace
+from shoal.model.container import ContainerConfig
+from shoal.model.container_spec import ContainerSpec, Mount
+from shoal.model.objects import NodeDescription, Revision, Task
+
+TASK_ID_LABEL = "com.docker.swarm.task.id"
+NODE_ID_LABEL = "com.docker.swarm.node.id"
+SERVICE_ID_LABEL = "com.docker.swarm.service.id"
+SERVICE_NAME_LABEL = "com.docker.swarm.service.name"
+TASK_NAME_LABEL = "com.docker.swarm.task.name"
+TASK_LABEL = "com.docker.swarm.task"
+
+
+def task_name(service_name: str, task: Task) -> str:
+    """Return the full name of a task, which is its container's name: `web.1.ID`, or `web.NODE.ID` without slots."""
+    return f"{service_name}.{task.slot or task.node_id}.{task.id}"
+
+
+def container_config(
+    task: Task, revision: Revision, node_id: str, description: NodeDescription, image_id: str = ""
+) -> ContainerConfig:
+    """Return what the engine is to create for a task, without its network.
+
+    Raises:
+        InvalidArgument: a placeholder that stands for nothing.
+        NotBuilt: a part of the spec that this version cannot give a container.
+    """
+    spec = revision.spec.task_template.container_spec
+    if spec is None:
+        raise InvalidArgument("the task has no ContainerSpec: only containers can be run")
+    _refuse_what_is_not_built(spec)
+    name = task_name(revision.spec.name, task)
+    context = Context(
+        service_id=task.service_id,
+        service_name=revision.spec.name,
+        service_labels=revision.spec.labels,
+        node_id=node_id,
+        node_hostname=description.hostname,
+        node_architecture=description.platform.architecture,
+        node_os=description.platform.os,
+        task_id=task.id,
+        task_name=name,
+        task_slot=str(task.slot) if task.slot else node_id,
+    )
+    resources = revision.spec.task_template.resources
+    limits = resources.limits if resources else None
+    log_driver = revision.spec.task_template.log_driver
+    privileges = spec.privileges
+    seccomp = privileges.seccomp if privileges else None
+    grace_ns = spec.stop_grace_period
+    return ContainerConfig(
+        name=name,
+        image=spec.image,
+        image_id=image_id,
+        entrypoint=spec.command or None,
+        command=spec.args or None,
+        env=tuple(expand(line, context) for line in spec.env),
+        working_dir=spec.dir,
+        user=spec.user,
+        groups=spec.groups,
+        hostname=expand(spec.hostname, context),
+        labels=dict(spec.labels)
+        | {
+            TASK_LABEL: "",
+            TASK_ID_LABEL: task.id,
+            TASK_NAME_LABEL: name,
+            NODE_ID_LABEL: node_id,
+            SERVICE_ID_LABEL: task.service_id,
+            SERVICE_NAME_LABEL: revision.spec.name,
+        },
+        mounts=tuple(_expand_mount(mount, context) for mount in spec.mounts),
+        tty=spec.tty,
+        open_stdin=spec.open_stdin,
+        init=bool(spec.init),
+        read_only=spec.read_only,
+        stop_signal=spec.stop_signal,
+        stop_timeout_seconds=None if grace_ns is None else grace_ns / 1e9,
+        capability_add=spec.capability_add,
+        capability_drop=spec.capability_drop,
+        seccomp_mode=seccomp.mode if seccomp else "",
+        seccomp_profile=seccomp.profile if seccomp else "",
+        no_new_privileges=bool(privileges and privileges.no_new_privileges),
+        sysctls=spec.sysctls,
+        ulimits=spec.ulimits,
+        oom_score_adj=spec.oom_score_adj,
+        nano_cpus=limits.nano_cpus if limits else 0,
+        memory_bytes=limits.memory_bytes if limits else 0,
+        pids_limit=limits.pids if limits else 0,
+        healthcheck=spec.healthcheck,
+        hosts=spec.hosts,
+        dns_nameservers=spec.dns_config.nameservers if spec.dns_config else (),
+        dns_search=spec.dns_config.search if spec.dns_config else (),
+        dns_options=spec.dns_config.options if spec.dns_config else (),
+        log_driver=(log_driver.name if log_driver else "") or "json-file",
+        log_options=log_driver.options if log_driver else {},
+    )
+
+
+def _refuse_what_is_not_built(spec: ContainerSpec) -> None:
+    # Silently leaving these out would run something else than what was asked for.
+    if spec.secrets:
+        raise NotBuilt("ContainerSpec.Secrets: secrets in containers are not built yet")
+    if spec.configs:
+        raise NotBuilt("ContainerSpec.Configs: configs in containers are not built yet")
+
+
+def _expand_mount(mount: Mount, context: Context) -> Mount:
+    return replace(mount, source=expand(mount.source, context), target=expand(mount.target, context))

@@ -1,0 +1,64 @@
+"""A plan: what to write, when to look again, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from shoal.model.actions import Action, Create, PatchTask
+from shoal.model.objects import Service, Task, TaskStatus
+from shoal.model.states import TaskState
+
+NewId = Callable[[], str]
+
+
+class Plan:
+    """Actions being gathered, the earliest time at which the plan should be made again, and the reasons."""
+
+    def __init__(self) -> None:
+        self.actions: list[Action] = []
+        self.wake_at_ns: int | None = None
+        self.why: list[str] = []
+        self.created_places: set[int | str] = set()
+
+    def add(self, action: Action, why: str) -> None:
+        """Add an action with its reason."""
+        self.actions.append(action)
+        self.why.append(why)
+
+    def wake(self, at_ns: int) -> None:
+        """Ask to be planned again at `at_ns` at the latest."""
+        if self.wake_at_ns is None or at_ns < self.wake_at_ns:
+            self.wake_at_ns = at_ns
+
+    def desire(self, task: Task, state: TaskState, why: str) -> None:
+        """Raise the desired state of a task; a state it has or is beyond is not written again."""
+        if task.desired_state < state:
+            self.add(PatchTask(id=task.id, desired_state=state), f"{task_label(task)}: {state.word}, {why}")
+
+    def create(
+        self,
+        service: Service,
+        new_id: NewId,
+        now_ns: int,
+        desired: TaskState,
+        why: str,
+        slot: int = 0,
+        node_id: str = "",
+    ) -> None:
+        """Create a task of the service's current revision, in a slot or (global services) for a node."""
+        task = Task(
+            id=new_id(),
+            service_id=service.id,
+            spec_version=service.spec_version,
+            slot=slot,
+            node_id=node_id,
+            desired_state=desired,
+            status=TaskStatus(state=TaskState.NEW, timestamp_ns=now_ns, applied_at_ns=now_ns, message="created"),
+        )
+        self.created_places.add(slot or node_id)
+        self.add(Create(object=task), f"{task_label(task)}: new, {why}")
+
+
+def task_label(task: Task) -> str:
+    """Return how a task is called in a reason."""
+    return f"slot {task.slot}" if task.slot else f"node {task.node_id}"

@@ -1,0 +1,94 @@
+"""Replacing tasks that have ended or lost their node, and letting replacements start when it is their turn.
+
+A replacement is made at once with desired state READY, so that it can be prepared; it becomes RUNNING when the task
+before it has stopped and the delay of the restart policy is over. All of it follows from the store: nothing is lost
+when the leader changes (docker-swarm.md 4.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from shoal.core.defaults import OLD_TASK_WAIT_NS, restart_policy
+from shoal.core.orchestrate.plan import NewId, Plan
+from shoal.core.orchestrate.slots import RevisionOf, Slot, is_node_gone, should_restart
+from shoal.model.objects import Node, Service, Task
+from shoal.model.states import TaskState
+
+# States in which a task has done its part or was told to stop: no failure, so no delay before the next one.
+_STOPPED_AS_ASKED = (TaskState.SHUTDOWN, TaskState.ORPHANED)
+
+
+def plan_restart(
+    plan: Plan,
+    service: Service,
+    slot: Slot,
+    nodes: Mapping[str, Node],
+    revision_of: RevisionOf,
+    now_ns: int,
+    new_id: NewId,
+    replace_elsewhere: bool,
+) -> None:
+    """Replace the wanted tasks of a slot that have ended or (with `replace_elsewhere`) whose node is gone."""
+    alive = [task for task in slot.active if not _has_ended(task, nodes)]
+    for task in slot.active:
+        if task in alive:
+            continue
+        node_gone = not task.status.state.is_terminal
+        spec = revision_of(task).spec.task_template
+        if node_gone:
+            plan.desire(task, TaskState.SHUTDOWN, "its node is gone")
+            replaced = replace_elsewhere
+        else:
+            plan.desire(task, TaskState.SHUTDOWN, f"it has ended ({task.status.state.word})")
+            replaced = should_restart(slot, task, spec)
+        if replaced and not alive:
+            slot_number = slot.place if isinstance(slot.place, int) else 0
+            node_id = slot.place if isinstance(slot.place, str) else ""
+            why = "its node is gone" if node_gone else "the one before has ended"
+            plan.create(service, new_id, now_ns, TaskState.READY, why, slot=slot_number, node_id=node_id)
+            alive.append(task)
+            plan.wake(now_ns)
+
+
+def _has_ended(task: Task, nodes: Mapping[str, Node]) -> bool:
+    return task.status.state.is_terminal or (bool(task.node_id) and is_node_gone(nodes.get(task.node_id)))
+
+
+def plan_starts(plan: Plan, slot: Slot, nodes: Mapping[str, Node], revision_of: RevisionOf, now_ns: int) -> None:
+    """Let a replacement run (desired READY → RUNNING) when those before it have stopped and the delay is over."""
+    for task in slot.active:
+        if task.desired_state != TaskState.READY:
+            continue
+        before = [other for other in slot.tasks if other is not task and other.meta.version <= task.meta.version]
+        waits_until_ns = _stop_deadline(task, before, nodes, now_ns)
+        if waits_until_ns is not None:
+            plan.wake(waits_until_ns)
+            continue
+        start_at_ns = _start_time(task, before, nodes, revision_of)
+        if start_at_ns <= now_ns:
+            plan.desire(task, TaskState.RUNNING, "its turn has come")
+        else:
+            plan.wake(start_at_ns)
+
+
+def _stop_deadline(task: Task, before: list[Task], nodes: Mapping[str, Node], now_ns: int) -> int | None:
+    """Return until when to wait for older tasks to stop, None if there is nothing to wait for (any more)."""
+    for other in before:
+        # A task of a node that is down cannot report that it stopped; one that is drained can.
+        node = nodes.get(other.node_id)
+        reachable = node is not None and node.status.state != "down"
+        if not other.status.state.is_terminal and other.node_id and reachable:
+            deadline_ns = task.meta.created_at_ns + OLD_TASK_WAIT_NS
+            return deadline_ns if deadline_ns > now_ns else None
+    return None
+
+
+def _start_time(task: Task, before: list[Task], nodes: Mapping[str, Node], revision_of: RevisionOf) -> int:
+    if not before:
+        return 0
+    last = before[-1]
+    failed = last.status.state.is_terminal and last.status.state not in _STOPPED_AS_ASKED
+    if not failed or last.spec_version != task.spec_version or is_node_gone(nodes.get(last.node_id)):
+        return 0
+    return last.status.applied_at_ns + restart_policy(revision_of(task).spec.task_template).delay_ns

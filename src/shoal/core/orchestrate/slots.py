@@ -1,0 +1,95 @@
+"""Slots: the tasks of a service by the place they fill.
+
+A place is a slot number (replicated services) or a node (global services). Of its tasks at most a few are active
+(wanted to run); the others are its history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from shoal.core.defaults import restart_policy
+from shoal.model.base import replace
+from shoal.model.objects import Node, Revision, Service, Task
+from shoal.model.specs import EndpointSpec, TaskSpec
+from shoal.model.states import Availability, NodeState, TaskState
+
+RevisionOf = Callable[[Task], Revision]
+Place = int | str
+
+
+class Slot:
+    """The tasks of one place, oldest first."""
+
+    def __init__(self, place: Place, tasks: Iterable[Task]) -> None:
+        self.place = place
+        self.tasks = sorted(tasks, key=lambda task: (task.meta.created_at_ns, task.meta.version, task.id))
+        self.active = [task for task in self.tasks if task.desired_state <= TaskState.RUNNING]
+
+    @property
+    def latest(self) -> Task:
+        """The youngest task."""
+        return self.tasks[-1]
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a wanted task of the slot is observed running."""
+        return any(task.status.state == TaskState.RUNNING for task in self.active)
+
+
+def group(tasks: Iterable[Task], by_node: bool) -> dict[Place, Slot]:
+    """Group tasks by slot number, or by node."""
+    groups: dict[Place, list[Task]] = {}
+    for task in tasks:
+        if task.desired_state < TaskState.REMOVE:
+            groups.setdefault(task.node_id if by_node else task.slot, []).append(task)
+    return {place: Slot(place, members) for place, members in groups.items()}
+
+
+def should_restart(slot: Slot, task: Task, spec: TaskSpec) -> bool:
+    """Whether an ended task of a slot is to be replaced (docker-swarm.md 4.2).
+
+    `task` has ended. Attempts are counted from the slot's history: tasks of the same revision that came after the
+    first; with a window, those created within it before the end.
+    """
+    policy = restart_policy(spec)
+    if policy.condition == "none":
+        return False
+    if policy.condition == "on-failure" and task.status.state == TaskState.COMPLETE:
+        return False
+    if policy.max_attempts == 0:
+        return True
+    tries = [other for other in slot.tasks if other.spec_version == task.spec_version]
+    replacements = tries[1:]
+    if policy.window_ns:
+        ended_at = task.status.applied_at_ns
+        replacements = [other for other in replacements if other.meta.created_at_ns > ended_at - policy.window_ns]
+    return len(replacements) < policy.max_attempts
+
+
+def is_node_gone(node: Node | None) -> bool:
+    """Whether a node's tasks must run elsewhere: removed, down or drained."""
+    return node is None or node.status.state == NodeState.DOWN or node.spec.availability == Availability.DRAIN
+
+
+def is_dirty(task: Task, service: Service, revision_of: RevisionOf) -> bool:
+    """Whether a task was made from another template or endpoint than the service has now (docker-swarm.md 4.3)."""
+    if task.spec_version == service.spec_version:
+        return False
+    old, new = revision_of(task).spec, service.spec
+    same_template = old.task_template is new.task_template or comparable(old.task_template) == comparable(
+        new.task_template
+    )
+    return not same_template or _endpoint(old.endpoint_spec) != _endpoint(new.endpoint_spec)
+
+
+def comparable(template: TaskSpec) -> TaskSpec:
+    """Return a template without what does not make a running task outdated: credentials of the pull."""
+    container = template.container_spec
+    if container is None or container.pull_options is None:
+        return template
+    return replace(template, container_spec=replace(container, pull_options=None))
+
+
+def _endpoint(spec: EndpointSpec | None) -> EndpointSpec:
+    return spec or EndpointSpec()

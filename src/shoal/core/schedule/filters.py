@@ -1,0 +1,114 @@
+"""Filters: which nodes can take a task, and in words, why others cannot (docker-swarm.md 4.5).
+
+Each filter checks one thing and explains itself with a count of nodes. The order is Docker's, so the first filter a
+node fails is the one it is counted under.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from shoal.core import constraint
+from shoal.core.constraint import Constraint
+from shoal.core.schedule.nodes import NodeInfo
+from shoal.core.schedule.resources import Needs
+from shoal.model.base import Struct
+from shoal.model.specs import Platform
+from shoal.model.states import Availability, NodeState
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+class Request(Struct):
+    """What a group of alike tasks asks of a node."""
+
+    service_id: str
+    spec_version: int
+    needs: Needs
+    constraints: tuple[Constraint, ...] = ()
+    platforms: tuple[Platform, ...] = ()
+    max_replicas: int = 0
+    spread: tuple[str, ...] = ()
+
+
+class Filter(Struct):
+    """A check and its words: `explain` gets the number of nodes that failed it."""
+
+    name: str
+    check: Callable[[Request, NodeInfo], bool]
+    explain: Callable[[int], str]
+
+
+def _ready(_request: Request, info: NodeInfo) -> bool:
+    return info.node.status.state == NodeState.READY and info.node.spec.availability == Availability.ACTIVE
+
+
+def _resources(request: Request, info: NodeInfo) -> bool:
+    needs = request.needs
+    return (
+        needs.nano_cpus <= info.nano_cpus
+        and needs.memory_bytes <= info.memory_bytes
+        and all(amount <= info.generic[kind] for kind, amount in needs.generic)
+    )
+
+
+def _constraints(request: Request, info: NodeInfo) -> bool:
+    return constraint.matches_all(request.constraints, info.node)
+
+
+def _platform(request: Request, info: NodeInfo) -> bool:
+    if not request.platforms:
+        return True
+    own = info.node.description.platform
+    architecture = _ARCHITECTURES.get(own.architecture, own.architecture)
+    return any(
+        platform.os in ("", own.os)
+        and (
+            not platform.architecture
+            or _ARCHITECTURES.get(platform.architecture, platform.architecture) == architecture
+        )
+        for platform in request.platforms
+    )
+
+
+def _host_ports(request: Request, info: NodeInfo) -> bool:
+    return not any(info.host_ports[port] > 0 for port in request.needs.host_ports)
+
+
+def _max_replicas(request: Request, info: NodeInfo) -> bool:
+    return not request.max_replicas or info.tasks_by_service[request.service_id] < request.max_replicas
+
+
+def _nodes(count: int) -> str:
+    return f"{count} node" if count == 1 else f"{count} nodes"
+
+
+def _not_ready_text(count: int) -> str:
+    return f"{_nodes(count)} not available for new tasks"
+
+
+FILTERS: tuple[Filter, ...] = (
+    Filter(name="ready", check=_ready, explain=_not_ready_text),
+    Filter(name="resources", check=_resources, explain=lambda count: f"insufficient resources on {_nodes(count)}"),
+    Filter(
+        name="constraints",
+        check=_constraints,
+        explain=lambda count: f"scheduling constraints not satisfied on {_nodes(count)}",
+    ),
+    Filter(name="platform", check=_platform, explain=lambda count: f"unsupported platform on {_nodes(count)}"),
+    Filter(
+        name="host ports",
+        check=_host_ports,
+        explain=lambda count: f"host-mode port already in use on {_nodes(count)}",
+    ),
+    Filter(
+        name="max replicas",
+        check=_max_replicas,
+        explain=lambda _count: "max replicas per node limit exceed",
+    ),
+)
+
+
+def first_failure(request: Request, info: NodeInfo) -> Filter | None:
+    """Return the first filter a node does not pass, None if it can take the task."""
+    return next((one for one in FILTERS if not one.check(request, info)), None)

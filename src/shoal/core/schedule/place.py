@@ -1,0 +1,118 @@
+"""Placing a group of alike tasks: filters, then spread.
+
+A group costs O(nodes log nodes + tasks log nodes): nodes are filtered and sorted into a heap once, and after each task
+only the node that got it moves. Preferences (spread over labels) make a tree of such heaps, filled evenly.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable
+
+from shoal.core.constraint import ENGINE_LABEL_PREFIX, NODE_LABEL_PREFIX
+from shoal.core.schedule.filters import FILTERS, Request, first_failure
+from shoal.core.schedule.nodes import NodeInfo
+from shoal.model.base import Struct
+from shoal.model.objects import Node
+
+
+class Placement(Struct):
+    """Where tasks go: node ids in order for the first tasks, and why there are no more, empty if all fit."""
+
+    node_ids: tuple[str, ...]
+    explanation: str = ""
+
+
+class _Heap:
+    """The nodes of one branch, least loaded first."""
+
+    def __init__(self, request: Request, infos: Iterable[NodeInfo]) -> None:
+        self._request = request
+        self._heap = [(info.load_for(request.service_id, request.spec_version), info) for info in infos]
+        heapq.heapify(self._heap)
+        self.task_count: int = sum(info.tasks_by_service[request.service_id] for _, info in self._heap)
+
+    def take(self) -> NodeInfo | None:
+        """Give a task to the best node that can still take one."""
+        request = self._request
+        while self._heap:
+            _, info = heapq.heappop(self._heap)
+            if first_failure(request, info) is None:
+                info.add(request.service_id, request.needs)
+                heapq.heappush(self._heap, (info.load_for(request.service_id, request.spec_version), info))
+                self.task_count += 1
+                return info
+        return None
+
+
+class _Tree:
+    """Branches by the value of a label, each with fewer preferences below; filled evenly."""
+
+    def __init__(self, request: Request, infos: list[NodeInfo], preferences: tuple[str, ...]) -> None:
+        groups: dict[str, list[NodeInfo]] = {}
+        for info in infos:
+            groups.setdefault(_label(info.node, preferences[0]), []).append(info)
+        self._branches: dict[str, _Heap | _Tree] = {
+            value: _branch(request, members, preferences[1:]) for value, members in groups.items()
+        }
+        self.task_count: int = sum(branch.task_count for branch in self._branches.values())
+
+    def take(self) -> NodeInfo | None:
+        """Give a task to the emptiest branch that can still take one."""
+        while self._branches:
+            value = min(self._branches, key=lambda one: (self._branches[one].task_count, one))
+            info = self._branches[value].take()
+            if info is not None:
+                self.task_count += 1
+                return info
+            del self._branches[value]
+        return None
+
+
+def _branch(request: Request, infos: list[NodeInfo], preferences: tuple[str, ...]) -> _Heap | _Tree:
+    return _Tree(request, infos, preferences) if preferences else _Heap(request, infos)
+
+
+def _label(node: Node, descriptor: str) -> str:
+    lowered = descriptor.lower()
+    if lowered.startswith(NODE_LABEL_PREFIX):
+        return node.spec.labels.get(descriptor[len(NODE_LABEL_PREFIX) :], "")
+    if lowered.startswith(ENGINE_LABEL_PREFIX):
+        return node.description.engine_labels.get(descriptor[len(ENGINE_LABEL_PREFIX) :], "")
+    return ""
+
+
+def place(request: Request, count: int, infos: dict[str, NodeInfo]) -> Placement:
+    """Choose nodes for `count` alike tasks; the chosen nodes' loads are counted up."""
+    fitting = [info for info in infos.values() if first_failure(request, info) is None]
+    source = _branch(request, fitting, request.spread)
+    chosen: list[str] = []
+    while len(chosen) < count:
+        info = source.take()
+        if info is None:
+            return Placement(node_ids=tuple(chosen), explanation=explain(request, infos))
+        chosen.append(info.node.id)
+    return Placement(node_ids=tuple(chosen))
+
+
+def confirm(request: Request, node_id: str, infos: dict[str, NodeInfo]) -> Placement:
+    """Check a task whose node is chosen already (global services); the node's load is counted up."""
+    info = infos.get(node_id)
+    if info is None:
+        return Placement(node_ids=(), explanation="no suitable node (its node is gone)")
+    if first_failure(request, info) is not None:
+        return Placement(node_ids=(), explanation=explain(request, {node_id: info}))
+    info.add(request.service_id, request.needs)
+    return Placement(node_ids=(node_id,))
+
+
+def explain(request: Request, infos: dict[str, NodeInfo]) -> str:
+    """Say why no node can take a task, in Docker's words: filters by the number of nodes that fail them."""
+    failures = Counter(failed.name for info in infos.values() if (failed := first_failure(request, info)) is not None)
+    if not failures:
+        return "no suitable node"
+    by_name = {one.name: one for one in FILTERS}
+    order = [one.name for one in FILTERS]
+    parts = sorted(failures.items(), key=lambda item: (-item[1], order.index(item[0])))
+    return "no suitable node (" + "; ".join(by_name[name].explain(count) for name, count in parts) + ")"

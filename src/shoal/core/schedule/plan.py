@@ -1,0 +1,77 @@
+"""One round of scheduling: every pending task gets a node, or the reason why it has none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from shoal.core import constraint
+from shoal.core.schedule.filters import Request
+from shoal.core.schedule.nodes import NodeInfo
+from shoal.core.schedule.place import confirm, place
+from shoal.core.schedule.resources import needs_of
+from shoal.model.actions import PatchTask
+from shoal.model.objects import Revision, Service, Task, TaskStatus
+from shoal.model.states import TaskState
+
+ASSIGNED_MESSAGE = "scheduler assigned task to node"
+CONFIRMED_MESSAGE = "scheduler confirmed task can run on preassigned node"
+
+
+def request_for(task: Task, revision: Revision, service: Service | None) -> Request:
+    """Return what a task asks of a node."""
+    placement = revision.spec.task_template.placement
+    preferences = placement.preferences if placement else ()
+    return Request(
+        service_id=task.service_id,
+        spec_version=task.spec_version,
+        needs=needs_of(revision.spec, service),
+        constraints=constraint.parse(placement.constraints) if placement else (),
+        platforms=placement.platforms if placement else (),
+        max_replicas=placement.max_replicas if placement else 0,
+        spread=tuple(preference.spread.spread_descriptor for preference in preferences if preference.spread),
+    )
+
+
+def plan_placement(
+    tasks: Iterable[Task],
+    infos: dict[str, NodeInfo],
+    revision_of: Callable[[Task], Revision],
+    service_of: Callable[[str], Service | None],
+    now_ns: int,
+) -> list[PatchTask]:
+    """Plan a round over the tasks that are PENDING and wanted; `infos` is used up by it."""
+    groups: dict[tuple[str, int], list[Task]] = {}
+    preassigned: list[Task] = []
+    for task in tasks:
+        if task.node_id:
+            preassigned.append(task)
+        else:
+            groups.setdefault((task.service_id, task.spec_version), []).append(task)
+    patches: list[PatchTask] = []
+    for task in preassigned:
+        request = request_for(task, revision_of(task), service_of(task.service_id))
+        found = confirm(request, task.node_id, infos)
+        patches.append(_patch(task, found.node_ids, found.explanation, CONFIRMED_MESSAGE, now_ns))
+    for members in groups.values():
+        members.sort(key=lambda task: (task.slot, task.id))
+        request = request_for(members[0], revision_of(members[0]), service_of(members[0].service_id))
+        found = place(request, len(members), infos)
+        for position, task in enumerate(members):
+            node_ids = found.node_ids[position : position + 1]
+            patches.append(_patch(task, node_ids, found.explanation, ASSIGNED_MESSAGE, now_ns))
+    return [patch for patch in patches if patch is not _UNCHANGED]
+
+
+_UNCHANGED = PatchTask(id="")
+
+
+def _patch(task: Task, node_ids: tuple[str, ...], explanation: str, message: str, now_ns: int) -> PatchTask:
+    if node_ids:
+        status = TaskStatus(state=TaskState.ASSIGNED, timestamp_ns=now_ns, message=message)
+        return PatchTask(id=task.id, node_id=node_ids[0], status=status)
+    if task.status.err == explanation:
+        return _UNCHANGED
+    return PatchTask(
+        id=task.id,
+        status=TaskStatus(state=TaskState.PENDING, timestamp_ns=now_ns, message=task.status.message, err=explanation),
+    )

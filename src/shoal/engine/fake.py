@@ -1,0 +1,188 @@
+"""An engine without containers: for the simulation, for tests of what stands above, and for scale.
+
+It keeps the contract of `engine.protocol`; a container's process is a future that a test ends with `finish`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from shoal.engine.protocol import PullProgress, RegistryCredentials
+from shoal.errors import Conflict, NameConflict, NotFound
+from shoal.lib.clock import Clock
+from shoal.lib.ids import Ids
+from shoal.model.base import replace
+from shoal.model.container import (
+    Container,
+    ContainerConfig,
+    ContainerState,
+    ExitStatus,
+    ImageRecord,
+    LogLine,
+    LogOptions,
+)
+
+SIGKILL_EXIT_CODE = 137
+FIRST_FAKE_PID = 100_000
+
+
+class FakeImages:
+    """Images that are only names."""
+
+    def __init__(self, names: tuple[str, ...] = ()) -> None:
+        self._records = {
+            name: ImageRecord(id=f"sha256:{number:064x}", tags=(name,)) for number, name in enumerate(names)
+        }
+
+    def list(self) -> tuple[ImageRecord, ...]:
+        """Return all images."""
+        return tuple(self._records.values())
+
+    def get(self, reference: str) -> ImageRecord:
+        """Return an image by name, with or without `:latest`, or by id."""
+        for record in self._records.values():
+            if reference in (*record.tags, record.id) or f"{reference}:latest" in record.tags:
+                return record
+        raise NotFound(f"No such image: {reference}")
+
+    async def pull(self, reference: str, credentials: RegistryCredentials | None = None) -> AsyncIterator[PullProgress]:
+        """Know no registry."""
+        del credentials
+        if reference:
+            raise NotFound(f"pull access denied for {reference}, repository does not exist")
+        yield PullProgress(status="")
+
+    async def import_root(
+        self, archive: AsyncIterator[bytes], reference: str, changes: tuple[str, ...] = (), message: str = ""
+    ) -> ImageRecord:
+        """Read the archive and remember the name."""
+        del changes, message
+        async for _ in archive:
+            pass
+        record = ImageRecord(id=f"sha256:{len(self._records):064x}", tags=(reference,))
+        self._records[reference] = record
+        return record
+
+    async def load(self, archive: AsyncIterator[bytes]) -> tuple[str, ...]:
+        """Read the archive; it holds nothing."""
+        async for _ in archive:
+            pass
+        return ()
+
+    async def save(self, references: tuple[str, ...]) -> AsyncIterator[bytes]:
+        """Yield an archive of nothing."""
+        for reference in references:
+            self.get(reference)
+        yield b""
+
+    def tag(self, reference: str, new_reference: str) -> None:
+        """Give an image another name."""
+        self._records[new_reference] = replace(self.get(reference), tags=(new_reference,))
+
+    async def remove(self, reference: str, force: bool = False) -> tuple[tuple[str, str], ...]:
+        """Forget an image."""
+        del force
+        record = self.get(reference)
+        for name in record.tags:
+            self._records.pop(name, None)
+        return (("Untagged", reference), ("Deleted", record.id))
+
+
+class FakeEngine:
+    """Containers that are only records."""
+
+    def __init__(self, clock: Clock, ids: Ids, images: tuple[str, ...] = ("busybox:latest",)) -> None:
+        self._clock = clock
+        self._ids = ids
+        self.images = FakeImages(images)
+        self._containers: dict[str, Container] = {}
+        self._ends: dict[str, asyncio.Future[ExitStatus]] = {}
+        self._logs: dict[str, list[LogLine]] = {}
+        self.refuse_start = ""
+
+    async def create(self, config: ContainerConfig) -> Container:
+        """Create a record."""
+        if any(other.config.name == config.name for other in self._containers.values()):
+            raise NameConflict(f'Conflict. The container name "/{config.name}" is already in use')
+        image = self.images.get(config.image_id or config.image)
+        container = Container(
+            id=self._ids.new_hex(),
+            config=config,
+            image_id=image.id,
+            created_at_ns=self._clock.now_ns(),
+            state=ContainerState(status="created"),
+        )
+        self._containers[container.id] = container
+        return container
+
+    async def start(self, container: str) -> Container:
+        """Let a record run."""
+        record = self.get(container)
+        if self.refuse_start:
+            raise NotFound(self.refuse_start)
+        self._ends[record.id] = asyncio.get_running_loop().create_future()
+        pid = FIRST_FAKE_PID + len(self._ends)
+        state = ContainerState(status="running", pid=pid, started_at_ns=self._clock.now_ns())
+        record = self._containers[record.id] = replace(record, state=state)
+        return record
+
+    def finish(self, container: str, code: int) -> None:
+        """End a container's process, as if it had exited."""
+        record = self.get(container)
+        now_ns = self._clock.now_ns()
+        state = replace(record.state, status="exited", pid=0, exit_code=code, finished_at_ns=now_ns)
+        self._containers[record.id] = replace(record, state=state)
+        end = self._ends[record.id]
+        if not end.done():
+            end.set_result(ExitStatus(code=code, finished_at_ns=now_ns))
+
+    def write(self, container: str, data: bytes, stream: str = "stdout") -> None:
+        """Add a line of output."""
+        line = LogLine(stream=stream, at_ns=self._clock.now_ns(), data=data)
+        self._logs.setdefault(self.get(container).id, []).append(line)
+
+    async def wait(self, container: str) -> ExitStatus:
+        """Wait for the end."""
+        record = self.get(container)
+        if record.state.status == "created":
+            raise Conflict("the container was never started")
+        return await asyncio.shield(self._ends[record.id])
+
+    async def stop(self, container: str, timeout_seconds: float | None = None, signal: str | None = None) -> None:
+        """End a container at once."""
+        del timeout_seconds, signal
+        if self.get(container).state.status == "running":
+            self.finish(container, 0)
+
+    async def kill(self, container: str, signal: str = "SIGKILL") -> None:
+        """End a container at once."""
+        del signal
+        self.finish(container, SIGKILL_EXIT_CODE)
+
+    async def remove(self, container: str, force: bool = False) -> None:
+        """Forget a container."""
+        record = self.get(container)
+        if record.state.status == "running":
+            if not force:
+                raise Conflict(f"cannot remove container {record.id}: container is running")
+            self.finish(container, SIGKILL_EXIT_CODE)
+        del self._containers[record.id]
+
+    def get(self, container: str) -> Container:
+        """Return a container by id, prefix or name."""
+        name = container.removeprefix("/")
+        for record in self._containers.values():
+            if record.config.name == name or record.id.startswith(container):
+                return record
+        raise NotFound(f"No such container: {container}")
+
+    def list(self) -> tuple[Container, ...]:
+        """Return all containers, newest first."""
+        return tuple(reversed(self._containers.values()))
+
+    async def logs(self, container: str, options: LogOptions) -> AsyncIterator[LogLine]:
+        """Yield what `write` was given."""
+        lines = self._logs.get(self.get(container).id, [])
+        for line in lines if options.tail is None else lines[len(lines) - options.tail :]:
+            yield line

@@ -1,0 +1,50 @@
+"""What runs on the leader, and only there: the loops and the dispatcher, from gaining the lead to losing it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from shoal.errors import NotLeader
+from shoal.lib.clock import Clock
+from shoal.lib.ids import Ids
+from shoal.lib.supervise import cancel_and_wait, supervise
+from shoal.manager import loops
+from shoal.manager.dispatcher import Dispatcher
+from shoal.manager.loop import LeaderLoop
+from shoal.store.store import Store
+
+
+class Leader:
+    """The loops of a leader; made anew each time this member gains the lead."""
+
+    def __init__(self, store: Store, clock: Clock, ids: Ids) -> None:
+        self.dispatcher = Dispatcher(store, clock, ids)
+        self._loops: dict[str, LeaderLoop] = {
+            "orchestrator": loops.orchestrator(store, clock, ids.new),
+            "allocator": loops.allocator(store, clock),
+            "scheduler": loops.scheduler(store, clock),
+            "reaper": loops.reaper(store, clock),
+        }
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Start the loops."""
+        self._tasks = [
+            asyncio.create_task(_run(name, loop), name=f"leader loop {name}") for name, loop in self._loops.items()
+        ]
+
+    async def stop(self) -> None:
+        """Stop the loops: the lead is lost, or the daemon stops."""
+        await cancel_and_wait(*self._tasks)
+        self._tasks = []
+
+
+async def _run(name: str, loop: LeaderLoop) -> None:
+    async def once() -> None:
+        try:
+            await loop.run()
+        except NotLeader:
+            # Whoever leads now plans from the same store; this member's loops end here.
+            return
+
+    await supervise(f"leader loop {name}", once)

@@ -1,0 +1,231 @@
+"""The leader's loops: orchestrator, allocator, scheduler, reaper; each a plan of `core` under the one shape of loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from shoal.core.allocate.plan import is_allocated, plan_service, plan_tasks
+from shoal.core.defaults import is_replicated, task_history_limit
+from shoal.core.orchestrate import global_, replicated
+from shoal.core.orchestrate.plan import NewId
+from shoal.core.orchestrate.plan import Plan as OrchestrationPlan
+from shoal.core.orchestrate.reap import plan_reaping
+from shoal.core.schedule.nodes import survey
+from shoal.core.schedule.plan import plan_placement
+from shoal.lib.clock import Clock
+from shoal.manager.loop import LeaderLoop, Round
+from shoal.model.objects import Network, Node, Service, Task
+from shoal.model.states import TaskState
+from shoal.store.apply import Change
+from shoal.store.store import Store
+from shoal.store.view import View
+
+# Loops that look at everything pending at once have a single key.
+_ALL = "all"
+
+
+def orchestrator(store: Store, clock: Clock, new_id: NewId) -> LeaderLoop:
+    """Keep the tasks of every service as its spec wants them."""
+
+    def keys_of_change(view: View, change: Change) -> Iterable[str]:
+        value = change.new or change.old
+        if isinstance(value, Service):
+            return (value.id,)
+        if isinstance(value, Task):
+            return (value.service_id,) if _matters_to_orchestrator(change) else ()
+        if isinstance(value, Node) and _node_matters(change):
+            return _services_of_node(view, value)
+        return ()
+
+    def plan(view: View, keys: Iterable[str], now_ns: int) -> dict[str, Round]:
+        nodes = {node.id: node for node in view.find(Node)}
+        return {key: _orchestrate(view, key, nodes, now_ns, new_id) for key in keys}
+
+    return LeaderLoop(
+        name="orchestrator",
+        store=store,
+        clock=clock,
+        kinds=("service", "task", "node"),
+        keys_of_change=keys_of_change,
+        all_keys=_services_and_orphans,
+        plan=plan,
+    )
+
+
+def _matters_to_orchestrator(change: Change) -> bool:
+    """Whether a task's change can change a plan: it came, went, ended, began to run, or is wanted otherwise."""
+    old, new = change.old, change.new
+    if not isinstance(old, Task) or not isinstance(new, Task):
+        return True
+    return (
+        old.desired_state != new.desired_state
+        or old.status.state.is_terminal != new.status.state.is_terminal
+        or (new.status.state == TaskState.RUNNING and old.status.state != TaskState.RUNNING)
+    )
+
+
+def _node_matters(change: Change) -> bool:
+    old, new = change.old, change.new
+    if not isinstance(old, Node) or not isinstance(new, Node):
+        return True
+    return (
+        old.status.state != new.status.state
+        or old.spec != new.spec
+        or old.description.engine_labels != new.description.engine_labels
+    )
+
+
+def _services_of_node(view: View, node: Node) -> list[str]:
+    """Services a change of a node concerns: those with tasks there, and all global ones."""
+    keys = {task.service_id: None for task in view.tasks_of_node(node.id)}
+    keys.update({service.id: None for service in view.find(Service) if not is_replicated(service.spec)})
+    return list(keys)
+
+
+def _services_and_orphans(view: View) -> list[str]:
+    keys = {service.id: None for service in view.find(Service)}
+    keys.update({task.service_id: None for task in view.find(Task)})
+    return list(keys)
+
+
+def _orchestrate(view: View, service_id: str, nodes: dict[str, Node], now_ns: int, new_id: NewId) -> Round:
+    service = view.get(Service, service_id)
+    tasks = view.tasks_of_service(service_id)
+    if service is None:
+        gone = OrchestrationPlan()
+        for task in tasks:
+            gone.desire(task, TaskState.REMOVE, "its service is gone")
+        return Round(actions=gone.actions, why=gone.why)
+    mode = service.spec.mode
+    if mode.replicated_job is not None or mode.global_job is not None:
+        return Round()
+    module = replicated if is_replicated(service.spec) else global_
+    result = module.plan(service, tasks, nodes, view.revision_of, now_ns, new_id)
+    why = [f"{service.spec.name}: {reason}" for reason in result.why]
+    return Round(actions=result.actions, wake_at_ns=result.wake_at_ns, why=why)
+
+
+def ingress_network(view: View) -> Network | None:
+    """Return the network of the routing mesh."""
+    return next((network for network in view.find(Network) if network.spec.ingress), None)
+
+
+def allocator(store: Store, clock: Clock) -> LeaderLoop:
+    """Give services their ports and addresses, and new tasks theirs."""
+
+    def keys_of_change(_view: View, change: Change) -> Iterable[str]:
+        new = change.new
+        if isinstance(new, Service):
+            return (new.id,) if not is_allocated(new) or change.old is not None else ()
+        if isinstance(new, Task) and new.status.state == TaskState.NEW:
+            return (new.service_id,)
+        ended = isinstance(new, Task) and new.status.state.is_terminal
+        return (_ALL,) if (ended and new is not None) or new is None else ()
+
+    def plan(view: View, keys: Iterable[str], now_ns: int) -> dict[str, Round]:
+        wanted = dict.fromkeys(keys)
+        ingress = ingress_network(view)
+        if _ALL in wanted:
+            # Something was freed: who waits for an address or a port may have it now.
+            wanted.pop(_ALL)
+            wanted.update({s.id: None for s in view.find(Service) if not is_allocated(s)})
+            wanted.update({t.service_id: None for t in view.find(Task) if t.status.state == TaskState.NEW})
+        return {key: _allocate(view, key, ingress, now_ns) for key in wanted}
+
+    return LeaderLoop(
+        name="allocator",
+        store=store,
+        clock=clock,
+        kinds=("service", "task"),
+        keys_of_change=keys_of_change,
+        all_keys=_services_and_orphans,
+        plan=plan,
+    )
+
+
+def _allocate(view: View, service_id: str, ingress: Network | None, now_ns: int) -> Round:
+    service = view.get(Service, service_id)
+    if service is None:
+        return Round()
+
+    def port_used(asking: Service, protocol: str, number: int) -> bool:
+        users = (view.port_user(protocol, number, mode) for mode in ("ingress", "host"))
+        return any(user is not None and user.id != asking.id for user in users)
+
+    endpoint = plan_service(service, ingress, view, port_used)
+    if endpoint is not None:
+        return Round(actions=(endpoint,), why=(f"{service.spec.name}: ports and addresses",))
+    waiting = [
+        task
+        for task in view.tasks_of_service(service_id)
+        if task.status.state == TaskState.NEW and task.desired_state <= TaskState.RUNNING
+    ]
+    actions = plan_tasks(waiting, lambda id_: view.get(Service, id_), ingress, view, now_ns)
+    return Round(actions=actions, why=(f"{service.spec.name}: {len(actions)} tasks allocated",) if actions else ())
+
+
+def scheduler(store: Store, clock: Clock) -> LeaderLoop:
+    """Give every pending task a node, or a reason."""
+
+    def keys_of_change(_view: View, change: Change) -> Iterable[str]:
+        new = change.new
+        if isinstance(new, Task):
+            ended = new.status.state.is_terminal
+            return (_ALL,) if _is_pending(new) or ended else ()
+        return (_ALL,) if not isinstance(new, Node) or _node_matters(change) else ()
+
+    def plan(view: View, keys: Iterable[str], now_ns: int) -> dict[str, Round]:
+        if not tuple(keys):
+            return {}
+        pending = [task for task in view.find(Task) if _is_pending(task)]
+        if not pending:
+            return {_ALL: Round()}
+
+        def service_of(id_: str) -> Service | None:
+            return view.get(Service, id_)
+
+        infos = survey(view.find(Node), view.tasks_of_node, view.revision_of, service_of, now_ns)
+        patches = plan_placement(pending, infos, view.revision_of, service_of, now_ns)
+        return {_ALL: Round(actions=patches, why=[f"task {p.id}: node {p.node_id}" for p in patches])}
+
+    return LeaderLoop(
+        name="scheduler",
+        store=store,
+        clock=clock,
+        kinds=("task", "node"),
+        keys_of_change=keys_of_change,
+        all_keys=lambda _view: (_ALL,),
+        plan=plan,
+    )
+
+
+def _is_pending(task: Task) -> bool:
+    return task.status.state == TaskState.PENDING and task.desired_state <= TaskState.RUNNING
+
+
+def reaper(store: Store, clock: Clock) -> LeaderLoop:
+    """Forget tasks beyond the history limit and removed tasks that have stopped."""
+
+    def keys_of_change(_view: View, change: Change) -> Iterable[str]:
+        new = change.new
+        if isinstance(new, Task):
+            return (new.service_id,) if new.desired_state > TaskState.RUNNING else ()
+        return (change.id,) if change.kind == "service" and new is None else ()
+
+    def plan(view: View, keys: Iterable[str], _now_ns: int) -> dict[str, Round]:
+        limit = task_history_limit(view.cluster())
+        rounds: dict[str, Round] = {}
+        for key in keys:
+            removals = plan_reaping(view.get(Service, key), view.tasks_of_service(key), limit, view.revision_of)
+            rounds[key] = Round(actions=removals, why=[f"task {removal.id}: forgotten" for removal in removals])
+        return rounds
+
+    return LeaderLoop(
+        name="reaper",
+        store=store,
+        clock=clock,
+        kinds=("task", "service"),
+        keys_of_change=keys_of_change,
+        all_keys=_services_and_orphans,
+        plan=plan,
+    )

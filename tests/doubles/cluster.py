@@ -1,0 +1,155 @@
+"""A swarm of fake nodes over a store in memory: leader, dispatcher and agents are the real ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from shoal.agent.agent import Agent
+from shoal.agent.database import TaskDatabase
+from shoal.agent.images import ImageSource
+from shoal.agent.runner import NodeParts
+from shoal.agent.worker import Worker
+from shoal.engine.fake import FakeEngine
+from shoal.lib.clock import Clock, SystemClock
+from shoal.lib.ids import Ids
+from shoal.lib.supervise import cancel_and_wait
+from shoal.manager.leader import Leader
+from shoal.model.actions import Create
+from shoal.model.netstate import IngressState, Sandbox, SandboxRequest
+from shoal.model.objects import Cluster, Network, Node, NodeDescription, Service, Task
+from shoal.model.specs import NetworkSpec, NodeSpec, Platform, Resources, ServiceSpec
+from shoal.model.states import Availability, NodeState, Role, TaskState
+from shoal.rpc.link import Link, make_pair
+from shoal.store.store import Store
+from tests.doubles.consensus import make_store
+
+WAIT_SECONDS = 10.0
+
+
+class FakeNetwork:
+    def __init__(self) -> None:
+        self.attached: dict[str, SandboxRequest] = {}
+        self.ingress = IngressState()
+
+    async def attach(self, request: SandboxRequest) -> Sandbox:
+        self.attached[request.task_id] = request
+        return Sandbox(task_id=request.task_id, path="/none", addresses=("172.18.0.2/16",))
+
+    async def detach(self, task_id: str) -> None:
+        self.attached.pop(task_id, None)
+
+    async def set_ingress(self, state: IngressState) -> None:
+        self.ingress = state
+
+
+class FakeNode:
+    def __init__(self, cluster: FakeCluster, number: int) -> None:
+        self.id = f"node{number}"
+        self.clock, self.ids = cluster.clock, Ids()
+        self.engine = FakeEngine(cluster.clock, self.ids)
+        self.network = FakeNetwork()
+        self.description = NodeDescription(
+            hostname=f"h{number}",
+            platform=Platform(architecture="x86_64", os="linux"),
+            resources=Resources(nano_cpus=2_000_000_000, memory_bytes=1 << 32),
+        )
+        parts = NodeParts(
+            self.id, lambda: self.description, self.engine, self.network, ImageSource(self.engine, True), cluster.clock
+        )
+        self.database = TaskDatabase(cluster.directory / f"{self.id}.sqlite")
+        self.worker = Worker(parts, self.database)
+
+        async def dial() -> Link:
+            ours, theirs = make_pair()
+            cluster.serve(theirs)
+            return ours
+
+        self.agent = Agent(self.id, lambda: self.description, dial, self.worker, self.network)
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self.worker.start()
+        self._task = asyncio.create_task(self.agent.run())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            await cancel_and_wait(self._task)
+            self._task = None
+            await self.worker.stop()
+            self.database.close()
+
+
+class FakeCluster:
+    def __init__(self, directory: Path, clock: Clock) -> None:
+        self.directory = directory
+        self.clock = clock
+        self.ids = Ids()
+        self.store: Store = make_store(clock)
+        self.leader = Leader(self.store, clock, self.ids)
+        self.nodes: list[FakeNode] = []
+        self._sessions: set[asyncio.Task[None]] = set()
+
+    def serve(self, link: Link) -> None:
+        task = asyncio.create_task(self.leader.dispatcher.serve(link, "127.0.0.1"))
+        self._sessions.add(task)
+        task.add_done_callback(self._sessions.discard)
+
+    async def start(self, node_count: int) -> None:
+        network = Network(
+            id="ingress-id",
+            spec=NetworkSpec(name="ingress", ingress=True, driver="overlay"),
+            subnets=("10.0.0.0/24",),
+            gateways=("10.0.0.1",),
+        )
+        await self.store.update(lambda _view: [Create(object=Cluster(id="c")), Create(object=network)])
+        for number in range(1, node_count + 1):
+            node = FakeNode(self, number)
+            spec = NodeSpec(role=Role.WORKER, availability=Availability.ACTIVE)
+            value = Node(id=node.id, spec=spec, number=number)
+            await self.store.update(lambda _view, value=value: [Create(object=value)])  # type: ignore[misc]
+            self.nodes.append(node)
+            node.start()
+        self.leader.start()
+        nodes = self.store.view
+        await self.until(
+            lambda: all(n.status.state == NodeState.READY for n in nodes.find(Node)), "all nodes are ready"
+        )
+
+    async def stop(self) -> None:
+        await self.leader.stop()
+        for node in self.nodes:
+            await node.stop()
+        await cancel_and_wait(*self._sessions)
+
+    async def create(self, spec: ServiceSpec) -> str:
+        service = Service(id=self.ids.new(), spec=spec, spec_version=1)
+        await self.store.update(lambda _view: [Create(object=service)])
+        return service.id
+
+    def tasks(self, service_id: str, *states: TaskState) -> list[Task]:
+        tasks = self.store.view.tasks_of_service(service_id)
+        return [task for task in tasks if not states or task.status.state in states]
+
+    def wanted_running(self, service_id: str) -> list[Task]:
+        return [t for t in self.tasks(service_id, TaskState.RUNNING) if t.desired_state == TaskState.RUNNING]
+
+    async def until(self, condition: Callable[[], bool], what: str) -> None:
+        follower = self.store.follow()
+        deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
+        while not condition():
+            remaining = deadline - asyncio.get_running_loop().time()
+            assert remaining > 0, f"not within {WAIT_SECONDS} s: {what}"
+            await follower.wait(min(0.05, remaining))
+
+
+@asynccontextmanager
+async def running_cluster(directory: Path, node_count: int, clock: Clock | None = None) -> AsyncIterator[FakeCluster]:
+    cluster = FakeCluster(directory, clock or SystemClock())
+    await cluster.start(node_count)
+    try:
+        yield cluster
+    finally:
+        await cluster.stop()
