@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 from shoal.api.context import HostFacts
 from shoal.core.validate.cluster import prepare_cluster
-from shoal.errors import Conflict, InvalidArgument, NotBuilt, NotFound, Unavailable
+from shoal.errors import Conflict, NotBuilt, NotFound, Unavailable
 from shoal.lib.clock import Clock, ManualClock, SystemClock
 from shoal.lib.ids import Ids
 from shoal.manager.control import Control
@@ -45,13 +45,6 @@ STAY = (
     "Use `--force` to suppress this message."
 )
 ROOT = RootCA(certificate="-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", key="key")
-
-
-def refuse_odd_constraints(expressions: Sequence[str]) -> object:
-    for expression in expressions:
-        if "==" not in expression and "!=" not in expression:
-            raise InvalidArgument("constraint expected one operator from ==, !=")
-    return ()
 
 
 def describe(hostname: str = "h1") -> NodeDescription:
@@ -157,7 +150,6 @@ class MemoryDaemon:
             store,
             self.ids,
             self.clock,
-            parse_constraints=refuse_odd_constraints,
             make_join_token=self.make_token,
             make_unlock_key=lambda: "SWMKEY-1-" + "k" * 43,
         )

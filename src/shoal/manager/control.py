@@ -12,7 +12,6 @@ import structlog
 from shoal.core.service_names import RANDOM_BYTES_NEEDED, make_service_name
 from shoal.core.validate.cluster import prepare_cluster
 from shoal.core.validate.node import prepare_node
-from shoal.core.validate.service import ParseConstraints
 from shoal.errors import InvalidArgument, NotBuilt, OutOfSequence, Unavailable
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
@@ -49,7 +48,6 @@ class Control:
         store: where all is written.
         ids: makes ids and chance.
         clock: for times that stand in objects (the start of a rollback, of a job's run).
-        parse_constraints: raises InvalidArgument for a placement constraint that is none.
         make_join_token: a fresh join token for this root, in Docker's form.
         make_unlock_key: a fresh unlock key; None where autolock is not built.
     """
@@ -60,14 +58,12 @@ class Control:
         ids: Ids,
         clock: Clock,
         *,
-        parse_constraints: ParseConstraints,
         make_join_token: MakeJoinToken,
         make_unlock_key: MakeUnlockKey | None = None,
     ) -> None:
         self._store = store
         self._ids = ids
         self._clock = clock
-        self._parse_constraints = parse_constraints
         self._make_join_token = make_join_token
         self._make_unlock_key = make_unlock_key
         self.payloads = Payloads(store, ids)
@@ -92,7 +88,7 @@ class Control:
 
         def plan(view: View) -> Sequence[Action]:
             named = spec if spec.name else replace(spec, name=self._free_name(view))
-            service = new_service(view, service_id, named, registry_auth, self._parse_constraints, self._clock.now_ns())
+            service = new_service(view, service_id, named, registry_auth, self._clock.now_ns())
             made[:] = [service]
             return [Create(object=service)]
 
@@ -119,7 +115,7 @@ class Control:
 
         def plan(view: View) -> Sequence[Action]:
             service = require_service(view, service_id)
-            changed = updated_service(view, service, update, self._parse_constraints, self._clock.now_ns())
+            changed = updated_service(view, service, update, self._clock.now_ns())
             if service.meta.version != update.version:
                 raise OutOfSequence
             return [Replace(object=changed, expected_version=update.version)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shoal.core.validate.service import ParseConstraints, prepare_service
+from shoal.core.validate.service import prepare_service
 from shoal.errors import InvalidArgument, NotBuilt, NotFound
 from shoal.manager.lookup import find_network
 from shoal.model.base import Struct, replace
@@ -32,18 +32,14 @@ class ServiceUpdate(Struct):
     rollback: str = ""
 
 
-def new_service(
-    view: View, service_id: str, spec: ServiceSpec, registry_auth: str, parse: ParseConstraints, now_ns: int
-) -> Service:
+def new_service(view: View, service_id: str, spec: ServiceSpec, registry_auth: str, now_ns: int) -> Service:
     """Return the service that `spec` asks for. Raises InvalidArgument, NotFound (a network), NotBuilt."""
-    prepared = _prepare(view, _with_auth(spec, registry_auth), parse)
+    prepared = _prepare(view, _with_auth(spec, registry_auth))
     job_status = JobStatus(last_execution_ns=now_ns) if is_job(prepared.mode) else None
     return Service(id=service_id, spec=prepared, spec_version=1, job_status=job_status)
 
 
-def updated_service(
-    view: View, service: Service, update: ServiceUpdate, parse: ParseConstraints, now_ns: int
-) -> Service:
+def updated_service(view: View, service: Service, update: ServiceUpdate, now_ns: int) -> Service:
     """Return `service` as it is after `update` (docker-swarm.md 4.3).
 
     Raises:
@@ -56,7 +52,7 @@ def updated_service(
     if update.rollback not in ("", "none"):
         raise InvalidArgument(f'unrecognized rollback option {update.rollback}: use "previous" or "none"')
     auth = update.registry_auth or _kept_auth(view, service, update.registry_auth_from)
-    spec = _prepare(view, _with_auth(update.spec, auth), parse)
+    spec = _prepare(view, _with_auth(update.spec, auth))
     if spec.name != service.spec.name:
         raise NotBuilt("renaming services is not supported")
     if _mode_word(spec.mode) != _mode_word(service.spec.mode):
@@ -113,9 +109,9 @@ def _mode_word(mode: ServiceMode) -> str:
     return "replicated-job" if mode.replicated_job is not None else "global-job"
 
 
-def _prepare(view: View, spec: ServiceSpec, parse: ParseConstraints) -> ServiceSpec:
+def _prepare(view: View, spec: ServiceSpec) -> ServiceSpec:
     spec = _with_networks(view, spec)
-    prepared = prepare_service(spec, parse)
+    prepared = prepare_service(spec)
     _refuse_ingress(view, prepared)
     container = prepared.task_template.container_spec
     if container is not None:

@@ -11,6 +11,7 @@ from shoal.api.requests import read_view
 from shoal.api.responses import json_response, list_response
 from shoal.api.routing import Route
 from shoal.api.views.task import TaskViews
+from shoal.core.orchestrate.slots import is_dirty
 from shoal.errors import InvalidArgument
 from shoal.manager.lookup import find_node, find_service, find_task
 from shoal.model.objects import Service, Task
@@ -61,18 +62,9 @@ def _candidates(view: View, filters: Filters) -> Iterable[Task]:
 
 
 def _is_current(view: View, task: Task) -> bool:
-    """Tell whether the task is of its service's present spec, or of one that differs in nothing a task is made of."""
+    """Tell whether the task needs no update to be what its service asks for now."""
     service = view.get(Service, task.service_id)
-    if service is None:
-        return False
-    if task.spec_version == service.spec_version:
-        return True
-    revision = view.revision(task.service_id, task.spec_version)
-    return (
-        revision is not None
-        and revision.spec.task_template == service.spec.task_template
-        and revision.spec.endpoint_spec == service.spec.endpoint_spec
-    )
+    return service is not None and not is_dirty(task, service, view.revision_of)
 
 
 def _passes(view: View, task: Task, filters: Filters) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from shoal.api.views.shared import Json, meta_view, plain, time_text, with_labels
-from shoal.core.validate.defaults import insert_defaults
+from shoal.core.insert_defaults import insert_defaults
 from shoal.model.objects import JobStatus, Service, Task, UpdateStatus
 from shoal.model.specs import PortConfig, ServiceSpec, TaskSpec
 from shoal.model.states import TaskState

@@ -5,8 +5,7 @@ The order of the checks is Docker's: first what its daemon converts, then what i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
+from shoal.core.constraint import parse
 from shoal.core.validate.container import normalise_container, validate_container, validate_references
 from shoal.core.validate.names import validate_dns_name
 from shoal.errors import InvalidArgument, NotBuilt
@@ -25,8 +24,6 @@ from shoal.model.specs import (
     UpdateConfig,
 )
 
-ParseConstraints = Callable[[Sequence[str]], object]
-
 EXTENSION_PREFIX = "shoal."
 MIN_NANO_CPUS = 1_000_000
 MIN_MEMORY_BYTES = 4 * 1024 * 1024
@@ -39,22 +36,20 @@ UPDATE_ORDERS = ("stop-first", "start-first")
 PROTOCOLS = ("tcp", "udp", "sctp")
 PUBLISH_MODES = ("ingress", "host")
 ENDPOINT_MODES = ("vip", "dnsrr")
-LOG_DRIVERS_NONE = "none"
 
 
-def prepare_service(spec: ServiceSpec, parse_constraints: ParseConstraints) -> ServiceSpec:
+def prepare_service(spec: ServiceSpec) -> ServiceSpec:
     """Return `spec` normalised and validated: what is stored, compared and shown.
 
     Args:
         spec: as the client sent it; its name must be settled.
-        parse_constraints: raises InvalidArgument for a placement constraint that is none.
 
     Raises:
         InvalidArgument: with Docker's text.
         NotBuilt: a runtime outside the product.
     """
     normal = normalise_service(spec)
-    validate_service(normal, parse_constraints)
+    validate_service(normal)
     return normal
 
 
@@ -152,11 +147,11 @@ def _normalise_mode(mode: ServiceMode) -> ServiceMode:
     return mode
 
 
-def validate_service(spec: ServiceSpec, parse_constraints: ParseConstraints) -> None:
+def validate_service(spec: ServiceSpec) -> None:
     """Check a normalised spec. Raises InvalidArgument with Docker's text."""
     validate_dns_name(spec.name)
     _refuse_extensions(spec)
-    _validate_task(spec.task_template, parse_constraints)
+    _validate_task(spec.task_template)
     _validate_mode(spec)
     _validate_update("update", spec.update_config)
     _validate_update("rollback", spec.rollback_config)
@@ -172,7 +167,7 @@ def _refuse_extensions(spec: ServiceSpec) -> None:
             )
 
 
-def _validate_task(task: TaskSpec, parse_constraints: ParseConstraints) -> None:
+def _validate_task(task: TaskSpec) -> None:
     if task.resources is not None:
         _validate_resources(task.resources.limits)
         _validate_resources(task.resources.reservations)
@@ -186,7 +181,7 @@ def _validate_task(task: TaskSpec, parse_constraints: ParseConstraints) -> None:
         if policy.window is not None and policy.window < 0:
             raise InvalidArgument("TaskSpec: restart-window cannot be negative")
     if task.placement is not None:
-        parse_constraints(task.placement.constraints)
+        parse(task.placement.constraints)
     container = task.container_spec
     if container is not None:
         validate_references(container)

@@ -1,17 +1,18 @@
-"""What a service gets when it does not say: shown by `insertDefaults`, used by whoever needs a value."""
+"""What a service gets when it does not say: written out for `insertDefaults`."""
 
 from __future__ import annotations
 
+from shoal.core.defaults import (
+    DEFAULT_UPDATE_CONFIG,
+    RESTART_DELAY_NS,
+    SECOND_NS,
+    STOP_GRACE_SECONDS,
+    UPDATE_MONITOR_NS,
+)
 from shoal.model.base import replace
 from shoal.model.container_spec import DNSConfig
 from shoal.model.specs import Placement, ResourceRequirements, RestartPolicy, ServiceSpec, UpdateConfig
 
-STOP_GRACE_PERIOD_NS = 10_000_000_000
-RESTART_DELAY_NS = 5_000_000_000
-UPDATE_MONITOR_NS = 5_000_000_000
-DEFAULT_UPDATE = UpdateConfig(
-    parallelism=1, failure_action="pause", monitor=UPDATE_MONITOR_NS, max_failure_ratio=0.0, order="stop-first"
-)
 DEFAULT_RESTART = RestartPolicy(condition="any", delay=RESTART_DELAY_NS, max_attempts=0)
 
 
@@ -21,7 +22,7 @@ def insert_defaults(spec: ServiceSpec) -> ServiceSpec:
     container = task.container_spec
     if container is not None:
         if container.stop_grace_period is None:
-            container = replace(container, stop_grace_period=STOP_GRACE_PERIOD_NS)
+            container = replace(container, stop_grace_period=int(STOP_GRACE_SECONDS * SECOND_NS))
         if container.dns_config is None:
             container = replace(container, dns_config=DNSConfig())
     policy = task.restart_policy or DEFAULT_RESTART
@@ -45,5 +46,5 @@ def insert_defaults(spec: ServiceSpec) -> ServiceSpec:
 
 def _with_monitor(config: UpdateConfig | None) -> UpdateConfig:
     if config is None:
-        return DEFAULT_UPDATE
+        return DEFAULT_UPDATE_CONFIG
     return config if config.monitor else replace(config, monitor=UPDATE_MONITOR_NS)
