@@ -149,3 +149,21 @@ class LogLine(Struct):
     at_ns: int
     data: bytes
     partial: bool = False
+
+
+class RemotePlatform(Struct):
+    """One platform an image is there for."""
+
+    architecture: str = ""
+    os: str = ""
+    variant: str = ""
+    os_version: str = ""
+
+
+class RemoteManifest(Struct):
+    """What a registry says of an image: its manifest (or list of manifests) and the platforms behind it."""
+
+    digest: str
+    media_type: str = ""
+    size_bytes: int = 0
+    platforms: tuple[RemotePlatform, ...] = ()

@@ -1,0 +1,136 @@
+"""What the API asks of the daemon it is part of. The daemon implements these; the API starts nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from aiohttp import web
+
+from shoal.engine.protocol import Engine
+from shoal.lib.clock import Clock
+from shoal.lib.ids import Ids
+from shoal.manager.control import Control
+from shoal.model.base import Struct
+from shoal.model.container import LogLine, LogOptions, RemoteManifest
+from shoal.model.objects import NodeDescription
+from shoal.model.requests import JoinRequest
+from shoal.model.specs import InitRequest
+from shoal.model.states import LocalNodeState
+from shoal.store.store import Store
+
+
+class HostFacts(Struct):
+    """What `docker info` and `docker version` tell of the machine and the daemon.
+
+    `cgroup_version` is "1" or "2"; `remote_managers` are pairs (node id, address:port); `node_address` is the
+    address this node is known by in the swarm, empty outside one.
+    """
+
+    daemon_id: str = ""
+    hostname: str = ""
+    kernel_version: str = ""
+    operating_system: str = ""
+    os_version: str = ""
+    architecture: str = "x86_64"
+    cpus: int = 1
+    memory_bytes: int = 0
+    cgroup_driver: str = "cgroupfs"
+    cgroup_version: str = "1"
+    data_root: str = ""
+    labels: tuple[str, ...] = ()
+    generic_resources: tuple[str, ...] = ()
+    insecure_registries: tuple[str, ...] = ("127.0.0.0/8",)
+    security_options: tuple[str, ...] = ("name=seccomp,profile=builtin",)
+    storage_driver: str = "overlay2"
+    storage_status: tuple[tuple[str, str], ...] = (("Backing Filesystem", "extfs"), ("Supports d_type", "true"))
+    runc_version: str = ""
+    open_files: int = 0
+    event_listeners: int = 0
+    debug: bool = False
+    node_address: str = ""
+    remote_managers: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class ManagerView(Protocol):
+    """The manager on this node, if there is one."""
+
+    @property
+    def store(self) -> Store:
+        """What is read."""
+
+    @property
+    def control(self) -> Control:
+        """What is written through."""
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this manager leads."""
+
+    @property
+    def leader_node_id(self) -> str:
+        """The node that leads, empty if none is known."""
+
+    def reachability(self, node_id: str) -> str:
+        """Return `reachable`, `unreachable` or `unknown` for a manager's node."""
+
+
+class ApiContext(Protocol):
+    """The daemon, as the API sees it."""
+
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+
+    @property
+    def ids(self) -> Ids:
+        """Fresh ids."""
+
+    @property
+    def version(self) -> str:
+        """The version of Docker this API answers as."""
+
+    @property
+    def node_id(self) -> str:
+        """This node's id, empty outside a swarm."""
+
+    @property
+    def engine(self) -> Engine:
+        """This node's containers."""
+
+    def local_state(self) -> LocalNodeState:
+        """Return how this daemon stands to a swarm."""
+
+    def local_error(self) -> str:
+        """Return why it is not well in the swarm, empty if it is."""
+
+    def manager(self) -> ManagerView | None:
+        """Return the manager on this node; None on a worker or outside a swarm."""
+
+    def describe_node(self) -> NodeDescription:
+        """Return what this node says of itself."""
+
+    def host(self) -> HostFacts:
+        """Return facts of the machine and the daemon, read now."""
+
+    async def init_swarm(self, request: InitRequest) -> str:
+        """Make a swarm with this node as its manager; returns the node's id. Raises Unavailable: already in one."""
+
+    async def join_swarm(self, request: JoinRequest) -> None:
+        """Join a swarm. Raises Unavailable, InvalidArgument, NotBuilt."""
+
+    async def unlock_swarm(self, key: str) -> None:
+        """Unlock a locked manager. Raises Conflict (`swarm is not locked`), Unauthenticated, NotBuilt."""
+
+    async def leave_swarm(self, force: bool) -> None:
+        """Leave the swarm. Raises Unavailable with Docker's texts."""
+
+    def task_logs(self, task_id: str, options: LogOptions) -> AsyncIterator[LogLine]:
+        """Yield the output of any node's task. Raises Unavailable: its node does not answer."""
+
+    async def inspect_remote(self, reference: str, registry_auth: str) -> RemoteManifest:
+        """Ask a registry about an image; at most a second. Raises NotFound, Unauthenticated, Forbidden, ShoalError."""
+
+
+CONTEXT: web.AppKey[ApiContext] = web.AppKey("shoal_context")

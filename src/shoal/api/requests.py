@@ -1,0 +1,124 @@
+"""Reading requests: bodies, queries, the manager behind them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import socket
+import struct
+from collections.abc import Mapping
+from typing import TypeVar
+
+from aiohttp import web
+
+from shoal.api.context import CONTEXT, ManagerView
+from shoal.api.decode import decode_body, parse_json
+from shoal.engine.protocol import RegistryCredentials
+from shoal.errors import InvalidArgument, Unavailable
+from shoal.model.states import LocalNodeState
+from shoal.store.view import View
+
+T = TypeVar("T")
+
+CONTROL_DEADLINE_SECONDS = 20.0
+ACTOR_LIMIT = 64
+NOT_IN_SWARM = (
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" '
+    "to connect this node to swarm and try again."
+)
+WORKER = (
+    "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. "
+    "Please run this command on a manager node or promote the current node to a manager."
+)
+LOCKED = (
+    'Swarm is encrypted and needs to be unlocked before it can be used. Please use "docker swarm unlock" to unlock it.'
+)
+_FALSE = frozenset({"", "0", "f", "false", "no", "n", "off", "none"})
+
+
+def require_manager(request: web.Request) -> ManagerView:
+    """Return the manager on this node. Raises Unavailable with Docker's text for a node that is none."""
+    context = request.app[CONTEXT]
+    manager = context.manager()
+    if manager is not None:
+        return manager
+    state = context.local_state()
+    if state == LocalNodeState.LOCKED:
+        raise Unavailable(LOCKED)
+    raise Unavailable(WORKER if state == LocalNodeState.ACTIVE else NOT_IN_SWARM)
+
+
+async def read_view(request: web.Request) -> View:
+    """Return a view that shows every write acknowledged before now. Raises Unavailable: no manager, no leader."""
+    manager = require_manager(request)
+    try:
+        async with asyncio.timeout(CONTROL_DEADLINE_SECONDS):
+            await manager.store.barrier()
+    except TimeoutError:
+        raise Unavailable("context deadline exceeded") from None
+    return manager.store.view
+
+
+async def read_body(request: web.Request, kind: type[T]) -> T:
+    """Read the body as JSON of this kind. Raises InvalidArgument."""
+    raw = await request.read()
+    media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if raw and media_type not in ("", "application/json", "application/octet-stream"):
+        raise InvalidArgument(f"unsupported Content-Type header ({media_type}): must be 'application/json'")
+    return decode_body(raw, kind)
+
+
+def flag(request: web.Request, name: str) -> bool:
+    """Read a truth value of the query as Docker does: everything but a few words of denial is true."""
+    text = request.query.get(name, "").strip().lower()
+    return text not in _FALSE
+
+
+def version_number(request: web.Request, word: str) -> int:
+    """Read the `version` query of an update. Raises InvalidArgument with Docker's text."""
+    text = request.query.get("version", "")
+    if not (text.isascii() and text.isdigit()):
+        raise InvalidArgument(f"invalid {word} version '{text}': strconv.ParseUint: parsing \"{text}\": invalid syntax")
+    if len(text) > 20 or int(text) >= 2**64:
+        raise InvalidArgument(
+            f"invalid {word} version '{text}': strconv.ParseUint: parsing \"{text}\": value out of range"
+        )
+    return int(text)
+
+
+def actor_of(request: web.Request) -> str:
+    """Return who asks, for events: the uid behind a unix socket, else the peer's address."""
+    transport = request.transport
+    peer = transport.get_extra_info("socket") if transport is not None else None
+    if peer is not None and peer.family == socket.AF_UNIX:
+        _pid, uid, _gid = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return f"uid:{uid}"
+    return (request.remote or "")[:ACTOR_LIMIT]
+
+
+def registry_auth(request: web.Request) -> str:
+    """Return the X-Registry-Auth header as sent; an empty object counts as none."""
+    text = request.headers.get("X-Registry-Auth", "")
+    return "" if text in ("", "e30=", "e30", "bnVsbA==") else text
+
+
+def decode_credentials(text: str) -> RegistryCredentials | None:
+    """Read an X-Registry-Auth header: base64url of JSON. Raises InvalidArgument."""
+    if not text:
+        return None
+    try:
+        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        value = parse_json(raw)
+    except (binascii.Error, ValueError, InvalidArgument):
+        raise InvalidArgument("invalid X-Registry-Auth header: no base64 of JSON") from None
+    if not isinstance(value, Mapping):
+        raise InvalidArgument("invalid X-Registry-Auth header: no JSON object")
+
+    def word(key: str) -> str:
+        found = value.get(key)
+        return found if isinstance(found, str) else ""
+
+    return RegistryCredentials(
+        username=word("username"), password=word("password"), identity_token=word("identitytoken")
+    )

@@ -1,0 +1,89 @@
+"""Docker's routes that Shoal does not have: 501 with a text that says what is missing."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from shoal.api.routing import Handler, Route
+from shoal.errors import NotBuilt
+
+BUILD = "building images is outside Shoal: build elsewhere and push, or load an archive"
+PLUGINS = "engine plugins are outside Shoal"
+LATER = "is not built yet"
+
+
+def _refuse(text: str) -> Handler:
+    async def handler(_request: web.Request) -> web.StreamResponse:
+        raise NotBuilt(text)
+
+    return handler
+
+
+def _routes(text: str, *lines: str) -> tuple[Route, ...]:
+    handler = _refuse(text)
+    return tuple(Route(method, path, handler) for method, path in (line.split() for line in lines))
+
+
+ROUTES = (
+    *_routes(BUILD, "POST /build", "POST /build/prune", "POST /build/cancel", "POST /session", "POST /grpc"),
+    *_routes("making images from containers is outside Shoal", "POST /commit"),
+    *_routes(
+        PLUGINS,
+        "GET /plugins/{name}/json",
+        "GET /plugins/privileges",
+        "POST /plugins/pull",
+        "POST /plugins/create",
+        "DELETE /plugins/{name}",
+        "POST /plugins/{name}/enable",
+        "POST /plugins/{name}/disable",
+        "POST /plugins/{name}/upgrade",
+        "POST /plugins/{name}/push",
+        "POST /plugins/{name}/set",
+    ),
+    *_routes(
+        f"running commands in a container (exec) {LATER}",
+        "POST /containers/{id}/exec",
+        "POST /exec/{id}/start",
+        "POST /exec/{id}/resize",
+        "GET /exec/{id}/json",
+    ),
+    *_routes(
+        f"attaching to a container {LATER}",
+        "POST /containers/{id}/attach",
+        "GET /containers/{id}/attach/ws",
+        "POST /containers/{id}/resize",
+    ),
+    *_routes(f"the processes of a container (top) {LATER}", "GET /containers/{id}/top"),
+    *_routes(f"statistics of containers {LATER}", "GET /containers/{id}/stats"),
+    *_routes(f"plain containers (docker run) {LATER}: create a service", "POST /containers/create"),
+    *_routes(
+        f"changing, pausing or copying from containers {LATER}",
+        "POST /containers/{id}/update",
+        "POST /containers/{id}/rename",
+        "POST /containers/{id}/pause",
+        "POST /containers/{id}/unpause",
+        "GET /containers/{id}/changes",
+        "GET /containers/{id}/export",
+        "GET /containers/{id}/archive",
+        "HEAD /containers/{id}/archive",
+        "PUT /containers/{id}/archive",
+        "POST /containers/prune",
+    ),
+    *_routes("searching Docker Hub is outside Shoal", "GET /images/search"),
+    *_routes(f"pushing and pruning images {LATER}", "POST /images/{name:.+}/push", "POST /images/prune"),
+    *_routes(
+        f"creating and connecting networks {LATER}",
+        "POST /networks/create",
+        "POST /networks/{id}/connect",
+        "POST /networks/{id}/disconnect",
+        "POST /networks/prune",
+    ),
+    *_routes(f"removing networks {LATER}", "DELETE /networks/{id}"),
+    *_routes(
+        f"volumes made by hand {LATER}: a service's mounts make theirs",
+        "POST /volumes/create",
+        "PUT /volumes/{name}",
+        "DELETE /volumes/{name}",
+        "POST /volumes/prune",
+    ),
+)

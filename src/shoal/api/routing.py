@@ -1,0 +1,27 @@
+"""What a route is, and the API version a request speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from aiohttp import web
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Route(NamedTuple):
+    """A method and a path (without the version), and what answers it."""
+
+    method: str
+    path: str
+    handler: Handler
+
+
+def api_version(request: web.Request) -> tuple[int, int]:
+    """Return the API version of the request's path; without one the newest."""
+    text = request.match_info.get("api_version")
+    if text is None:
+        return (1, 50)
+    major, _, minor = text.partition(".")
+    return (int(major), int(minor or 0))

@@ -1,0 +1,1 @@
+"""Objects as Docker's JSON: pure functions, one module a noun."""

@@ -1,0 +1,281 @@
+"""Containers as Docker's JSON, complete enough for the docker command, docker-py and Portainer."""
+
+from __future__ import annotations
+
+from shoal.api.views.shared import Json, plain, time_text
+from shoal.lib.clock import NANOSECONDS_PER_SECOND
+from shoal.model.container import Container, ContainerConfig
+from shoal.model.container_spec import Mount
+
+STORAGE_DRIVER = "overlay2"
+SIZE_OF_SHM = 64 << 20
+
+
+def container_summary_view(container: Container, now_ns: int) -> Json:
+    """Return a container as `GET /containers/json` lists it."""
+    config = container.config
+    return {
+        "Id": container.id,
+        "Names": [f"/{config.name}"],
+        "Image": config.image,
+        "ImageID": container.image_id,
+        "Command": " ".join(container.arguments),
+        "Created": container.created_at_ns // NANOSECONDS_PER_SECOND,
+        "Ports": [],
+        "Labels": config.labels,
+        "State": container.state.status,
+        "Status": status_text(container, now_ns),
+        "HostConfig": {"NetworkMode": _network_mode(config)},
+        "NetworkSettings": {"Networks": _networks(config)},
+        "Mounts": [_mount_point(mount) for mount in config.mounts],
+    }
+
+
+def status_text(container: Container, now_ns: int) -> str:
+    """Return what `docker ps` shows: `Up 3 minutes`, `Exited (1) 2 hours ago`, `Created`."""
+    state = container.state
+    if state.status == "running":
+        return f"Up {human_duration(now_ns - state.started_at_ns)}"
+    if state.status == "exited":
+        return f"Exited ({state.exit_code}) {human_duration(now_ns - state.finished_at_ns)} ago"
+    return "Dead" if state.status == "dead" else "Created"
+
+
+def human_duration(nanoseconds: int) -> str:
+    """Write a length of time roughly, in Docker's words."""
+    seconds = max(0, nanoseconds // NANOSECONDS_PER_SECOND)
+    if seconds < 1:
+        return "Less than a second"
+    if seconds == 1:
+        return "1 second"
+    for limit, size, word in (
+        (60, 1, "seconds"),
+        (120, 0, "About a minute"),
+        (3600, 60, "minutes"),
+        (5400, 0, "About an hour"),
+        (48 * 3600, 3600, "hours"),
+        (14 * 86400, 86400, "days"),
+        (60 * 86400, 7 * 86400, "weeks"),
+        (730 * 86400, 30 * 86400, "months"),
+    ):
+        if seconds < limit:
+            return f"{seconds // size} {word}" if size else word
+    return f"{seconds // (365 * 86400)} years"
+
+
+def container_view(container: Container, data_root: str) -> Json:
+    """Return a container as inspect shows it."""
+    config, arguments = container.config, container.arguments
+    directory = f"{data_root}/containers/{container.id}"
+    return {
+        "Id": container.id,
+        "Created": time_text(container.created_at_ns),
+        "Path": arguments[0] if arguments else "",
+        "Args": list(arguments[1:]),
+        "State": _state_view(container),
+        "Image": container.image_id,
+        "ResolvConfPath": f"{directory}/resolv.conf",
+        "HostnamePath": f"{directory}/hostname",
+        "HostsPath": f"{directory}/hosts",
+        "LogPath": container.log_path,
+        "Name": f"/{config.name}",
+        "RestartCount": container.restart_count,
+        "Driver": STORAGE_DRIVER,
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": None,
+        "HostConfig": _host_config(config),
+        "GraphDriver": {"Name": STORAGE_DRIVER, "Data": None},
+        "Mounts": [_mount_point(mount) for mount in config.mounts],
+        "Config": _config_view(container),
+        "NetworkSettings": _network_settings(config),
+    }
+
+
+def _state_view(container: Container) -> Json:
+    state = container.state
+    return {
+        "Status": state.status,
+        "Running": state.status == "running",
+        "Paused": False,
+        "Restarting": False,
+        "OOMKilled": state.oom_killed,
+        "Dead": state.status == "dead",
+        "Pid": state.pid if state.status == "running" else 0,
+        "ExitCode": state.exit_code,
+        "Error": state.error,
+        "StartedAt": time_text(state.started_at_ns),
+        "FinishedAt": time_text(state.finished_at_ns),
+    }
+
+
+def _config_view(container: Container) -> Json:
+    config = container.config
+    view: Json = {
+        "Hostname": config.hostname,
+        "Domainname": config.domainname,
+        "User": config.user,
+        "AttachStdin": False,
+        "AttachStdout": False,
+        "AttachStderr": False,
+        "Tty": config.tty,
+        "OpenStdin": config.open_stdin,
+        "StdinOnce": False,
+        "Env": list(config.env) or None,
+        "Cmd": list(config.command) if config.command is not None else None,
+        "Image": config.image,
+        "Volumes": None,
+        "WorkingDir": config.working_dir,
+        "Entrypoint": list(config.entrypoint) if config.entrypoint is not None else None,
+        "OnBuild": None,
+        "Labels": config.labels,
+    }
+    if config.healthcheck is not None:
+        view["Healthcheck"] = plain(config.healthcheck)
+    if config.stop_signal:
+        view["StopSignal"] = config.stop_signal
+    if config.stop_timeout_seconds is not None:
+        view["StopTimeout"] = int(config.stop_timeout_seconds)
+    return view
+
+
+def _host_config(config: ContainerConfig) -> Json:
+    security = [f"seccomp={config.seccomp_mode}"] if config.seccomp_mode == "unconfined" else []
+    if config.no_new_privileges:
+        security.append("no-new-privileges=true")
+    return {
+        "Binds": None,
+        "ContainerIDFile": "",
+        "LogConfig": {"Type": config.log_driver, "Config": config.log_options},
+        "NetworkMode": _network_mode(config),
+        "PortBindings": {},
+        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "AutoRemove": False,
+        "VolumeDriver": "",
+        "VolumesFrom": None,
+        "ConsoleSize": [0, 0],
+        "CapAdd": list(config.capability_add) or None,
+        "CapDrop": list(config.capability_drop) or None,
+        "CgroupnsMode": "host",
+        "Dns": list(config.dns_nameservers) or None,
+        "DnsOptions": list(config.dns_options) or None,
+        "DnsSearch": list(config.dns_search) or None,
+        "ExtraHosts": [_extra_host(line) for line in config.hosts] or None,
+        "GroupAdd": list(config.groups) or None,
+        "IpcMode": "private",
+        "Cgroup": "",
+        "Links": None,
+        "OomScoreAdj": config.oom_score_adj,
+        "PidMode": "",
+        "Privileged": False,
+        "PublishAllPorts": False,
+        "ReadonlyRootfs": config.read_only,
+        "SecurityOpt": security or None,
+        "UTSMode": "",
+        "UsernsMode": "",
+        "ShmSize": SIZE_OF_SHM,
+        "Sysctls": config.sysctls,
+        "Runtime": "runc",
+        "Isolation": "default",
+        **_limits(config),
+        "Mounts": [plain(mount) for mount in config.mounts],
+        "MaskedPaths": [],
+        "ReadonlyPaths": [],
+        "Init": config.init,
+    }
+
+
+def _limits(config: ContainerConfig) -> Json:
+    return {
+        "CpuShares": 0,
+        "Memory": config.memory_bytes,
+        "NanoCpus": config.nano_cpus,
+        "CgroupParent": "",
+        "BlkioWeight": 0,
+        "CpuPeriod": 0,
+        "CpuQuota": 0,
+        "CpusetCpus": "",
+        "CpusetMems": "",
+        "Devices": None,
+        "DeviceCgroupRules": None,
+        "DeviceRequests": None,
+        "MemoryReservation": 0,
+        "MemorySwap": config.memory_bytes * 2,
+        "MemorySwappiness": None,
+        "OomKillDisable": False,
+        "PidsLimit": config.pids_limit or None,
+        "Ulimits": [{"Name": ulimit.name, "Hard": ulimit.hard, "Soft": ulimit.soft} for ulimit in config.ulimits],
+    }
+
+
+def _extra_host(line: str) -> str:
+    address, _, names = line.partition(" ")
+    return f"{names.strip()}:{address}"
+
+
+def _mount_point(mount: Mount) -> Json:
+    view: Json = {"Type": mount.type}
+    if mount.type == "volume":
+        view["Name"] = mount.source
+    view |= {"Source": mount.source, "Destination": mount.target}
+    if mount.type == "volume":
+        view["Driver"] = "local"
+    propagation = mount.bind_options.propagation if mount.bind_options is not None else ""
+    return view | {
+        "Mode": "",
+        "RW": not mount.read_only,
+        "Propagation": (propagation or "rprivate") if mount.type == "bind" else "",
+    }
+
+
+def _network_mode(config: ContainerConfig) -> str:
+    return "bridge" if config.addresses else "none"
+
+
+def _networks(config: ContainerConfig) -> Json:
+    if not config.addresses:
+        return {}
+    address, _, prefix = config.addresses[0].partition("/")
+    return {
+        "bridge": {
+            "IPAMConfig": None,
+            "Links": None,
+            "Aliases": None,
+            "MacAddress": "",
+            "NetworkID": "",
+            "EndpointID": "",
+            "Gateway": "",
+            "IPAddress": address,
+            "IPPrefixLen": int(prefix or 32),
+            "IPv6Gateway": "",
+            "GlobalIPv6Address": "",
+            "GlobalIPv6PrefixLen": 0,
+            "DriverOpts": None,
+            "DNSNames": None,
+        }
+    }
+
+
+def _network_settings(config: ContainerConfig) -> Json:
+    return {
+        "Bridge": "",
+        "SandboxID": "",
+        "SandboxKey": config.network_namespace or "",
+        "Ports": {},
+        "HairpinMode": False,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": None,
+        "SecondaryIPv6Addresses": None,
+        "EndpointID": "",
+        "Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "IPAddress": "",
+        "IPPrefixLen": 0,
+        "IPv6Gateway": "",
+        "MacAddress": "",
+        "Networks": _networks(config),
+    }

@@ -1,0 +1,77 @@
+"""Tasks as Docker's JSON."""
+
+from __future__ import annotations
+
+import msgspec
+
+from shoal.api.responses import encode
+from shoal.api.views.network import attached_network_view
+from shoal.api.views.service import iteration_view, port_view, task_spec_view
+from shoal.api.views.shared import Json, meta_view, time_text
+from shoal.model.objects import Network, Task
+from shoal.store.view import View
+
+
+class TaskViews:
+    """Views of tasks over one view of the store; the spec of a revision is encoded once for all its tasks."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._specs: dict[tuple[str, int], msgspec.Raw] = {}
+        self._networks: dict[str, Json] = {}
+
+    def of(self, task: Task) -> Json:
+        """Return a task."""
+        view = meta_view(task.id, task.meta)
+        view["Labels"] = {}
+        view["Spec"] = self._spec(task)
+        view["ServiceID"] = task.service_id
+        if task.slot:
+            view["Slot"] = task.slot
+        if task.node_id:
+            view["NodeID"] = task.node_id
+        view["Status"] = _status_view(task)
+        view["DesiredState"] = task.desired_state.word
+        if task.attachments:
+            view["NetworksAttachments"] = [
+                {"Network": self._network(attachment.network_id), "Addresses": list(attachment.addresses)}
+                for attachment in task.attachments
+            ]
+        if task.job_iteration is not None:
+            view["JobIteration"] = iteration_view(task.job_iteration)
+        view["Volumes"] = None
+        return view
+
+    def _spec(self, task: Task) -> msgspec.Raw:
+        key = (task.service_id, task.spec_version)
+        found = self._specs.get(key)
+        if found is None:
+            revision = self._view.revision(*key)
+            spec = task_spec_view(revision.spec.task_template) if revision is not None else {"ForceUpdate": 0}
+            found = self._specs[key] = msgspec.Raw(encode(spec))
+        return found
+
+    def _network(self, network_id: str) -> Json:
+        found = self._networks.get(network_id)
+        if found is None:
+            network = self._view.get(Network, network_id)
+            found = attached_network_view(network) if network is not None else {"ID": network_id}
+            self._networks[network_id] = found
+        return found
+
+
+def _status_view(task: Task) -> Json:
+    status = task.status
+    view: Json = {"Timestamp": time_text(status.timestamp_ns), "State": status.state.word}
+    if status.message:
+        view["Message"] = status.message
+    if status.err:
+        view["Err"] = status.err
+    if status.container is not None:
+        view["ContainerStatus"] = {
+            "ContainerID": status.container.container_id,
+            "PID": status.container.pid,
+            "ExitCode": status.container.exit_code,
+        }
+    view["PortStatus"] = {"Ports": [port_view(port) for port in status.host_ports]} if status.host_ports else {}
+    return view

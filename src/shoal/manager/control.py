@@ -1,0 +1,236 @@
+"""What users ask of a manager, over the store: services, nodes, the swarm itself (secrets and configs: payloads.py).
+
+Every write is one plan, judged again when it is applied. Knows no HTTP: the API turns requests into these calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from shoal.core.service_names import RANDOM_BYTES_NEEDED, make_service_name
+from shoal.core.validate.cluster import prepare_cluster
+from shoal.core.validate.node import prepare_node
+from shoal.errors import InvalidArgument, NotBuilt, OutOfSequence, Unavailable
+from shoal.lib.clock import Clock
+from shoal.lib.ids import Ids
+from shoal.manager.lookup import find_node, find_service
+from shoal.manager.payloads import Payloads
+from shoal.manager.service_plans import ServiceUpdate, new_service, require_service, updated_service
+from shoal.model.actions import Action, Create, Remove, Replace
+from shoal.model.base import Struct, replace
+from shoal.model.objects import Cluster, JoinTokens, Node, RootCA, Service
+from shoal.model.specs import ClusterSpec, NodeSpec, ServiceSpec
+from shoal.model.states import NodeState, Role
+from shoal.store.store import Store
+from shoal.store.view import View
+
+_log = structlog.get_logger(__name__)
+
+MakeJoinToken = Callable[[RootCA], str]
+MakeUnlockKey = Callable[[], str]
+NAME_ATTEMPTS = 20
+
+
+class Rotation(Struct):
+    """Which secrets of the swarm are to be made anew."""
+
+    worker_token: bool = False
+    manager_token: bool = False
+    unlock_key: bool = False
+
+
+class Control:
+    """The writes of a manager.
+
+    Args:
+        store: where all is written.
+        ids: makes ids and chance.
+        clock: for times that stand in objects (the start of a rollback, of a job's run).
+        make_join_token: a fresh join token for this root, in Docker's form.
+        make_unlock_key: a fresh unlock key; None where autolock is not built.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        ids: Ids,
+        clock: Clock,
+        *,
+        make_join_token: MakeJoinToken,
+        make_unlock_key: MakeUnlockKey | None = None,
+    ) -> None:
+        self._store = store
+        self._ids = ids
+        self._clock = clock
+        self._make_join_token = make_join_token
+        self._make_unlock_key = make_unlock_key
+        self.payloads = Payloads(store, ids)
+
+    # -- services
+
+    async def create_service(self, spec: ServiceSpec, registry_auth: str = "", actor: str = "") -> str:
+        """Make a service and return its id.
+
+        Args:
+            spec: as the client sent it; without a name it gets one.
+            registry_auth: the X-Registry-Auth header, kept for pulls and never returned.
+            actor: who asks, for events.
+
+        Raises:
+            InvalidArgument: bad spec, or a published port is taken.
+            NameConflict: the name is taken.
+            NotFound: an unknown network.
+        """
+        service_id = self._ids.new()
+        made: list[Service] = []
+
+        def plan(view: View) -> Sequence[Action]:
+            named = spec if spec.name else replace(spec, name=self._free_name(view))
+            service = new_service(view, service_id, named, registry_auth, self._clock.now_ns())
+            made[:] = [service]
+            return [Create(object=service)]
+
+        await self._store.update(plan, actor)
+        _log.info("service created", service_id=service_id, name=made[0].spec.name, actor=actor)
+        return service_id
+
+    def _free_name(self, view: View) -> str:
+        for attempt in range(NAME_ATTEMPTS):
+            name = make_service_name(self._ids.random_bytes(RANDOM_BYTES_NEEDED), attempt)
+            if view.by_name(Service, name) is None:
+                return name
+        return f"service_{self._ids.new()}"
+
+    async def update_service(self, reference: str, update: ServiceUpdate, actor: str = "") -> None:
+        """Write a new spec of a service, or go back to its previous one.
+
+        Raises:
+            NotFound: no such service.
+            OutOfSequence: it has changed since `update.version`.
+            InvalidArgument, NotBuilt: the spec is bad; another name or mode.
+        """
+        service_id = find_service(self._store.view, reference).id
+
+        def plan(view: View) -> Sequence[Action]:
+            service = require_service(view, service_id)
+            changed = updated_service(view, service, update, self._clock.now_ns())
+            if service.meta.version != update.version:
+                raise OutOfSequence
+            return [Replace(object=changed, expected_version=update.version)]
+
+        await self._store.update(plan, actor)
+        _log.info("service updated", service_id=service_id, rollback=update.rollback, actor=actor)
+
+    async def remove_service(self, reference: str, actor: str = "") -> None:
+        """Remove a service; its tasks are ended by the managers' loops. Raises NotFound, InvalidArgument."""
+        service = find_service(self._store.view, reference)
+        await self._store.update(lambda _view: [Remove(kind="service", id=service.id)], actor)
+        _log.info("service removed", service_id=service.id, name=service.spec.name, actor=actor)
+
+    # -- nodes
+
+    async def update_node(self, reference: str, version: int, spec: NodeSpec, actor: str = "") -> None:
+        """Write a node's spec.
+
+        Raises:
+            NotFound: no such node.
+            InvalidArgument: bad spec, or the last manager would become a worker.
+            OutOfSequence: it has changed since `version`.
+        """
+        prepared = prepare_node(spec)
+        node_id = find_node(self._store.view, reference).id
+
+        def plan(view: View) -> Sequence[Action]:
+            node = find_node(view, node_id)
+            if node.spec.role == Role.MANAGER and prepared.role == Role.WORKER:
+                managers = [each for each in view.find(Node) if each.spec.role == Role.MANAGER]
+                if len(managers) == 1:
+                    raise InvalidArgument("attempting to demote the last manager of the swarm")
+            if node.meta.version != version:
+                raise OutOfSequence
+            return [Replace(object=replace(node, spec=prepared), expected_version=version)]
+
+        await self._store.update(plan, actor)
+        _log.info("node updated", node_id=node_id, role=prepared.role, availability=prepared.availability, actor=actor)
+
+    async def remove_node(self, reference: str, force: bool = False, actor: str = "") -> None:
+        """Remove a node from the swarm. Raises NotFound, InvalidArgument (a manager; not down and no `force`)."""
+        node_id = find_node(self._store.view, reference).id
+
+        def plan(view: View) -> Sequence[Action]:
+            node = find_node(view, node_id)
+            if node.spec.role == Role.MANAGER or node.manager_status is not None:
+                raise InvalidArgument(
+                    f"node {node.id} is a cluster manager and is a member of the raft cluster. "
+                    "It must be demoted to worker before removal"
+                )
+            if not force and node.status.state == NodeState.READY:
+                raise InvalidArgument(f"node {node.id} is not down and can't be removed")
+            return [Remove(kind="node", id=node.id, expected_version=node.meta.version)]
+
+        await self._store.update(plan, actor)
+        _log.info("node removed", node_id=node_id, forced=force, actor=actor)
+
+    # -- the swarm
+
+    async def update_cluster(
+        self, version: int, spec: ClusterSpec, rotation: Rotation | None = None, actor: str = ""
+    ) -> None:
+        """Write the swarm's spec, whole, and make the secrets of `rotation` anew.
+
+        Raises:
+            InvalidArgument: bad spec.
+            NotBuilt: what Shoal's certificates do not do yet.
+            OutOfSequence: it has changed since `version`.
+        """
+        wanted = rotation or Rotation()
+
+        def plan(view: View) -> Sequence[Action]:
+            cluster = require_cluster(view)
+            prepared = prepare_cluster(spec, cluster.spec)
+            if cluster.meta.version != version:
+                raise OutOfSequence
+            changed = replace(
+                cluster,
+                spec=prepared,
+                join_tokens=self._rotated_tokens(cluster, wanted),
+                unlock_key=self._next_unlock_key(cluster, prepared, wanted),
+            )
+            return [Replace(object=changed, expected_version=version)]
+
+        await self._store.update(plan, actor)
+        _log.info(
+            "swarm updated",
+            worker_token_rotated=wanted.worker_token,
+            manager_token_rotated=wanted.manager_token,
+            actor=actor,
+        )
+
+    def _rotated_tokens(self, cluster: Cluster, rotation: Rotation) -> JoinTokens | None:
+        tokens = cluster.join_tokens
+        if tokens is None or cluster.root_ca is None:
+            return tokens
+        if rotation.worker_token:
+            tokens = replace(tokens, worker=self._make_join_token(cluster.root_ca))
+        if rotation.manager_token:
+            tokens = replace(tokens, manager=self._make_join_token(cluster.root_ca))
+        return tokens
+
+    def _next_unlock_key(self, cluster: Cluster, spec: ClusterSpec, rotation: Rotation) -> str:
+        if not spec.encryption_config.auto_lock_managers:
+            return ""
+        if cluster.unlock_key and not rotation.unlock_key:
+            return cluster.unlock_key
+        if self._make_unlock_key is None:
+            raise NotBuilt("autolock is not built yet: leave AutoLockManagers false")
+        return self._make_unlock_key()
+
+
+def require_cluster(view: View) -> Cluster:
+    """Return the swarm's own object. Raises Unavailable: this manager has not read it yet."""
+    cluster = view.cluster()
+    if cluster is None:
+        raise Unavailable("the swarm is not initialised yet; try again in a moment")
+    return cluster
