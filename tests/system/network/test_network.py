@@ -1,9 +1,13 @@
+import asyncio
 import json
 import time
 from pathlib import Path
 
 import pytest
 
+from shoal.errors import Unavailable
+from shoal.network.node import NodeNetwork
+from shoal.network.settings import NetworkSettings
 from tests.system.network.place import CLIENT_ADDRESS, HOST_ADDRESS, host_port, port, run
 
 pytestmark = pytest.mark.root
@@ -187,3 +191,12 @@ def test_gateway_range_avoids_routes_of_the_host(place):
     run("ip", "-n", place.host, "route", "add", "172.18.5.0/24", "dev", "eth0")
     address = place.drive().attach("task-g")["addresses"][0]
     assert address == "172.19.0.2/32"
+
+
+def test_a_missing_program_is_named_with_its_remedy(tmp_path):
+    network = NodeNetwork(tmp_path / "exec", "d", NetworkSettings(nft_command="nft-absent"))
+    with pytest.raises(Unavailable, match=r"^nft-absent is not installed: install the package nftables$"):
+        asyncio.run(network.start_up())
+    with pytest.raises(Unavailable, match="not started"):
+        asyncio.run(network.detach("t"))
+    assert not (tmp_path / "exec").exists()
