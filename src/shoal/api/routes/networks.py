@@ -77,12 +77,7 @@ async def inspect(request: web.Request) -> web.Response:
         if len(matches) > 1:
             raise InvalidArgument(f"network {reference} is ambiguous ({len(matches)} matches found based on ID prefix)")
         if matches:
-            shown = matches[0]
-            return json_response(
-                shown
-                | {"Containers": shown["Containers"] or {}, "Options": shown["Options"] or {}}
-                | {"Labels": shown["Labels"] or {}}
-            )
+            return json_response(matches[0])
     raise NotFound(f"network {reference} not found")
 
 

@@ -194,8 +194,15 @@ def _limits(config: ContainerConfig) -> Json:
         "NanoCpus": config.nano_cpus,
         "CgroupParent": "",
         "BlkioWeight": 0,
+        "BlkioWeightDevice": None,
+        "BlkioDeviceReadBps": None,
+        "BlkioDeviceWriteBps": None,
+        "BlkioDeviceReadIOps": None,
+        "BlkioDeviceWriteIOps": None,
         "CpuPeriod": 0,
         "CpuQuota": 0,
+        "CpuRealtimePeriod": 0,
+        "CpuRealtimeRuntime": 0,
         "CpusetCpus": "",
         "CpusetMems": "",
         "Devices": None,
@@ -205,6 +212,10 @@ def _limits(config: ContainerConfig) -> Json:
         "MemorySwap": config.memory_bytes * 2,
         "MemorySwappiness": None,
         "OomKillDisable": False,
+        "CpuCount": 0,
+        "CpuPercent": 0,
+        "IOMaximumIOps": 0,
+        "IOMaximumBandwidth": 0,
         "PidsLimit": config.pids_limit or None,
         "Ulimits": [{"Name": ulimit.name, "Hard": ulimit.hard, "Soft": ulimit.soft} for ulimit in config.ulimits],
     }
@@ -224,7 +235,7 @@ def _mount_point(mount: Mount) -> Json:
         view["Driver"] = "local"
     propagation = mount.bind_options.propagation if mount.bind_options is not None else ""
     return view | {
-        "Mode": "",
+        "Mode": "z" if mount.type == "volume" else "",
         "RW": not mount.read_only,
         "Propagation": (propagation or "rprivate") if mount.type == "bind" else "",
     }

@@ -62,6 +62,8 @@ def attached_network_view(network: Network) -> Json:
     ):
         if value:
             spec[key] = True
+    if network.spec.ingress:
+        spec["IPAMOptions"] = {"Driver": {}}
     spec["Scope"] = "swarm"
     driver_state: Json = {"Name": network.spec.driver or OVERLAY_DRIVER}
     options = _options(network)
