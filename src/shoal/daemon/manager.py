@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from shoal.ca.tokens import make_join_token, make_unlock_key
-from shoal.core import constraint
 from shoal.errors import Unavailable
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
@@ -42,7 +41,6 @@ class Manager:
             self.store,
             ids,
             clock,
-            parse_constraints=constraint.parse,
             make_join_token=lambda root: make_join_token(root, ids),
             make_unlock_key=lambda: make_unlock_key(ids),
         )

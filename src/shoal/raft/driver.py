@@ -367,15 +367,17 @@ class RaftDriver:
         self._reads = {}
 
     def _fail_all(self, error: Unavailable) -> None:
-        futures: list[asyncio.Future[object]] = [done for _, done in self._waiting.values()]
-        futures.extend(done for _, done in self._proposals)
+        proposals = [done for _, done in (*self._waiting.values(), *self._proposals)]
         reads = [*self._next_read, *(read for waiting in self._reads.values() for read in waiting)]
         reads.extend(read for _, read in self._barriers)
         self._waiting, self._reads, self._next_read, self._barriers = {}, {}, [], []
         self._proposals.clear()
-        for future in (*futures, *reads):
-            if not future.done():
-                future.set_exception(error)
+        for done in proposals:
+            if not done.done():
+                done.set_exception(error)
+        for read in reads:
+            if not read.done():
+                read.set_exception(error)
 
     # -- snapshots
 
