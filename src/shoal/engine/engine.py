@@ -148,6 +148,11 @@ class RuncEngine:
             self._unguard(live)
         self.images.close()
 
+    @property
+    def keeper_pid(self) -> int:
+        """The keeper this engine is connected to, 0 while it is not."""
+        return self._keeper.pid
+
     # the protocol
 
     async def create(self, config: ContainerConfig) -> Container:

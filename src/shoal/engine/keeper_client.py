@@ -187,6 +187,7 @@ class KeeperClient:
             raise ConnectionResetError("the keeper has gone")
         finally:
             self._writer = None
+            self.pid = 0
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()

@@ -41,8 +41,18 @@ class LogFile:
         """Append whole lines. Raises OSError if the disk refuses; what was written in part is taken back."""
         if self._descriptor < 0:
             return
-        if self._max_bytes and self._size >= self._max_bytes:
-            self._rotate()
+        position = 0
+        while position < len(lines):
+            if self._max_bytes and self._size >= self._max_bytes:
+                self._rotate()
+            end = len(lines)
+            if self._max_bytes:
+                # up to the line that fills the file
+                end = lines.find(b"\n", min(position + self._max_bytes - self._size - 1, len(lines) - 1)) + 1
+            self._append(lines[position:end])
+            position = end
+
+    def _append(self, lines: bytes) -> None:
         try:
             written = os.write(self._descriptor, lines)
             while written < len(lines):
