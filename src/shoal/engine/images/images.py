@@ -234,7 +234,7 @@ class LocalImages:
 
         def enter(image_id: str = image_id) -> None:
             self.content.index.set_digest(name, image_id)
-            if target.tag:
+            if target.tag and not target.digest:
                 canonical = Reference(registry=target.registry, path=target.path, tag=target.tag).canonical
                 self.content.index.set_tag(canonical, image_id, self._clock.now_ns())
 
