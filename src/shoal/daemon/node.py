@@ -339,7 +339,7 @@ class SwarmNode:
 
     async def inspect_remote(self, reference: str, registry_auth: str) -> RemoteManifest:
         """Ask a registry about an image."""
-        return await self.engine.inspect_remote(reference, decode_registry_auth(registry_auth))
+        return await self.engine.images.inspect_remote(reference, decode_registry_auth(registry_auth))
 
 
 def _part(field: str, text: str) -> tuple[str, int]:

@@ -21,7 +21,7 @@ from shoal.engine.protocol import PullProgress, RegistryCredentials
 from shoal.errors import Conflict, InvalidArgument, NotFound
 from shoal.lib.clock import Clock
 from shoal.model.base import replace
-from shoal.model.container import ImageRecord
+from shoal.model.container import ImageRecord, RemoteManifest, RemotePlatform
 
 T = TypeVar("T")
 _HEX = frozenset("0123456789abcdef")
@@ -250,13 +250,22 @@ class LocalImages:
 
     async def inspect_remote(
         self, reference: str, credentials: RegistryCredentials | None = None, timeout_seconds: float = 1.0
-    ) -> remote.RemoteManifest:
+    ) -> RemoteManifest:
         """Ask a registry what a reference stands for (`GET /distribution/{name}/json`).
 
         Raises Unavailable if it does not answer within `timeout_seconds`, NotFound, Unauthenticated.
         """
         client = remote.Skopeo(self.content.temporary, self._insecure_registries)
-        return await client.inspect(parse_reference(reference).with_default_tag(), credentials, timeout_seconds)
+        found = await client.inspect(parse_reference(reference).with_default_tag(), credentials, timeout_seconds)
+        return RemoteManifest(
+            digest=found.digest,
+            media_type=found.media_type,
+            size_bytes=found.size,
+            platforms=tuple(
+                RemotePlatform(architecture=platform.architecture, os=platform.os, variant=platform.variant)
+                for platform in found.platforms
+            ),
+        )
 
     async def _write(self, work: Callable[[], T]) -> T:
         """Run `work` in a thread, alone among all daemons that share the root."""

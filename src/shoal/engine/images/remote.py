@@ -38,7 +38,7 @@ PULL_SECONDS = 1800.0
 _KILL_SECONDS = 5.0
 
 
-class RemoteManifest(Struct):
+class FoundManifest(Struct):
     """What a registry has under a name; `platforms` is empty where the manifest does not say."""
 
     digest: str
@@ -57,7 +57,7 @@ class Skopeo:
 
     async def manifest(
         self, reference: Reference, credentials: RegistryCredentials | None, timeout_seconds: float = MANIFEST_SECONDS
-    ) -> RemoteManifest:
+    ) -> FoundManifest:
         """Return the manifest or index of a reference, byte for byte. Raises NotFound, Unauthenticated, Unavailable."""
         content = await self._inspect(reference, credentials, timeout_seconds)
         digest = sha256(content)
@@ -65,13 +65,13 @@ class Skopeo:
             raise ShoalError(f"the registry's manifest for {reference.familiar} has digest {digest}")
         document = parse_json(content, "manifest")
         platforms = parse_index(content) if is_index(content) else ()
-        return RemoteManifest(
+        return FoundManifest(
             digest=digest, media_type=media_type_of(document), size=len(content), content=content, platforms=platforms
         )
 
     async def inspect(
         self, reference: Reference, credentials: RegistryCredentials | None, timeout_seconds: float
-    ) -> RemoteManifest:
+    ) -> FoundManifest:
         """Return the manifest with its platforms; a single image's stand in its config."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_seconds
@@ -87,7 +87,7 @@ class Skopeo:
                 os=str(config.get("os", "")),
                 variant=str(config.get("variant", "")),
             )
-            return RemoteManifest(
+            return FoundManifest(
                 digest=found.digest,
                 media_type=found.media_type,
                 size=found.size,
@@ -97,7 +97,7 @@ class Skopeo:
         return found
 
     async def manifest_for(
-        self, reference: Reference, top: RemoteManifest, machine: str, credentials: RegistryCredentials | None
+        self, reference: Reference, top: FoundManifest, machine: str, credentials: RegistryCredentials | None
     ) -> tuple[str, bytes]:
         """Return digest and content of the image manifest for this machine."""
         if not is_index(top.content):
