@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 
 import structlog
 
 from shoal.agent.database import TaskDatabase, TaskRecord
 from shoal.agent.runner import NodeParts, TaskRunner
+from shoal.core.container import NODE_ID_LABEL, TASK_ID_LABEL
 from shoal.lib.backoff import Backoff
 from shoal.lib.supervise import cancel_and_wait
 from shoal.model.base import replace
@@ -72,6 +74,26 @@ class Worker:
             self._forget(task_id)
         for id_ in assignments.removed_revision_ids:
             self._revisions.pop(id_, None)
+        if assignments.complete:
+            self._remove_strays()
+
+    def _remove_strays(self) -> None:
+        """Remove containers of tasks that neither this node nor the manager knows any more.
+
+        They are left by a crash between the removal of a task's record and that of its container.
+        """
+        for container in self._parts.engine.list():
+            labels = container.config.labels
+            task_id = labels.get(TASK_ID_LABEL, "")
+            if task_id and labels.get(NODE_ID_LABEL) == self._parts.node_id and task_id not in self._known():
+                _log.info("removing a stray container", container=container.id, task=task_id)
+                self._start_removal(self._remove_stray(container.id), task_id)
+
+    def _known(self) -> set[str]:
+        return set(self._runners) | {removal.get_name().removeprefix("remove ") for removal in self._removing}
+
+    async def _remove_stray(self, container_id: str) -> None:
+        await self._parts.engine.remove(container_id, force=True)
 
     def _begin(self, task: Task, revision: Revision) -> None:
         if task.status.state < TaskState.ASSIGNED:
@@ -89,7 +111,10 @@ class Worker:
             return
         running = self._running.pop(task_id, None)
         self._unreported.pop(task_id, None)
-        removal = asyncio.create_task(self._remove(runner, running), name=f"remove {task_id}")
+        self._start_removal(self._remove(runner, running), task_id)
+
+    def _start_removal(self, work: Coroutine[None, None, None], task_id: str) -> None:
+        removal = asyncio.create_task(work, name=f"remove {task_id}")
         self._removing.add(removal)
         removal.add_done_callback(self._removing.discard)
         removal.add_done_callback(_log_failure)

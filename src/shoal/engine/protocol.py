@@ -62,7 +62,9 @@ class Images(Protocol):
 class Engine(Protocol):
     """The containers of a node. Containers are named by full id, unique id prefix or name (with or without `/`)."""
 
-    images: Images
+    @property
+    def images(self) -> Images:
+        """The images of this node."""
 
     async def create(self, config: ContainerConfig) -> Container:
         """Create a container. Raises NotFound (image), NameConflict, InvalidArgument (the host refuses)."""

@@ -1,0 +1,124 @@
+"""The certificate authority of a swarm: ECDSA P-256, common name swarm-ca, twenty years (docker-swarm.md 4.9).
+
+Node certificates say who a node is: CN = node id, OU = its role, O = the swarm's id.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from shoal.model.base import Struct
+from shoal.model.objects import RootCA
+from shoal.model.states import Role
+
+ROOT_NAME = "swarm-ca"
+ROOT_DAYS = 20 * 365
+BACKDATED = dt.timedelta(hours=1)
+ORGANIZATIONAL_UNITS = {Role.MANAGER: "swarm-manager", Role.WORKER: "swarm-worker"}
+
+
+class NodeCertificate(Struct):
+    """A node's certificate and its private key, PEM."""
+
+    certificate: str
+    key: str
+
+
+class Issuer(Struct):
+    """How a root names itself in `TLSInfo`: subject and public key, DER."""
+
+    subject: bytes
+    public_key: bytes
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+
+def create_root(now_ns: int) -> RootCA:
+    """Make a new root, valid from a little before `now_ns` (nanoseconds since the epoch)."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = dt.datetime.fromtimestamp(now_ns / 1e9, dt.UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, ROOT_NAME)])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATED)
+        .not_valid_after(now + dt.timedelta(days=ROOT_DAYS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(
+            x509.KeyUsage(
+                digital_signature=False,
+                content_commitment=False,
+                key_encipherment=False,
+                data_encipherment=False,
+                key_agreement=False,
+                key_cert_sign=True,
+                crl_sign=True,
+                encipher_only=False,
+                decipher_only=False,
+            ),
+            critical=True,
+        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return RootCA(certificate=certificate.public_bytes(serialization.Encoding.PEM).decode(), key=_key_pem(key))
+
+
+def issuer_of(root_certificate: str) -> Issuer:
+    """Return subject and public key of a root (PEM)."""
+    certificate = x509.load_pem_x509_certificate(root_certificate.encode())
+    return Issuer(
+        subject=certificate.subject.public_bytes(),
+        public_key=certificate.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        ),
+    )
+
+
+def issue_node_certificate(
+    root: RootCA, node_id: str, role: Role, cluster_id: str, now_ns: int, expiry_ns: int
+) -> NodeCertificate:
+    """Make a key and a certificate for a node, valid from an hour ago for `expiry_ns` nanoseconds from now."""
+    root_certificate = x509.load_pem_x509_certificate(root.certificate.encode())
+    root_key = serialization.load_pem_private_key(root.key.encode(), password=None)
+    assert isinstance(root_key, ec.EllipticCurvePrivateKey), "roots have keys on P-256"
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = dt.datetime.fromtimestamp(now_ns / 1e9, dt.UTC)
+    unit = ORGANIZATIONAL_UNITS[role]
+    names = [node_id, unit, *([ROOT_NAME] if role == Role.MANAGER else [])]
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(
+            x509.Name(
+                [
+                    x509.NameAttribute(NameOID.ORGANIZATION_NAME, cluster_id),
+                    x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit),
+                    x509.NameAttribute(NameOID.COMMON_NAME, node_id),
+                ]
+            )
+        )
+        .issuer_name(root_certificate.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATED)
+        .not_valid_after(now + dt.timedelta(microseconds=expiry_ns / 1000))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
+        )
+        .sign(root_key, hashes.SHA256())
+    )
+    return NodeCertificate(certificate=certificate.public_bytes(serialization.Encoding.PEM).decode(), key=_key_pem(key))

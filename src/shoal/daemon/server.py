@@ -1,0 +1,91 @@
+"""Serving the API: on a unix socket (mode 0660, group of choice) and on TCP."""
+
+from __future__ import annotations
+
+import grp
+import os
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import structlog
+from aiohttp import web
+
+from shoal.errors import InvalidArgument
+
+_log = structlog.get_logger(__name__)
+
+SHUTDOWN_TIMEOUT_SECONDS = 2.0
+DEFAULT_TCP_PORT = 2375
+SOCKET_MODE = 0o660
+
+
+class Server:
+    """The API's listeners."""
+
+    def __init__(self, application: web.Application, hosts: tuple[str, ...], group: str) -> None:
+        self._runner = web.AppRunner(
+            application, handle_signals=False, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_SECONDS
+        )
+        self._hosts = hosts
+        self._group = group
+        self._sockets: list[Path] = []
+
+    async def start(self) -> None:
+        """Listen on every host.
+
+        Raises:
+            InvalidArgument: a host of no known form, or an address that cannot be listened on.
+        """
+        await self._runner.setup()
+        for host in self._hosts:
+            await self._listen(host)
+            _log.info("API listens", host=host)
+
+    async def _listen(self, host: str) -> None:
+        parts = urlsplit(host)
+        try:
+            if parts.scheme == "unix":
+                await self._listen_unix(Path(parts.netloc + parts.path))
+            elif parts.scheme == "tcp":
+                address, port = parts.hostname or "127.0.0.1", parts.port or DEFAULT_TCP_PORT
+                await web.TCPSite(self._runner, address, port).start()
+            else:
+                raise InvalidArgument(f'--host "{host}": use unix:///path or tcp://address:port')
+        except OSError as error:
+            raise InvalidArgument(f'--host "{host}": {error.strerror or error}') from error
+
+    async def _listen_unix(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Only a socket nobody answers on is taken away: it is a dead daemon's.
+        if path.is_socket():
+            if _is_answered(path):
+                raise InvalidArgument(f'--host "unix://{path}": another daemon listens there')
+            path.unlink()
+        old_mask = os.umask(0o177)
+        try:
+            await web.UnixSite(self._runner, str(path)).start()
+        finally:
+            os.umask(old_mask)
+        if self._group:
+            try:
+                os.chown(path, 0, grp.getgrnam(self._group).gr_gid)
+            except KeyError:
+                raise InvalidArgument(f'--group "{self._group}": there is no such group') from None
+        path.chmod(SOCKET_MODE)
+        self._sockets.append(path)
+
+    async def stop(self) -> None:
+        """Stop listening; requests under way get a moment to end."""
+        await self._runner.cleanup()
+        for path in self._sockets:
+            path.unlink(missing_ok=True)
+
+
+def _is_answered(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True

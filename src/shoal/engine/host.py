@@ -1,0 +1,95 @@
+"""What this machine allows: facts the OCI spec is cut to. Read once, at the start of the engine."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+from pathlib import Path
+
+from shoal.model.base import Struct
+
+CAPABILITIES = (
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+)
+RLIMITS = {
+    name.removeprefix("RLIMIT_").lower(): getattr(resource, name)
+    for name in dir(resource)
+    if name.startswith("RLIMIT_")
+}
+INIT_PROGRAMS = ("docker-init", "tini", "tini-static", "catatonit", "dumb-init")
+_CGROUP_ROOT = Path("/sys/fs/cgroup")
+
+
+class Host(Struct):
+    """Facts of the machine and of what the daemon may do on it."""
+
+    machine: str
+    capabilities: frozenset[str]
+    hard_limits: dict[str, int]
+    oom_score_adj: int
+    cgroup_v2: bool
+    cgroup_mounts: tuple[str, ...]
+    cpu_count: int
+    memory_bytes: int
+    init_program: str = ""
+
+
+def read_host() -> Host:
+    """Read the facts of this machine."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
+    mask = int(status["CapEff"], 16) & int(status["CapBnd"], 16)
+    held = frozenset(f"CAP_{name}" for bit, name in enumerate(CAPABILITIES) if mask >> bit & 1)
+    v2 = (_CGROUP_ROOT / "cgroup.controllers").exists()
+    hierarchies = sorted(path for path in _CGROUP_ROOT.iterdir() if (path / "cgroup.procs").exists()) if not v2 else []
+    return Host(
+        machine=os.uname().machine,
+        capabilities=held,
+        hard_limits={name: resource.getrlimit(number)[1] for name, number in RLIMITS.items()},
+        oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text()),
+        cgroup_v2=v2,
+        cgroup_mounts=(str(_CGROUP_ROOT),) if v2 else tuple(str(path) for path in hierarchies),
+        cpu_count=os.cpu_count() or 1,
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        init_program=next((path for path in map(shutil.which, INIT_PROGRAMS) if path), ""),
+    )

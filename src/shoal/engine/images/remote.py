@@ -1,0 +1,267 @@
+"""Registries, asked through skopeo: manifests, pulls, and skopeo's words turned into our errors.
+
+Credentials go by a file (0600) in a directory of the call, never by argument. Every call has a bound of time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import ipaddress
+import json
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+from shoal.core.reference import DEFAULT_REGISTRY, Reference
+from shoal.engine.images.content import Content
+from shoal.engine.images.formats import (
+    OCI_MANIFEST,
+    PlatformManifest,
+    choose_platform,
+    is_index,
+    media_type_of,
+    parse_index,
+    parse_json,
+    parse_manifest,
+    sha256,
+)
+from shoal.engine.images.unpack import digest_of_file
+from shoal.engine.protocol import PullProgress, RegistryCredentials
+from shoal.errors import InvalidArgument, NotFound, ShoalError, Unauthenticated, Unavailable
+from shoal.model.base import Struct
+
+MANIFEST_SECONDS = 60.0
+PULL_SECONDS = 1800.0
+_KILL_SECONDS = 5.0
+
+
+class FoundManifest(Struct):
+    """What a registry has under a name; `platforms` is empty where the manifest does not say."""
+
+    digest: str
+    media_type: str
+    size: int
+    content: bytes = b""
+    platforms: tuple[PlatformManifest, ...] = ()
+
+
+class Skopeo:
+    """Runs skopeo; `scratch` is where calls keep their files, `insecure_registries` speak plain HTTP."""
+
+    def __init__(self, scratch: Path, insecure_registries: tuple[str, ...] = ()) -> None:
+        self._scratch = scratch
+        self._insecure_registries = insecure_registries
+
+    async def manifest(
+        self, reference: Reference, credentials: RegistryCredentials | None, timeout_seconds: float = MANIFEST_SECONDS
+    ) -> FoundManifest:
+        """Return the manifest or index of a reference, byte for byte. Raises NotFound, Unauthenticated, Unavailable."""
+        content = await self._inspect(reference, credentials, timeout_seconds)
+        digest = sha256(content)
+        if reference.digest and reference.digest != digest:
+            raise ShoalError(f"the registry's manifest for {reference.familiar} has digest {digest}")
+        document = parse_json(content, "manifest")
+        platforms = parse_index(content) if is_index(content) else ()
+        return FoundManifest(
+            digest=digest, media_type=media_type_of(document), size=len(content), content=content, platforms=platforms
+        )
+
+    async def inspect(
+        self, reference: Reference, credentials: RegistryCredentials | None, timeout_seconds: float
+    ) -> FoundManifest:
+        """Return the manifest with its platforms; a single image's stand in its config."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_seconds
+        found = await self.manifest(reference, credentials, timeout_seconds)
+        if found.platforms or not found.content:
+            return found
+        with contextlib.suppress(ShoalError):
+            left = max(deadline - loop.time(), 0.2)
+            config = parse_json(await self._inspect(reference, credentials, left, "--config"), "image config")
+            platform = PlatformManifest(
+                blob=parse_manifest(found.content).config,
+                architecture=str(config.get("architecture", "")),
+                os=str(config.get("os", "")),
+                variant=str(config.get("variant", "")),
+            )
+            return FoundManifest(
+                digest=found.digest,
+                media_type=found.media_type,
+                size=found.size,
+                content=found.content,
+                platforms=(platform,),
+            )
+        return found
+
+    async def manifest_for(
+        self, reference: Reference, top: FoundManifest, machine: str, credentials: RegistryCredentials | None
+    ) -> tuple[str, bytes]:
+        """Return digest and content of the image manifest for this machine."""
+        if not is_index(top.content):
+            return top.digest, top.content
+        chosen = choose_platform(top.platforms, machine)
+        if chosen is None:
+            raise NotFound(f"no matching manifest for linux/{machine} in the manifest list entries")
+        pinned = Reference(registry=reference.registry, path=reference.path, digest=chosen.blob.digest)
+        found = await self.manifest(pinned, credentials)
+        return found.digest, found.content
+
+    async def fetch(
+        self,
+        reference: Reference,
+        digest: str,
+        manifest: bytes,
+        content: Content,
+        credentials: RegistryCredentials | None,
+    ) -> AsyncIterator[PullProgress]:
+        """Bring the blobs of an image manifest into `content`; yields its layers as they stand."""
+        parsed = parse_manifest(manifest)
+        layers = parsed.layers
+        known = {layer.digest for layer in layers if content.blob_path(layer.digest).exists()}
+        for layer in layers:
+            short = layer.digest.removeprefix("sha256:")[:12]
+            yield PullProgress(status="Already exists" if layer.digest in known else "Pulling fs layer", id=short)
+        pinned = Reference(registry=reference.registry, path=reference.path, digest=digest)
+        with content.scratch() as directory:
+            # an OCI layout may share its blobs with all others, but holds OCI manifests only; the form `dir` holds any
+            target = directory / "image"
+            if parsed.media_type == OCI_MANIFEST:
+                arguments = ["--dest-shared-blob-dir", str(content.blobs), self._source(pinned), f"oci:{target}:image"]
+            else:
+                arguments = [self._source(pinned), f"dir:{target}"]
+            tls = [] if not self._is_plain(reference.registry) else ["--src-tls-verify=false"]
+            command = ["copy", "--quiet", "--preserve-digests", *tls]
+            with self._authentication(reference, credentials) as authentication:
+                await self._run([*command, *authentication, *arguments], reference, PULL_SECONDS)
+            if parsed.media_type != OCI_MANIFEST:
+                await asyncio.to_thread(
+                    _take_blobs, content, target, [parsed.config.digest, *(b.digest for b in layers)]
+                )
+        for layer in layers:
+            if layer.digest not in known:
+                short = layer.digest.removeprefix("sha256:")[:12]
+                yield PullProgress(status="Pull complete", id=short, current_bytes=layer.size, total_bytes=layer.size)
+
+    async def _inspect(
+        self, reference: Reference, credentials: RegistryCredentials | None, timeout_seconds: float, *options: str
+    ) -> bytes:
+        tls = ["--tls-verify=false"] if self._is_plain(reference.registry) else []
+        with self._authentication(reference, credentials) as authentication:
+            command = ["inspect", "--raw", *options, *tls, *authentication, self._source(reference)]
+            return await self._run(command, reference, timeout_seconds)
+
+    @staticmethod
+    def _source(reference: Reference) -> str:
+        # skopeo takes a tag or a digest, never both
+        suffix = f"@{reference.digest}" if reference.digest else f":{reference.tag}"
+        return f"docker://{reference.name}{suffix}"
+
+    def _is_plain(self, registry: str) -> bool:
+        host = registry.rsplit(":", 1)[0].strip("[]") if ":" in registry else registry
+        if registry in self._insecure_registries or host in self._insecure_registries or host == "localhost":
+            return True
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        if address.is_loopback:
+            return True
+        networks = [entry for entry in self._insecure_registries if "/" in entry]
+        return any(address in ipaddress.ip_network(network, strict=False) for network in networks)
+
+    @contextlib.contextmanager
+    def _authentication(self, reference: Reference, credentials: RegistryCredentials | None) -> Iterator[list[str]]:
+        directory = self._scratch / secrets.token_hex(6)
+        directory.mkdir(mode=0o700)
+        try:
+            entry: dict[str, str] = {}
+            if credentials is not None and credentials.identity_token:
+                entry = {"auth": _basic("<token>", ""), "identitytoken": credentials.identity_token}
+            elif credentials is not None and credentials.username:
+                entry = {"auth": _basic(credentials.username, credentials.password)}
+            registry = reference.registry
+            path = directory / "auth.json"
+            path.touch(mode=0o600)
+            path.write_text(json.dumps({"auths": {registry: entry} if entry else {}}))
+            yield ["--authfile", str(path)]
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    async def _run(self, arguments: list[str], reference: Reference, timeout_seconds: float) -> bytes:
+        command = ["skopeo", "--insecure-policy", *arguments]
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        except FileNotFoundError:
+            raise ShoalError("no skopeo program is installed on this node: install skopeo to pull images") from None
+        try:
+            output, errors = await asyncio.wait_for(process.communicate(), timeout_seconds)
+        except TimeoutError:
+            raise Unavailable(
+                f"registry {reference.registry} did not answer within {timeout_seconds:g} seconds: "
+                f'Get "https://{reference.registry}/v2/": context deadline exceeded'
+            ) from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await asyncio.wait_for(process.wait(), _KILL_SECONDS)
+        if process.returncode != 0:
+            raise error_of(errors.decode("utf-8", "replace"), reference)
+        return output
+
+
+def _basic(username: str, password: str) -> str:
+    return base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+def _take_blobs(content: Content, directory: Path, digests: list[str]) -> None:
+    for digest in digests:
+        file = directory / digest.removeprefix("sha256:")
+        if file.exists():
+            if digest_of_file(file) != digest:
+                raise InvalidArgument(f"the registry sent other content than {digest} names")
+            content.take_blob(file, digest)
+
+
+def error_of(text: str, reference: Reference) -> ShoalError:
+    """Turn what skopeo says on failure into an error with Docker's text."""
+    low = text.lower()
+    if "manifest unknown" in low or "manifest_unknown" in low or "not found: manifest" in low:
+        return NotFound(f"manifest for {reference.familiar} not found: manifest unknown: manifest unknown")
+    if "name unknown" in low or "name_unknown" in low or "repository name not known" in low:
+        return NotFound(
+            f"pull access denied for {reference.familiar_name}, repository does not exist or may require 'docker login'"
+        )
+    if "requested access to the resource is denied" in low or "denied" in low:
+        return NotFound(
+            f"pull access denied for {reference.familiar_name}, repository does not exist or may require "
+            "'docker login': denied: requested access to the resource is denied"
+        )
+    if "unauthorized" in low or "authentication required" in low or "invalid username/password" in low:
+        registry = "registry-1.docker.io" if reference.registry == DEFAULT_REGISTRY else reference.registry
+        return Unauthenticated(f'Head "https://{registry}/v2/": unauthorized: authentication required')
+    reason = text.strip().splitlines()[-1] if text.strip() else "skopeo failed and said nothing"
+    _, _, message = reason.partition("msg=")
+    if message:
+        with contextlib.suppress(ValueError):
+            reason = str(json.loads(message))
+    unreachable = (
+        "dial tcp",
+        "no such host",
+        "connection refused",
+        "i/o timeout",
+        "connection reset",
+        "server misbehaving",
+    )
+    if any(word in low for word in unreachable):
+        return Unavailable(f"registry {reference.registry} cannot be reached: {reason}")
+    if "no space left" in low:
+        return ShoalError(f"the node's disk is full: {reason}")
+    return ShoalError(f"cannot pull {reference.familiar}: {reason}")

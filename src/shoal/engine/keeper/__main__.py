@@ -1,0 +1,53 @@
+"""Entry of the keeper: `python -m shoal.engine.keeper --exec-root DIRECTORY --data-root DIRECTORY --name NAME`.
+
+The engine starts it when none answers. A lock held for life makes it the only one of its exec root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sys
+
+from shoal.engine.keeper.keeper import Keeper
+
+LOCK_FILE = "keeper.lock"
+SOCKET_FILE = "keeper.sock"
+_OWN_CGROUP_MOUNTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified")
+
+
+def _arguments(words: list[str]) -> dict[str, str]:
+    values = dict(zip(words[0::2], words[1::2], strict=False))
+    if len(words) % 2 or set(values) != {"--exec-root", "--data-root", "--name"}:
+        sys.exit("usage: python -m shoal.engine.keeper --exec-root DIRECTORY --data-root DIRECTORY --name NAME")
+    return values
+
+
+def _leave_the_daemons_cgroup(name: str) -> None:
+    """Move to a cgroup of its own where a service manager tracks processes: it must not end us with the daemon."""
+    for mount in _OWN_CGROUP_MOUNTS:
+        if not os.path.exists(f"{mount}/cgroup.procs"):  # noqa: PTH110 - pathlib is a large import
+            continue
+        with contextlib.suppress(OSError):
+            os.makedirs(f"{mount}/{name}", exist_ok=True)  # noqa: PTH103
+            with open(f"{mount}/{name}/cgroup.procs", "w") as file:  # noqa: PTH123
+                file.write(str(os.getpid()))
+
+
+def main() -> None:
+    """Run the keeper until it is told to stop."""
+    values = _arguments(sys.argv[1:])
+    exec_root, data_root = values["--exec-root"], values["--data-root"]
+    os.chdir("/")
+    lock = os.open(f"{exec_root}/{LOCK_FILE}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit("another keeper serves this exec root")
+    _leave_the_daemons_cgroup(values["--name"])
+    Keeper(f"{exec_root}/{SOCKET_FILE}", f"{data_root}/containers").run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Output of one container, from its FIFO or terminal into its log.
+
+The FIFO itself is the buffer: data is *looked at* (tee), its lines are written to the log, and only then is it taken
+out. So a keeper that is killed at any point has lost nothing; the next one finds in the FIFO what no log holds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import time
+
+from shoal.engine.keeper.lines import encode_lines, split_pieces
+from shoal.engine.keeper.logfile import LogFile
+
+TURN_BYTES = 64 * 1024  # what one container may have written to its log before another gets its turn
+_SPLICE_F_NONBLOCK = 2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _complain(error: OSError, log: str) -> None:
+    sys.stderr.write(f"keeper: output is dropped, the log {log} cannot be written: {error}\n")
+
+
+class ScratchPipe:
+    """A pipe that a look at a FIFO goes through; one serves all streams."""
+
+    def __init__(self) -> None:
+        self._read_end, self._write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def look(self, fifo: int) -> bytes:
+        """Return what `fifo` holds, leaving it there; nothing if it is empty."""
+        count = _libc.tee(fifo, self._write_end, ctypes.c_size_t(TURN_BYTES), _SPLICE_F_NONBLOCK)
+        if count <= 0:
+            return b""
+        data = os.read(self._read_end, count)
+        while len(data) < count:
+            data += os.read(self._read_end, count - len(data))
+        return data
+
+
+class FifoStream:
+    """stdout or stderr of a container, as a FIFO."""
+
+    def __init__(self, name: str, path: str, log: LogFile, scratch: ScratchPipe) -> None:
+        self.name = name
+        self._log = log
+        self._scratch = scratch
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def turn(self, at_end: bool = False) -> bool:
+        """Log what is there, at most `TURN_BYTES`; return whether there may be more. With `at_end` take all."""
+        data = self._scratch.look(self.descriptor)
+        if not data:
+            return False
+        pieces, length = split_pieces(data, at_end)
+        if not length:
+            return False
+        try:
+            self._log.write(encode_lines(pieces, self.name, time.time_ns()))
+        except OSError as error:
+            # a full disk must not stop the container: Docker drops, too
+            _complain(error, self.name)
+        self._take(length)
+        return True
+
+    def _take(self, length: int) -> None:
+        while length > 0:
+            length -= len(os.read(self.descriptor, length))
+
+    def drain(self) -> None:
+        """Log what is left when the container has ended: at most one full FIFO, so this is bounded."""
+        while self.turn(at_end=True):
+            pass
+
+    def close(self) -> None:
+        """Close the reading end."""
+        os.close(self.descriptor)
+
+
+class TerminalStream:
+    """The master side of a container's terminal; what it says is stdout."""
+
+    name = "stdout"
+
+    def __init__(self, descriptor: int, log: LogFile) -> None:
+        self.descriptor = descriptor
+        self._log = log
+        self._rest = b""
+        os.set_blocking(descriptor, False)
+
+    def turn(self, at_end: bool = False) -> bool:
+        """Log what is there, at most `TURN_BYTES`; return whether there may be more."""
+        try:
+            data = os.read(self.descriptor, TURN_BYTES)
+        except OSError:  # EIO: the last process with this terminal has gone; EAGAIN: nothing there
+            data = b""
+        if not data and not (at_end and self._rest):
+            return False
+        pieces, length = split_pieces(self._rest + data, at_end)
+        self._rest = (self._rest + data)[length:]
+        try:
+            self._log.write(encode_lines(pieces, self.name, time.time_ns()))
+        except OSError as error:
+            _complain(error, self.name)
+        return bool(data)
+
+    def drain(self) -> None:
+        """Log what is left when the container has ended."""
+        while self.turn(at_end=True):
+            pass
+
+    def close(self) -> None:
+        """Close the master."""
+        os.close(self.descriptor)

@@ -1,0 +1,400 @@
+"""The OCI runtime spec of a container: a pure function of its config, its image and what the host allows.
+
+Gives what dockerd gives its containers: default capabilities, seccomp, masked paths, mounts, devices, limits. Touches
+no disk; paths are arguments.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any
+
+from shoal.engine.host import CAPABILITIES, Host
+from shoal.engine.seccomp import custom_profile, default_profile
+from shoal.engine.users import Identity
+from shoal.errors import InvalidArgument, NotBuilt
+from shoal.model.base import Struct
+from shoal.model.container import ContainerConfig, ImageRecord
+from shoal.model.container_spec import Mount, Ulimit
+
+DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_CAPABILITIES = frozenset(
+    {
+        "CAP_CHOWN",
+        "CAP_DAC_OVERRIDE",
+        "CAP_FSETID",
+        "CAP_FOWNER",
+        "CAP_MKNOD",
+        "CAP_NET_RAW",
+        "CAP_SETGID",
+        "CAP_SETUID",
+        "CAP_SETFCAP",
+        "CAP_SETPCAP",
+        "CAP_NET_BIND_SERVICE",
+        "CAP_SYS_CHROOT",
+        "CAP_KILL",
+        "CAP_AUDIT_WRITE",
+    }
+)
+MASKED_PATHS = (
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+)
+READONLY_PATHS = (
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+)
+LEAST_MEMORY_BYTES = 6 << 20
+CPU_PERIOD_MICROSECONDS = 100_000
+SHM_BYTES = 64 << 20
+INIT_PATH = "/sbin/docker-init"
+_VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_PROPAGATIONS = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
+_DEFAULT_SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+_DEVICES = (  # type, major, minor that a container may use; None is any
+    ("c", None, None, "m"),
+    ("b", None, None, "m"),
+    ("c", 1, 3, "rwm"),
+    ("c", 1, 5, "rwm"),
+    ("c", 1, 7, "rwm"),
+    ("c", 1, 8, "rwm"),
+    ("c", 1, 9, "rwm"),
+    ("c", 5, 0, "rwm"),
+    ("c", 5, 1, "rwm"),
+    ("c", 5, 2, "rwm"),
+    ("c", 136, None, "rwm"),
+)
+
+
+class FileBind(Struct):
+    """A file or directory of the host at a place in the container."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+
+class Places(Struct):
+    """Where the parts of one container lie on the host. `volumes` maps targets of mounts to their directories."""
+
+    root: str
+    cgroup: str
+    binds: tuple[FileBind, ...] = ()
+    volumes: dict[str, str] = {}
+
+
+def arguments_of(config: ContainerConfig, image: ImageRecord) -> tuple[str, ...]:
+    """Return what is run: an entrypoint of the config takes the image's command away, too.
+
+    Raises InvalidArgument if there is nothing to run.
+    """
+    entrypoint, command = config.entrypoint, config.command
+    if entrypoint is None:
+        entrypoint = image.entrypoint or ()
+        if command is None or (not command and not entrypoint):
+            command = image.command
+    arguments = tuple(entrypoint) + tuple(command or ())
+    if not arguments or not arguments[0]:
+        raise InvalidArgument("no command specified")
+    return arguments
+
+
+def environment_of(config: ContainerConfig, image: ImageRecord, container_id: str) -> list[str]:
+    """Return the environment: PATH, HOSTNAME and TERM, then the image's, then the config's over all of them.
+
+    An entry of the config without `=` takes a variable away.
+    """
+    merged: dict[str, str] = {}
+    defaults = [DEFAULT_PATH, f"HOSTNAME={config.hostname or container_id[:12]}"] + (
+        ["TERM=xterm"] if config.tty else []
+    )
+    for entry in (*defaults, *image.env, *config.env):
+        name, equals, _ = entry.partition("=")
+        if equals:
+            merged[name] = entry
+        else:
+            merged.pop(name, None)
+    return list(merged.values())
+
+
+def capabilities_of(config: ContainerConfig, host: Host) -> frozenset[str]:
+    """Return the capabilities of a container, cut to what the daemon holds.
+
+    Raises InvalidArgument for a name that is none, or one asked for by name that the daemon lacks.
+    """
+    added, dropped = _capability_names(config.capability_add), _capability_names(config.capability_drop)
+    lacking = sorted(added - host.capabilities - {"ALL"})
+    if lacking:
+        raise InvalidArgument(f"CapAdd: the daemon itself does not hold {lacking[0]}; run it with that capability")
+    chosen = host.capabilities if "ALL" in added else (frozenset() if "ALL" in dropped else DEFAULT_CAPABILITIES)
+    return ((chosen - dropped) | (added - {"ALL"})) & host.capabilities
+
+
+def _capability_names(names: tuple[str, ...]) -> frozenset[str]:
+    result = set()
+    for name in names:
+        short = name.upper().removeprefix("CAP_")
+        if short != "ALL" and short not in CAPABILITIES:
+            raise InvalidArgument(f'invalid capability: "{name}": give a name as in capabilities(7), such as NET_ADMIN')
+        result.add("ALL" if short == "ALL" else f"CAP_{short}")
+    return frozenset(result)
+
+
+def check_config(config: ContainerConfig, host: Host) -> None:
+    """Refuse what this host cannot do, before anything is made. Raises InvalidArgument or NotBuilt."""
+    capabilities_of(config, host)
+    for ulimit in config.ulimits:
+        _check_ulimit(ulimit, host)
+    may_lower = "CAP_SYS_RESOURCE" in host.capabilities
+    if not -1000 <= config.oom_score_adj <= 1000:
+        raise InvalidArgument(f"Invalid value {config.oom_score_adj}, range for oom score adj is [-1000, 1000]")
+    if config.oom_score_adj < host.oom_score_adj and config.oom_score_adj != 0 and not may_lower:
+        raise InvalidArgument(
+            f"OomScoreAdj {config.oom_score_adj}: below {host.oom_score_adj} needs CAP_SYS_RESOURCE, "
+            "which the daemon lacks"
+        )
+    if 0 < config.memory_bytes < LEAST_MEMORY_BYTES:
+        raise InvalidArgument("Minimum memory limit allowed is 6MB")
+    if config.nano_cpus < 0 or config.nano_cpus > host.cpu_count * 1_000_000_000:
+        raise InvalidArgument(
+            f"range of CPUs is from 0.01 to {host.cpu_count}.00, as there are only {host.cpu_count} CPUs available"
+        )
+    if config.pids_limit < 0 or config.memory_bytes < 0:
+        raise InvalidArgument("limits of memory and pids must not be negative: 0 is no limit")
+    if config.init and not host.init_program:
+        raise InvalidArgument("Init: no init program on this node: install tini (or docker-init, catatonit, dumb-init)")
+    for mount in config.mounts:
+        _check_mount(mount)
+    for name in config.sysctls:
+        if not name.startswith(("net.", "kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.")):
+            raise InvalidArgument(f"sysctl '{name}' is not allowed: it is not of the container's own namespaces")
+    for path in (config.working_dir, *(file.path for file in config.files)):
+        if path and not path.startswith("/"):
+            raise InvalidArgument(f"the working directory or file '{path}' is invalid, it needs to be an absolute path")
+
+
+def _check_ulimit(ulimit: Ulimit, host: Host) -> None:
+    if ulimit.name not in host.hard_limits:
+        raise InvalidArgument(f"invalid ulimit type: {ulimit.name}")
+    soft, hard = _unsigned(ulimit.soft), _unsigned(ulimit.hard)
+    if soft > hard:
+        raise InvalidArgument(
+            f"ulimit {ulimit.name}: soft limit must be less than or equal to hard limit: {ulimit.soft} > {ulimit.hard}"
+        )
+    if hard > _unsigned(host.hard_limits[ulimit.name]) and "CAP_SYS_RESOURCE" not in host.capabilities:
+        raise InvalidArgument(
+            f"ulimit {ulimit.name}: {ulimit.hard} is above this node's hard limit {host.hard_limits[ulimit.name]}, "
+            "and the daemon lacks CAP_SYS_RESOURCE to raise it; ask for less"
+        )
+
+
+def _unsigned(limit: int) -> int:
+    return limit if limit >= 0 else (1 << 64) - 1
+
+
+def _check_mount(mount: Mount) -> None:
+    if not mount.target.startswith("/") or mount.target.rstrip("/") == "":
+        raise InvalidArgument(f'invalid mount target "{mount.target}": must be an absolute path other than /')
+    if mount.type in {"npipe", "cluster", "image"}:
+        raise NotBuilt(f"mounts of type {mount.type} are not supported by this node")
+    if mount.type not in {"bind", "tmpfs", "volume"}:
+        raise InvalidArgument(f'mount type unknown: "{mount.type}"')
+    if mount.type == "bind":
+        if not mount.source.startswith("/"):
+            raise InvalidArgument(f'invalid mount config for type "bind": mount path must be absolute: {mount.source}')
+        propagation = mount.bind_options.propagation if mount.bind_options else ""
+        if propagation and propagation not in _PROPAGATIONS:
+            raise InvalidArgument(f'invalid mount config for type "bind": invalid propagation mode: {propagation}')
+    if mount.type == "volume":
+        _check_volume(mount)
+    if mount.type == "tmpfs" and mount.source:
+        raise InvalidArgument('invalid mount config for type "tmpfs": field Source must not be specified')
+
+
+def _check_volume(mount: Mount) -> None:
+    if mount.source and not _VOLUME_NAME.fullmatch(mount.source):
+        raise InvalidArgument(
+            f'create {mount.source}: "{mount.source}" includes invalid characters for a local volume name, '
+            'only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed'
+        )
+    driver = mount.volume_options.driver_config if mount.volume_options else None
+    if driver is not None and (driver.name not in {"", "local"} or driver.options):
+        raise NotBuilt(
+            f"volume driver {driver.name or 'local'} with options: only the local driver without options is built"
+        )
+
+
+def make_spec(
+    config: ContainerConfig,
+    image: ImageRecord,
+    container_id: str,
+    arguments: tuple[str, ...],
+    identity: Identity,
+    places: Places,
+    host: Host,
+) -> dict[str, Any]:
+    """Return the OCI spec (`config.json` of a bundle) of a container.
+
+    Args:
+        config: what was asked for, checked by `check_config`.
+        image: the image it runs.
+        container_id: full id.
+        arguments: from `arguments_of`.
+        identity: user and groups, resolved in the image.
+        places: where its parts lie on the host.
+        host: what the machine allows.
+    """
+    capabilities = capabilities_of(config, host)
+    if config.init:
+        arguments = (INIT_PATH, "--", *arguments)
+    held = sorted(capabilities)
+    # a user other than root gets capabilities only through programs that carry them
+    effective = held if identity.uid == 0 else []
+    process: dict[str, Any] = {
+        "terminal": config.tty,
+        "user": {"uid": identity.uid, "gid": identity.gid, "additionalGids": list(identity.groups or (identity.gid,))},
+        "args": list(arguments),
+        "env": environment_of(config, image, container_id),
+        "cwd": config.working_dir or image.working_dir or "/",
+        "capabilities": {"bounding": held, "effective": effective, "permitted": effective},
+        "noNewPrivileges": config.no_new_privileges,
+        "rlimits": [
+            {"type": f"RLIMIT_{limit.name.upper()}", "soft": _unsigned(limit.soft), "hard": _unsigned(limit.hard)}
+            for limit in config.ulimits
+        ],
+    }
+    if config.tty:
+        process["consoleSize"] = {"height": 24, "width": 80}
+    if config.oom_score_adj:
+        process["oomScoreAdj"] = config.oom_score_adj
+    return {
+        "ociVersion": "1.0.2",
+        "process": process,
+        "root": {"path": places.root, "readonly": config.read_only},
+        "hostname": config.hostname or container_id[:12],
+        "mounts": _mounts(config, places, host),
+        "linux": _linux(config, places, capabilities, host),
+    }
+
+
+def _linux(config: ContainerConfig, places: Places, capabilities: frozenset[str], host: Host) -> dict[str, Any]:
+    namespaces: list[dict[str, str]] = [{"type": kind} for kind in ("mount", "uts", "ipc", "pid")]
+    if host.cgroup_v2:
+        namespaces.append({"type": "cgroup"})
+    network = {"type": "network"}
+    if config.network_namespace is not None:
+        network["path"] = config.network_namespace
+    namespaces.append(network)
+    linux: dict[str, Any] = {
+        "cgroupsPath": places.cgroup,
+        "namespaces": namespaces,
+        "resources": _resources(config),
+        "sysctl": {**_DEFAULT_SYSCTLS, **config.sysctls},
+        "maskedPaths": list(MASKED_PATHS),
+        "readonlyPaths": list(READONLY_PATHS),
+    }
+    if config.domainname:
+        linux["sysctl"]["kernel.domainname"] = config.domainname
+    profile = _seccomp(config, capabilities, host)
+    if profile is not None:
+        linux["seccomp"] = profile
+    return linux
+
+
+def _seccomp(config: ContainerConfig, capabilities: frozenset[str], host: Host) -> dict[str, Any] | None:
+    if config.seccomp_mode == "unconfined":
+        return None
+    if config.seccomp_mode in {"", "default"}:
+        return default_profile(capabilities, host.machine)
+    if config.seccomp_mode != "custom":
+        raise InvalidArgument(f"Seccomp mode {config.seccomp_mode!r}: use default, unconfined or custom")
+    try:
+        text = base64.b64decode(config.seccomp_profile, validate=True).decode()
+    except ValueError:
+        text = config.seccomp_profile
+    return custom_profile(text, capabilities, host.machine)
+
+
+def _resources(config: ContainerConfig) -> dict[str, Any]:
+    rules: list[dict[str, Any]] = [{"allow": False, "access": "rwm"}]
+    for kind, major, minor, access in _DEVICES:
+        rule: dict[str, Any] = {"allow": True, "type": kind, "access": access}
+        if major is not None:
+            rule["major"] = major
+        if minor is not None:
+            rule["minor"] = minor
+        rules.append(rule)
+    resources: dict[str, Any] = {"devices": rules}
+    if config.memory_bytes:
+        resources["memory"] = {"limit": config.memory_bytes}
+    if config.nano_cpus:
+        quota = config.nano_cpus * CPU_PERIOD_MICROSECONDS // 1_000_000_000
+        resources["cpu"] = {"quota": max(quota, 1000), "period": CPU_PERIOD_MICROSECONDS}
+    if config.pids_limit:
+        resources["pids"] = {"limit": config.pids_limit}
+    return resources
+
+
+def _mounts(config: ContainerConfig, places: Places, host: Host) -> list[dict[str, Any]]:
+    mounts = [
+        _mount("/proc", "proc", "proc", "nosuid", "noexec", "nodev"),
+        _mount("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
+        _mount(
+            "/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"
+        ),
+        _mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", "ro"),
+        _mount("/sys/fs/cgroup", "cgroup", "cgroup", "ro", "nosuid", "noexec", "nodev"),
+        _mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"),
+        _mount("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", f"size={SHM_BYTES}"),  # noqa: S108
+    ]
+    binds = [
+        _mount(bind.target, "bind", bind.source, "rbind", "rprivate", "ro" if bind.read_only else "rw")
+        for bind in places.binds
+    ]
+    if config.init:
+        binds.append(_mount(INIT_PATH, "bind", host.init_program, "bind", "ro"))
+    asked = [_asked_mount(mount, places) for mount in config.mounts]
+    replaced = {mount["destination"] for mount in asked}
+    mounts = [mount for mount in mounts + binds if mount["destination"] not in replaced]
+    # parents before children, so that nothing is hidden by a later mount
+    return mounts + sorted(asked, key=lambda mount: str(mount["destination"]).count("/"))
+
+
+def _asked_mount(mount: Mount, places: Places) -> dict[str, Any]:
+    access = "ro" if mount.read_only else "rw"
+    target = "/" + "/".join(part for part in mount.target.split("/") if part and part != ".")
+    if mount.type == "tmpfs":
+        options = ["nosuid", "nodev", "noexec", access]
+        if mount.tmpfs_options is not None:
+            if mount.tmpfs_options.size_bytes:
+                options.append(f"size={mount.tmpfs_options.size_bytes}")
+            if mount.tmpfs_options.mode:
+                options.append(f"mode={mount.tmpfs_options.mode:o}")
+            for option in mount.tmpfs_options.options:
+                # `exec` takes `noexec` away and so on
+                options = [other for other in options if other != f"no{option[0]}"] + ["=".join(option)]
+        return _mount(target, "tmpfs", "tmpfs", *options)
+    if mount.type == "volume":
+        return _mount(target, "bind", places.volumes[mount.target], "rbind", "rprivate", access)
+    options_of_bind = mount.bind_options
+    recursive = "bind" if options_of_bind and options_of_bind.non_recursive else "rbind"
+    propagation = (options_of_bind.propagation if options_of_bind else "") or "rprivate"
+    return _mount(target, "bind", mount.source, recursive, propagation, access)
+
+
+def _mount(target: str, kind: str, source: str, *options: str) -> dict[str, Any]:
+    return {"destination": target, "type": kind, "source": source, "options": list(options)}

@@ -1,0 +1,133 @@
+"""The whole rulesets as text for `nft -f -`: the host's and the ingress sandbox's (dataplane.md 3). Pure.
+
+Loaded at start, and again when the hand-made batch of an update is refused; each load replaces its table in one
+transaction. Where the mesh of several nodes adds rules (`ing0`: marks, zones), it adds chains to the sandbox's table.
+"""
+
+from __future__ import annotations
+
+from shoal.model.base import Struct
+from shoal.network.settings import Names
+from shoal.network.state import BalancedPort, KernelState
+
+
+class Ranges(Struct):
+    """Addresses of this node's plumbing: both ends of the link to the sandbox, the gateway range (CIDR)."""
+
+    host_end: str
+    sandbox_end: str
+    gateway_network: str
+
+
+def chain_name(protocol: str, published_port: int) -> str:
+    """Return the name of the chain of a port of the mesh."""
+    return f"port_{protocol}_{published_port}"
+
+
+def _replace_table(table: str, body: str) -> str:
+    # adding before deleting makes the delete succeed whether or not there was one; all is one transaction
+    return f"table ip {table} {{\n}}\ndelete table ip {table}\ntable ip {table} {{\n{body}}}\n"
+
+
+def _elements(entries: list[str]) -> str:
+    return f"    elements = {{ {', '.join(entries)} }}\n" if entries else ""
+
+
+def render_host(names: Names, ranges: Ranges, state: KernelState) -> str:
+    """Return the ruleset of the namespace the daemon runs in."""
+    link = f'"{names.host_link}"'
+    ports = _elements([f"{port.protocol} . {port.published_port}" for port in state.balanced])
+    forwarded = _elements(
+        [f"{port.protocol} . {port.published_port} : {port.address} . {port.target_port}" for port in state.forwarded]
+    )
+    publish = (
+        "    fib daddr type local meta l4proto { tcp, udp, sctp } "
+        "dnat ip to meta l4proto . th dport map @host_ports\n"
+        f"    fib daddr type local meta l4proto . th dport @ports dnat to {ranges.sandbox_end}\n"
+    )
+    body = f"""  set ports {{
+    type inet_proto . inet_service
+{ports}  }}
+  map host_ports {{
+    type inet_proto . inet_service : ipv4_addr . inet_service
+{forwarded}  }}
+  chain guard {{
+    type filter hook prerouting priority -300; policy accept;
+    iifname != "lo" ip daddr 127.0.0.0/8 drop
+  }}
+  chain prerouting {{
+    type nat hook prerouting priority -100; policy accept;
+{publish}  }}
+  chain output {{
+    type nat hook output priority -100; policy accept;
+{publish}  }}
+  chain forward {{
+    type filter hook forward priority 0; policy accept;
+    oifname {link} ct state new ct status & dnat == 0 drop
+  }}
+  chain postrouting {{
+    type nat hook postrouting priority 100; policy accept;
+    oifname {link} ip saddr 127.0.0.0/8 masquerade
+    oifname {link} fib saddr type local masquerade
+    iifname {link} masquerade
+  }}
+"""
+    return _replace_table(names.table, body)
+
+
+def render_sandbox(names: Names, ranges: Ranges, state: KernelState) -> str:
+    """Return the ruleset of the ingress sandbox.
+
+    What no chain takes is refused before connection tracking keeps it: else a UDP client that spoke before there was a
+    backend would stay with the sandbox itself. A flow to a task that is gone would leave by the way it came: reset.
+    Tasks outside the mesh reach other tasks by published ports only, as on docker_gwbridge.
+    """
+    link, bridge = f'"{names.sandbox_link}"', f'"{names.sandbox_bridge}"'
+    served = [port for port in state.balanced if port.addresses]
+    ports = _elements(
+        [
+            f"{port.protocol} . {port.published_port} : goto {chain_name(port.protocol, port.published_port)}"
+            for port in served
+        ]
+    )
+    chains = "".join(
+        f"  chain {chain_name(port.protocol, port.published_port)} {{\n    {_balance(port)}\n  }}\n" for port in served
+    )
+    body = f"""{chains}  map ports {{
+    type inet_proto . inet_service : verdict
+{ports}  }}
+  chain prerouting {{
+    type nat hook prerouting priority -100; policy accept;
+    iifname {link} ip daddr {ranges.sandbox_end} meta l4proto . th dport vmap @ports
+  }}
+  chain input {{
+    type filter hook input priority 0; policy accept;
+    iifname {link} meta l4proto tcp reject with tcp reset
+    iifname {link} meta l4proto != icmp reject
+  }}
+  chain forward {{
+    type filter hook forward priority 0; policy accept;
+    iifname {link} oifname {link} meta l4proto tcp reject with tcp reset
+    iifname {link} oifname {link} reject
+    iifname {bridge} oifname {bridge} ct state new ip saddr {ranges.gateway_network} drop
+    iifname {bridge} oifname {bridge} ct state new ip daddr {ranges.gateway_network} drop
+  }}
+  chain postrouting {{
+    type nat hook postrouting priority 100; policy accept;
+    oifname {bridge} ip saddr {ranges.host_end} masquerade
+  }}
+"""
+    return _replace_table(names.table, body)
+
+
+def _balance(port: BalancedPort) -> str:
+    entries = ", ".join(f"{index} : {address}" for index, address in enumerate(port.addresses))
+    return (
+        f"meta l4proto {port.protocol} dnat to numgen random mod {len(port.addresses)} "
+        f"map {{ {entries} }}:{port.target_port}"
+    )
+
+
+def render_removal(names: Names) -> str:
+    """Return the commands that take the table away, whether or not it is there."""
+    return f"table ip {names.table} {{\n}}\ndelete table ip {names.table}\n"

@@ -1,0 +1,189 @@
+"""The network of one node, as the agent uses it: asyncio outside, one worker thread inside.
+
+All work on the kernel and all state belong to that thread, one call after another; a call that is cancelled is still
+carried out whole. Not built yet: other nodes (dataplane.md 3b), overlay networks, IPv6 and `[::1]`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from shoal.errors import InvalidArgument, Unavailable
+from shoal.model.netstate import IngressState, Sandbox, SandboxRequest
+from shoal.network.balancer import Balancer
+from shoal.network.plumbing import Plumbing, check_requirements
+from shoal.network.records import Records
+from shoal.network.settings import NetworkSettings, names_of
+from shoal.network.state import KernelState, desired
+from shoal.network.wiring import Wiring
+
+_log = structlog.get_logger(__name__)
+
+Result = TypeVar("Result")
+
+
+class NodeNetwork:
+    """Namespaces for tasks, the routing mesh and host ports of the node the daemon runs on.
+
+    "Host" is the network namespace that the thread calling `start_up` runs in. The bindings under `EXEC/netns` belong
+    to the daemon's mount namespace: a daemon in a private one (as `ip netns exec` gives) takes them with it.
+    """
+
+    def __init__(self, exec_root: Path, daemon_id: str, settings: NetworkSettings) -> None:
+        """Touch nothing yet.
+
+        Args:
+            exec_root: EXEC; `netns/` and `network/` under it are this class's.
+            daemon_id: goes into every name in the kernel.
+            settings: ranges and sizes.
+        """
+        self._settings = settings
+        self._records = Records(exec_root / "network")
+        self._plumbing = Plumbing(exec_root / "netns", names_of(daemon_id), settings, self._records)
+        self._wiring = Wiring(exec_root / "netns", self._plumbing, self._records)
+        self._balancer = Balancer(self._plumbing)
+        self._ingress = IngressState()
+        self._sandboxes: tuple[str, ...] = ()
+        self._worker: ThreadPoolExecutor | None = None
+
+    @property
+    def ingress_version(self) -> int:
+        """The version of the mesh that the kernel holds, 0 on a fresh node."""
+        return self._ingress.version
+
+    def sandboxes(self) -> tuple[str, ...]:
+        """Return the ids of the tasks that are attached."""
+        return self._sandboxes
+
+    async def start_up(self) -> None:
+        """Create or adopt bridges, ingress sandbox and rules, and take up the namespaces of tasks.
+
+        May be called again after a failure, and on what a killed daemon left.
+
+        Raises:
+            Unavailable: no root, no nft, no free range, or a kernel that lacks a part; the text says the remedy.
+        """
+        check_requirements(self._settings)
+        if self._worker is None:
+            self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="network")
+            try:
+                await self._run(self._start)
+            except BaseException:
+                await self._stop(self._plumbing.close)
+                raise
+
+    async def close(self, remove: bool) -> None:
+        """Stop. `remove`: take every trace away; otherwise the kernel keeps forwarding."""
+        if self._worker is None:
+            if not remove:
+                return
+            await self.start_up()
+        await self._stop(self._remove if remove else self._plumbing.close)
+
+    async def attach(self, request: SandboxRequest) -> Sandbox:
+        """Make a task's namespace with link, address, routes and host ports; return it again if it exists.
+
+        The path is empty for a task on the host's network.
+
+        Raises:
+            Unavailable: not started, no address left, or the kernel refuses.
+            InvalidArgument: the task id cannot be a file name.
+        """
+        if not request.task_id or "/" in request.task_id or request.task_id.startswith("."):
+            raise InvalidArgument(f'invalid task id "{request.task_id}": it names files')
+        return await self._run(lambda: self._attach(request))
+
+    async def detach(self, task_id: str) -> None:
+        """Take a task's namespace and host ports away; does nothing for a task that is not attached."""
+        await self._run(lambda: self._detach(task_id))
+
+    async def set_ingress(self, state: IngressState) -> None:
+        """Make the kernel balance to these backends, port by port atomic; an older version is ignored.
+
+        TCP flows to a backend that goes are left alone (it drains); UDP flows move on.
+        """
+        await self._run(lambda: self._set_ingress(state))
+
+    # from here on: the worker thread
+
+    def _start(self) -> None:
+        self._records.prepare()
+        self._plumbing.start()
+        self._wiring.adopt()
+        self._ingress = self._records.read_ingress()
+        self._balancer.load(self._desired())
+        self._publish()
+        _log.info("the node's network is up", tasks=len(self._sandboxes), ingress_version=self._ingress.version)
+
+    def _attach(self, request: SandboxRequest) -> Sandbox:
+        try:
+            sandbox = self._wiring.attach(request)
+            self._balancer.change(self._desired())
+        except OSError as error:
+            raise Unavailable(f"the network of task {request.task_id} could not be made: {error}") from error
+        finally:
+            self._publish()
+        return sandbox
+
+    def _detach(self, task_id: str) -> None:
+        record = self._wiring.tasks.get(task_id)
+        if record is None:
+            return
+        self._balancer.change(self._desired(without=task_id))
+        self._wiring.detach(task_id)
+        self._publish()
+
+    def _set_ingress(self, state: IngressState) -> None:
+        if state.version < self._ingress.version:
+            _log.info("ignored an older mesh", version=state.version, current=self._ingress.version)
+            return
+        if state == self._ingress:
+            return
+        self._records.write_ingress(state)
+        count = self._balancer.change(self._desired(state))
+        self._ingress = state
+        _log.debug("mesh set", version=state.version, operations=count)
+
+    def _desired(self, ingress: IngressState | None = None, without: str = "") -> KernelState:
+        tasks = [
+            (record.request, record.address)
+            for task_id, record in self._wiring.tasks.items()
+            if task_id != without and record.address
+        ]
+        return desired(ingress or self._ingress, tasks, self._settings.node_number)
+
+    def _publish(self) -> None:
+        self._sandboxes = tuple(sorted(self._wiring.tasks))
+
+    def _remove(self) -> None:
+        try:
+            for task_id in list(self._wiring.tasks):
+                self._wiring.detach(task_id)
+            self._balancer.remove()
+            self._plumbing.remove()
+            self._records.forget_all()
+            self._ingress = IngressState()
+            self._publish()
+        finally:
+            self._plumbing.close()
+
+    async def _run(self, work: Callable[[], Result]) -> Result:
+        if self._worker is None:
+            raise Unavailable("the node's network is not started")
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+
+    async def _stop(self, last: Callable[[], None]) -> None:
+        worker = self._worker
+        if worker is None:
+            return
+        try:
+            await self._run(last)
+        finally:
+            self._worker = None
+            worker.shutdown(wait=False)

@@ -1,0 +1,99 @@
+"""What a node's network remembers in the exec root, so that a daemon that was killed takes its work up again.
+
+The records live and die with the kernel's state (the exec root is a tmpfs), so they are renamed into place, not synced.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+from shoal.model.base import Struct
+from shoal.model.netstate import IngressState, SandboxRequest
+
+RecordType = TypeVar("RecordType", bound=Struct)
+
+_log = structlog.get_logger(__name__)
+
+
+class NodeRecord(Struct):
+    """The ranges this node chose (CIDR)."""
+
+    link_network: str
+    gateway_network: str
+
+
+class TaskRecord(Struct):
+    """A task's namespace; `complete` False: the daemon was killed while it made it."""
+
+    request: SandboxRequest
+    address: str = ""
+    complete: bool = False
+
+
+class Records:
+    """Files under one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._tasks = directory / "tasks"
+
+    def prepare(self) -> None:
+        """Make the directories."""
+        self._tasks.mkdir(parents=True, exist_ok=True)
+
+    def read_node(self) -> NodeRecord | None:
+        """Return the ranges, None on a fresh node."""
+        return _read(self._directory / "node.json", NodeRecord)
+
+    def write_node(self, record: NodeRecord) -> None:
+        """Keep the ranges."""
+        _write(self._directory / "node.json", record)
+
+    def read_ingress(self) -> IngressState:
+        """Return the mesh that was set last, an empty one on a fresh node."""
+        return _read(self._directory / "ingress.json", IngressState) or IngressState()
+
+    def write_ingress(self, state: IngressState) -> None:
+        """Keep the mesh."""
+        _write(self._directory / "ingress.json", state)
+
+    def read_tasks(self) -> list[TaskRecord]:
+        """Return all tasks."""
+        found = (_read(path, TaskRecord) for path in sorted(self._tasks.glob("*.json")))
+        return [record for record in found if record is not None]
+
+    def write_task(self, record: TaskRecord) -> None:
+        """Keep a task."""
+        _write(self._tasks / f"{record.request.task_id}.json", record)
+
+    def forget_task(self, task_id: str) -> None:
+        """Forget a task."""
+        (self._tasks / f"{task_id}.json").unlink(missing_ok=True)
+
+    def forget_all(self) -> None:
+        """Take the directory away."""
+        for directory in (self._tasks, self._directory):
+            if directory.is_dir():
+                for path in directory.iterdir():
+                    path.unlink()
+                directory.rmdir()
+
+
+def _read(path: Path, kind: type[RecordType]) -> RecordType | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        return None
+    except msgspec.MsgspecError as error:
+        _log.warning("a record of the network is unreadable and is left out", path=str(path), reason=str(error))
+        return None
+
+
+def _write(path: Path, record: Struct) -> None:
+    temporary = path.with_suffix(".new")
+    temporary.write_bytes(msgspec.json.encode(record))
+    temporary.replace(path)

@@ -1,0 +1,63 @@
+"""What may be set about a node's network, and the names its parts carry in the kernel.
+
+Pure data. Every name holds a mark of the daemon, so that several daemons can share a namespace.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from shoal.model.base import Struct
+
+MARK_LENGTH = 6
+
+
+def _gateway_ranges() -> tuple[str, ...]:
+    """docker_gwbridge's usual ranges first, as Docker's own local pools go."""
+    return (
+        *(f"172.{second}.0.0/16" for second in range(18, 32)),
+        *(f"192.168.{third}.0/20" for third in range(0, 256, 16)),
+    )
+
+
+class NetworkSettings(Struct):
+    """Ranges are CIDR text; of a list the first that overlaps no route of the host is taken and kept.
+
+    Attributes:
+        gateway_ranges: for tasks without an address in the mesh (egress and host ports).
+        link_ranges: /30s for the link between the host and the ingress sandbox.
+        sandbox_gateway: the address of `gw0`, next hop of every task in the mesh.
+        task_mtu_bytes: of the tasks' links: 50 less than the underlay's, for VXLAN (dataplane.md 1).
+        link_mtu_bytes: of the link between the host and the sandbox.
+        node_number: this node's number; backends of others are left out until the mesh spans nodes. 0: none is.
+        nft_command: the program that loads whole rulesets.
+    """
+
+    gateway_ranges: tuple[str, ...] = _gateway_ranges()
+    link_ranges: tuple[str, ...] = tuple(f"172.31.255.{last}/30" for last in range(0, 256, 4))
+    sandbox_gateway: str = "169.254.1.1"
+    task_mtu_bytes: int = 1450
+    link_mtu_bytes: int = 1500
+    node_number: int = 0
+    nft_command: str = "nft"
+
+
+class Names(Struct):
+    """Names in the kernel: interfaces (15 bytes at most) and nft tables."""
+
+    mark: str
+    host_link: str
+    table: str
+    sandbox_link: str = "eth0"
+    sandbox_bridge: str = "gw0"
+
+
+def names_of(daemon_id: str) -> Names:
+    """Return the names of a daemon; the mark is a hash, since ids of one machine may begin alike."""
+    mark = hashlib.sha256(daemon_id.encode()).hexdigest()[:MARK_LENGTH]
+    return Names(mark=mark, host_link=f"ingh-{mark}", table=f"shoal_{mark}")
+
+
+def link_name_of(task_id: str) -> str:
+    """Return the name of the bridge's end of a task's link."""
+    return "v" + hashlib.sha256(task_id.encode()).hexdigest()[:12]

@@ -1,0 +1,74 @@
+# ruff: noqa: T201 -- it talks over its standard streams
+"""A server and a client of few words, run inside a namespace by the tests. Standard library only.
+
+serve NAME TCP_PORT UDP_PORT   answers `NAME CLIENT_ADDRESS` to every line (TCP) and datagram (UDP)
+tcp|udp ADDRESS PORT COUNT     COUNT exchanges, a fresh socket each; prints one answer a line, or the error's name
+hold tcp|udp ADDRESS PORT      one socket; an exchange for every line of stdin
+"""
+
+import socket
+import socketserver
+import sys
+import threading
+
+TIMEOUT_SECONDS = 3.0
+
+
+def serve(name, tcp_port, udp_port):
+    class Stream(socketserver.StreamRequestHandler):
+        def handle(self):
+            for _ in self.rfile:
+                self.wfile.write(f"{name} {self.client_address[0]}\n".encode())
+
+    class Datagram(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request[1].sendto(f"{name} {self.client_address[0]}\n".encode(), self.client_address)
+
+    class Threading(socketserver.ThreadingTCPServer):
+        allow_reuse_address = True
+        daemon_threads = True
+        request_queue_size = 128
+
+    stream = Threading(("0.0.0.0", int(tcp_port)), Stream)
+    datagram = socketserver.UDPServer(("0.0.0.0", int(udp_port)), Datagram)
+    threading.Thread(target=stream.serve_forever, daemon=True).start()
+    print("ready", flush=True)
+    datagram.serve_forever()
+
+
+def connect(kind, address, port):
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
+    made.settimeout(TIMEOUT_SECONDS)
+    made.connect((address, int(port)))
+    return made
+
+
+def exchange(made):
+    made.send(b"?\n")
+    return made.recv(200).decode().strip()
+
+
+def ask(kind, address, port, count):
+    for _ in range(int(count)):
+        try:
+            with connect(kind, address, port) as made:
+                print(exchange(made), flush=True)
+        except OSError as error:
+            print(type(error).__name__, flush=True)
+
+
+def hold(kind, address, port):
+    made = connect(kind, address, port)
+    for _ in sys.stdin:
+        try:
+            print(exchange(made), flush=True)
+        except OSError as error:
+            print(type(error).__name__, flush=True)
+
+
+if __name__ == "__main__":
+    command, *arguments = sys.argv[1:]
+    if command in ("tcp", "udp"):
+        ask(command, *arguments)
+    else:
+        {"serve": serve, "hold": hold}[command](*arguments)
