@@ -153,13 +153,13 @@ def test_pull_docker_and_oci_manifests(ground: Ground) -> None:
                 copy = ["skopeo", *command, *extra, source, f"docker://{name}"]
                 await asyncio.to_thread(run_program, *copy)
                 await engine.images.remove(engine.images.list()[0].id, force=True)
-                assert list((engine.images.content.blobs / "sha256").iterdir()) == []
+                assert list((engine.local_images.content.blobs / "sha256").iterdir()) == []
                 steps = [step async for step in engine.images.pull(name)]
                 record = engine.images.get(name)
                 assert steps[-1].status == f"Status: Downloaded newer image for {name}"
                 assert record.digests[0].split("@")[1] in {step.status.removeprefix("Digest: ") for step in steps}
                 assert await say(engine, name, "echo", kind) == f"{kind}\n"
-                remote = await engine.images.inspect_remote(name, timeout_seconds=20)
+                remote = await engine.local_images.inspect_remote(name, timeout_seconds=20)
                 assert remote.media_type == (OCI_MANIFEST if kind == "oci" else DOCKER_MANIFEST)
                 assert f"{name.rsplit(':', 1)[0]}@{remote.digest}" in engine.images.get(name).digests
                 assert remote.platforms[0].os == "linux"
@@ -174,8 +174,8 @@ def test_pull_docker_and_oci_manifests(ground: Ground) -> None:
         with pytest.raises(Unavailable, match="cannot be reached"):
             [step async for step in engine.images.pull(f"{address}/test/oci0:1")]
         with pytest.raises(Unavailable):
-            await engine.images.inspect_remote(f"{address}/test/oci0:1")
-        assert list(engine.images.content.temporary.iterdir()) == []
+            await engine.local_images.inspect_remote(f"{address}/test/oci0:1")
+        assert list(engine.local_images.content.temporary.iterdir()) == []
 
     ground.run(work)
 
@@ -187,7 +187,7 @@ def test_a_registry_that_does_not_answer_is_given_up(ground: Ground) -> None:
             silent.listen(1)
             name = f"127.0.0.1:{silent.getsockname()[1]}/a"
             with pytest.raises(Unavailable, match=r"did not answer within 0\.3 seconds"):
-                await engine.images.inspect_remote(name, timeout_seconds=0.3)
+                await engine.local_images.inspect_remote(name, timeout_seconds=0.3)
 
     ground.run(work)
 

@@ -174,7 +174,15 @@ class Keeper:
     def _answer(self, container: KeptContainer, answer: dict[str, Any]) -> None:
         for descriptor, seq in container.waiting:
             self._send(descriptor, {**answer, "seq": seq})
+        if not container.waiting:
+            # who asked has gone; another engine may be there that found the start under way
+            event = "start-failed" if "error" in answer else "started"
+            self._tell({**answer, "event": event, "id": container.id})
         container.waiting.clear()
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        for descriptor in list(self._clients):
+            self._send(descriptor, event)
 
     # output and ends
 
@@ -197,8 +205,7 @@ class Keeper:
         if container.pidfd >= 0:
             self._unwatch(container.pidfd)
         content = container.finish(code)
-        for descriptor in list(self._clients):
-            self._send(descriptor, {"event": "exit", "id": container.id, **content})
+        self._tell({"event": "exit", "id": container.id, **content})
 
     # taking over what an earlier keeper left
 
