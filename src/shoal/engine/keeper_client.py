@@ -200,7 +200,7 @@ class KeeperClient:
                 _log.error(
                     "the keeper lives in another mount namespace and will not see this daemon's mounts",
                     keeper_pid=self.pid,
-                    remedy="run the daemon in the mount namespace it was started in first: nsenter --net, not ip netns exec",
+                    remedy="run the daemon in the mount namespace of its first start: nsenter --net, not ip netns exec",
                 )
             self._on_hello(message["running"])
             self._connected.set()
