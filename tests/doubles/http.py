@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -11,6 +13,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
+from yarl import URL
 
 from shoal.api.application import make_application
 from tests.doubles.daemon import MemoryDaemon
@@ -26,8 +29,6 @@ class Reply:
 
     @property
     def json(self) -> Any:
-        import json
-
         return json.loads(self.body)
 
     @property
@@ -45,13 +46,11 @@ class Api:
     async def call(
         self, method: str, path: str, body: object = None, *, raw: bytes | None = None, **headers: str
     ) -> Reply:
-        from yarl import URL
-
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         url = URL("http://docker" + path, encoded=True)
         if raw is not None:
             sent.setdefault("Content-Type", "application/json")
-            request = self.session.request(method, url, data=raw, headers=sent)
+            request = self.session.request(method, url, data=io.BytesIO(raw), headers=sent)
         else:
             request = self.session.request(method, url, json=body, headers=sent)
         async with request as response:

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from shoal.engine.keeper_client import KeeperClient
 from shoal.engine.log_options import LogSettings, log_settings
 from shoal.engine.log_reader import read_log
 from shoal.engine.oci import Places, arguments_of, check_config, make_spec
+from shoal.engine.protocol import Images
 from shoal.engine.records import FailedStart
 from shoal.engine.signals import parse_signal
 from shoal.engine.users import resolve
@@ -67,7 +68,8 @@ class RuncEngine:
         insecure_registries: registries that speak plain HTTP besides those on loopback.
     """
 
-    images: LocalImages
+    images: Images
+    local_images: LocalImages
 
     def __init__(
         self,
@@ -85,20 +87,21 @@ class RuncEngine:
         self._clock = clock or SystemClock()
         self._ids = ids or Ids()
         self.host = host or read_host()
-        self.images = LocalImages(
+        self.local_images = LocalImages(
             image_root.resolve(), daemon_id, self.host.machine, self._clock, self._using, insecure_registries
         )
-        layers = self.images.content.layers
+        self.images = self.local_images
+        layers = self.local_images.content.layers
         self._layout = rootfs.Layout(data_root.resolve(), exec_root.resolve(), layers, daemon_id, self.host)
         self._keeper = KeeperClient(
-            exec_root.resolve(), data_root.resolve(), self._layout.keeper_cgroup, self._on_exit, self._on_hello
+            exec_root.resolve(), data_root.resolve(), self._layout.keeper_cgroup, self._on_event, self._on_hello
         )
         self._live: dict[str, _Live] = {}
         self._names: dict[str, str] = {}
         self._leased: frozenset[str] = frozenset()
         self._lease_lock = asyncio.Lock()
         self._work = asyncio.Semaphore(CONCURRENT_PREPARATIONS_PER_CPU * self.host.cpu_count)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     # life of the engine
 
@@ -144,9 +147,11 @@ class RuncEngine:
         if stop_keeper and not running and await self._keeper.stop_keeper():
             await asyncio.to_thread(self._layout.unmake)
         await self._keeper.close()
+        if not running:
+            await asyncio.to_thread(self._layout.remove_cgroups)
         for live in self._live.values():
             self._unguard(live)
-        self.images.close()
+        self.local_images.close()
 
     @property
     def keeper_pid(self) -> int:
@@ -157,6 +162,9 @@ class RuncEngine:
 
     async def create(self, config: ContainerConfig) -> Container:
         """Create a container. Raises NotFound (image), NameConflict, InvalidArgument (the host refuses)."""
+        return await self._to_the_end(self._create(config))
+
+    async def _create(self, config: ContainerConfig) -> Container:
         image = self.images.get(config.image_id or config.image)
         container_id = self._ids.new_hex()
         name = self._checked_name(config.name, container_id)
@@ -199,7 +207,9 @@ class RuncEngine:
 
     async def start(self, container: str) -> Container:
         """Start a created container; returns it with its pid. Raises InvalidArgument with runc's reason."""
-        live = self._find(container)
+        return await self._to_the_end(self._start(self._find(container)))
+
+    async def _start(self, live: _Live) -> Container:
         async with live.lock:
             if live.container.state.status == "running":
                 return live.container
@@ -215,6 +225,9 @@ class RuncEngine:
             except ShoalError as error:
                 await self._fail_start(live, error.message)
                 raise
+            except OSError as error:
+                await self._fail_start(live, str(error))
+                raise ShoalError(f"cannot start container {container_id}: {error}") from error
             if "error" in answer:
                 reason = start_error_text(str(answer["error"]))
                 await self._fail_start(live, reason)
@@ -264,7 +277,9 @@ class RuncEngine:
 
     async def remove(self, container: str, force: bool = False) -> None:
         """Remove an ended container (with `force` a running one, too) and all it left. Raises Conflict if running."""
-        live = self._find(container)
+        await self._to_the_end(self._remove(self._find(container), force))
+
+    async def _remove(self, live: _Live, force: bool) -> None:
         if live.container.state.status == "running":
             if not force:
                 raise Conflict(
@@ -346,7 +361,7 @@ class RuncEngine:
         async with self._lease_lock:
             wanted = frozenset(live.container.image_id for live in self._live.values())
             if wanted != self._leased:
-                await asyncio.to_thread(self.images.write_lease, wanted)
+                await asyncio.to_thread(self.local_images.write_lease, wanted)
                 self._leased = wanted
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -360,7 +375,7 @@ class RuncEngine:
         rootfs.release(layout, container_id)
         records.forget_run(layout.directory(container_id))
         image = self.images.get(container.image_id)
-        layers = [self.images.content.index.layer(diff_id) for diff_id in reversed(image.layers)]
+        layers = [self.local_images.content.index.layer(diff_id) for diff_id in reversed(image.layers)]
         if None in layers:
             raise ShoalError(f"the layers of image {container.image_id} are gone; pull it again")
         rootfs.check_binds(config)
@@ -428,10 +443,34 @@ class RuncEngine:
                 "it waits in the kernel, for a disk or a network filesystem"
             ) from None
 
-    def _on_exit(self, event: dict[str, Any]) -> None:
-        live = self._live.get(event["id"])
+    async def _to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` to its end even if who waits for it is cancelled: half a start is neither state nor record."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget_task)
+        return await asyncio.shield(task)
+
+    def _forget_task(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, ShoalError):
+            _log.error("work on a container failed", reason=repr(error))
+
+    def _on_event(self, event: dict[str, Any]) -> None:
+        """Take what the keeper tells unasked: exits, and how starts ended that an earlier engine asked for."""
+        live = self._live.get(str(event.get("id")))
         if live is None or live.status is not None:
             return
+        if event["event"] == "exit":
+            self._on_exit(live, event)
+        elif live.container.state.status != "running":
+            return  # a start of our own, which is answered
+        elif event["event"] == "started":
+            state = replace(live.container.state, pid=event["pid"], started_at_ns=event["started_at_ns"])
+            live.container = replace(live.container, state=state)
+        elif event["event"] == "start-failed":
+            self._spawn(self._fail_start(live, start_error_text(str(event["error"]))))
+
+    def _on_exit(self, live: _Live, event: dict[str, Any]) -> None:
         live.status = ExitStatus(
             code=event["code"], finished_at_ns=event["finished_at_ns"], oom_killed=event["oom_killed"]
         )
@@ -473,7 +512,7 @@ class RuncEngine:
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._forget_task)
         return task
 
 

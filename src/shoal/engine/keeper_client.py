@@ -30,7 +30,7 @@ REQUEST_SECONDS = 120.0
 _RETRY_SECONDS = 0.01
 _MOST_SOCKET_PATH_BYTES = 107
 
-OnExit = Callable[[dict[str, Any]], None]
+OnEvent = Callable[[dict[str, Any]], None]
 OnHello = Callable[[dict[str, int]], None]
 
 
@@ -41,18 +41,18 @@ class KeeperClient:
         exec_root: where the keeper's socket lies.
         data_root: whose `containers` the keeper serves.
         name: the keeper's cgroup.
-        on_exit: called with each exit event, after it is on disk.
+        on_event: called with each event (exit, started, start-failed), after what it says is on disk.
         on_hello: called after each connection with the ids that run (or start) and their pids.
     """
 
-    def __init__(self, exec_root: Path, data_root: Path, name: str, on_exit: OnExit, on_hello: OnHello) -> None:
+    def __init__(self, exec_root: Path, data_root: Path, name: str, on_event: OnEvent, on_hello: OnHello) -> None:
         self._exec_root = exec_root
         self._data_root = data_root
         self._name = name
         self._socket = exec_root / "keeper.sock"
         if len(os.fsencode(self._socket)) > _MOST_SOCKET_PATH_BYTES:
             raise ShoalError(f"exec root {exec_root}: too long a path for a socket in it; choose a shorter one")
-        self._on_exit = on_exit
+        self._on_event = on_event
         self._on_hello = on_hello
         self._next_seq = 1
         self._pending: dict[int, tuple[dict[str, Any], asyncio.Future[dict[str, Any]]]] = {}
@@ -196,11 +196,24 @@ class KeeperClient:
         event = message.get("event")
         if event == "hello":
             self.pid = int(message["pid"])
+            if not _shares_mounts(self.pid):
+                _log.error(
+                    "the keeper lives in another mount namespace and will not see this daemon's mounts",
+                    keeper_pid=self.pid,
+                    remedy="run the daemon in the mount namespace of its first start: nsenter --net, not ip netns exec",
+                )
             self._on_hello(message["running"])
             self._connected.set()
-        elif event == "exit":
-            self._on_exit(message)
+        elif event is not None:
+            self._on_event(message)
         else:
             entry = self._pending.get(int(message.get("seq", 0)))
             if entry is not None and not entry[1].done():
                 entry[1].set_result(message)
+
+
+def _shares_mounts(pid: int) -> bool:
+    try:
+        return os.stat(f"/proc/{pid}/ns/mnt").st_ino == os.stat("/proc/self/ns/mnt").st_ino  # noqa: PTH116
+    except OSError:
+        return True  # gone: the loss of the connection says so

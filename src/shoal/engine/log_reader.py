@@ -14,7 +14,7 @@ from shoal.lib.units import parse_time_ns
 from shoal.model.container import LogLine, LogOptions
 
 POLL_SECONDS = 0.05
-_BATCH_LINES = 500
+_BACK_FACTOR = 8
 _READ_BYTES = 1 << 18
 
 
@@ -81,6 +81,17 @@ class _Cursor:
             os.close(self._file)
             self._file = -1
 
+    def go_back(self, count: int) -> bool:
+        """Go to where the last `count` lines begin; return whether that is the very beginning of the log."""
+        files = self._existing()
+        for path in files:
+            self._open(path)
+            offset, count = _offset_of_last(self._file, count)
+            if count == 0:
+                os.lseek(self._file, offset, os.SEEK_SET)
+                return offset == 0 and path == files[-1]
+        return True
+
     def read(self) -> list[LogLine]:
         """Return the next lines, an empty list if there are none now."""
         while True:
@@ -115,6 +126,42 @@ class _Cursor:
         return files[-1] if files else None
 
 
+def _read_tail(cursor: _Cursor, options: LogOptions, count: int) -> deque[LogLine]:
+    """Return the last `count` lines that are asked for; the cursor stands after them.
+
+    Goes back further, by a factor, as long as lines that are not asked for make the find too small.
+    """
+    back = max(count, 1)
+    while True:
+        from_the_beginning = cursor.go_back(back)
+        last: deque[LogLine] = deque(maxlen=count)
+        while lines := cursor.read():
+            last.extend(line for line in lines if wanted(line, options))
+        if from_the_beginning or len(last) == count:
+            return last
+        back *= _BACK_FACTOR
+
+
+def _offset_of_last(descriptor: int, count: int) -> tuple[int, int]:
+    """Return where the last `count` lines of a file begin, and how many of them it lacks."""
+    end = os.fstat(descriptor).st_size
+    # the newline that ends the last line begins none
+    wanted_newlines, position = count + 1, end
+    while position > 0:
+        start = max(0, position - _READ_BYTES)
+        block = os.pread(descriptor, position - start, start)
+        found = block.count(b"\n")
+        if found < wanted_newlines:
+            wanted_newlines -= found
+            position = start
+            continue
+        place = len(block)
+        for _ in range(wanted_newlines):
+            place = block.rfind(b"\n", 0, place)
+        return start + place + 1, 0
+    return 0, max(wanted_newlines - 1, 0)
+
+
 async def read_log(path: Path, options: LogOptions, has_ended: Callable[[], bool]) -> AsyncIterator[LogLine]:
     """Yield the lines of a log, oldest first.
 
@@ -126,9 +173,7 @@ async def read_log(path: Path, options: LogOptions, has_ended: Callable[[], bool
     cursor = await asyncio.to_thread(_Cursor, path)
     try:
         if options.tail is not None:
-            last: deque[LogLine] = deque(maxlen=options.tail)
-            while lines := await asyncio.to_thread(cursor.read):
-                last.extend(line for line in lines if wanted(line, options))
+            last = await asyncio.to_thread(_read_tail, cursor, options, options.tail)
             for line in last:
                 yield line
         while True:

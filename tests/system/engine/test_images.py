@@ -17,7 +17,8 @@ from tests.system.engine.conftest import Ground, make_rootfs, run_program, strea
 
 from shoal.engine.engine import RuncEngine
 from shoal.engine.images.formats import DOCKER_MANIFEST, OCI_MANIFEST
-from shoal.errors import Conflict, InvalidArgument, NotFound, Unavailable
+from shoal.engine.protocol import RegistryCredentials
+from shoal.errors import Conflict, InvalidArgument, NotFound, Unauthenticated, Unavailable
 from shoal.model.container import ContainerConfig, LogOptions
 
 pytestmark = pytest.mark.root
@@ -31,12 +32,16 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def registry(directory: Path) -> Iterator[str]:
-    """Debian's docker-registry on a free port of loopback."""
+def registry(directory: Path, users: str = "") -> Iterator[str]:
+    """Debian's docker-registry on a free port of loopback; with `users` (htpasswd lines) only they come in."""
     port = free_port()
     config = directory / "registry.yml"
     storage = {"filesystem": {"rootdirectory": str(directory / "registry")}}
-    config.write_text(json.dumps({"version": 0.1, "storage": storage, "http": {"addr": f"127.0.0.1:{port}"}}))
+    settings: dict[str, object] = {"version": 0.1, "storage": storage, "http": {"addr": f"127.0.0.1:{port}"}}
+    if users:
+        (directory / "htpasswd").write_text(users)
+        settings["auth"] = {"htpasswd": {"realm": "test", "path": str(directory / "htpasswd")}}
+    config.write_text(json.dumps(settings))
     with (directory / "registry.log").open("wb") as log:
         process = subprocess.Popen(["docker-registry", "serve", str(config)], stdout=log, stderr=log)
     try:
@@ -153,13 +158,13 @@ def test_pull_docker_and_oci_manifests(ground: Ground) -> None:
                 copy = ["skopeo", *command, *extra, source, f"docker://{name}"]
                 await asyncio.to_thread(run_program, *copy)
                 await engine.images.remove(engine.images.list()[0].id, force=True)
-                assert list((engine.images.content.blobs / "sha256").iterdir()) == []
+                assert list((engine.local_images.content.blobs / "sha256").iterdir()) == []
                 steps = [step async for step in engine.images.pull(name)]
                 record = engine.images.get(name)
                 assert steps[-1].status == f"Status: Downloaded newer image for {name}"
                 assert record.digests[0].split("@")[1] in {step.status.removeprefix("Digest: ") for step in steps}
                 assert await say(engine, name, "echo", kind) == f"{kind}\n"
-                remote = await engine.images.inspect_remote(name, timeout_seconds=20)
+                remote = await engine.local_images.inspect_remote(name, timeout_seconds=20)
                 assert remote.media_type == (OCI_MANIFEST if kind == "oci" else DOCKER_MANIFEST)
                 assert f"{name.rsplit(':', 1)[0]}@{remote.digest}" in engine.images.get(name).digests
                 assert remote.platforms[0].os == "linux"
@@ -174,8 +179,32 @@ def test_pull_docker_and_oci_manifests(ground: Ground) -> None:
         with pytest.raises(Unavailable, match="cannot be reached"):
             [step async for step in engine.images.pull(f"{address}/test/oci0:1")]
         with pytest.raises(Unavailable):
-            await engine.images.inspect_remote(f"{address}/test/oci0:1")
-        assert list(engine.images.content.temporary.iterdir()) == []
+            await engine.local_images.inspect_remote(f"{address}/test/oci0:1")
+        assert list(engine.local_images.content.temporary.iterdir()) == []
+
+    ground.run(work)
+
+
+# bcrypt of the password "secret"
+USERS = "bob:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"
+
+
+def test_credentials(ground: Ground) -> None:
+    async def work(engine: RuncEngine) -> None:
+        (ground.directory / "image.tar").write_bytes(await save(engine, "busybox:test"))
+        with registry(ground.directory, USERS) as address:
+            name = f"{address}/private:1"
+            source = f"docker-archive:{ground.directory / 'image.tar'}"
+            options = ["--quiet", "--insecure-policy", "--dest-tls-verify=false", "--dest-creds", "bob:secret"]
+            await asyncio.to_thread(run_program, "skopeo", "copy", *options, source, f"docker://{name}")
+            for credentials in (None, RegistryCredentials(username="bob", password="wrong")):
+                with pytest.raises(Unauthenticated, match="unauthorized: authentication required"):
+                    [step async for step in engine.images.pull(name, credentials)]
+            right = RegistryCredentials(username="bob", password="secret")
+            steps = [step async for step in engine.images.pull(name, right)]
+            assert steps[-1].status.startswith("Status: ")
+            remote = await engine.local_images.inspect_remote(name, right, timeout_seconds=20)
+            assert engine.images.get(name).digests[0].endswith(remote.digest)
 
     ground.run(work)
 
@@ -187,7 +216,7 @@ def test_a_registry_that_does_not_answer_is_given_up(ground: Ground) -> None:
             silent.listen(1)
             name = f"127.0.0.1:{silent.getsockname()[1]}/a"
             with pytest.raises(Unavailable, match=r"did not answer within 0\.3 seconds"):
-                await engine.images.inspect_remote(name, timeout_seconds=0.3)
+                await engine.local_images.inspect_remote(name, timeout_seconds=0.3)
 
     ground.run(work)
 

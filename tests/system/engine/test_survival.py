@@ -14,6 +14,7 @@ from tests.system.engine.conftest import Ground, until
 
 from shoal.engine.engine import RuncEngine
 from shoal.engine.keeper.processes import start_time
+from shoal.errors import Conflict
 from shoal.model.base import replace
 from shoal.model.container import ContainerConfig, LogOptions
 from shoal.model.container_spec import Mount
@@ -162,5 +163,44 @@ def test_a_killed_daemon_takes_its_containers_up_again(ground: Ground) -> None:
         await engine.create(config)
         await engine.start("again")
         assert (await engine.wait("again")).code == 0
+
+    ground.run(work)
+
+
+def test_a_cancelled_start_is_done_or_not_but_never_half(ground: Ground) -> None:
+    async def work(engine: RuncEngine) -> None:
+        await engine.create(ContainerConfig(name="cut", image="busybox:test", command=("sleep", "1000")))
+        start = asyncio.create_task(engine.start("cut"))
+        await asyncio.sleep(0)
+        start.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await start
+        await until(lambda: engine.get("cut").state.status == "running")
+        assert alive(engine.get("cut").state.pid)
+
+    ground.run(work)
+
+
+def test_two_daemons_share_an_image_root(ground: Ground) -> None:
+    async def work(engine: RuncEngine) -> None:
+        root = ground.directory
+        other = RuncEngine(root / "data2", root / "exec2", root / "images", f"{ground.daemon_id}b")
+        await other.start_up()
+        try:
+            assert other.images.list() == engine.images.list()
+            await other.create(ContainerConfig(name="same", image="busybox:test", command=("true",)))
+            with pytest.raises(Conflict, match="another daemon that shares this image root"):
+                await engine.images.remove("busybox:test")
+            await engine.create(ContainerConfig(name="same", image="busybox:test", command=("true",)))
+            for one in (engine, other):
+                await one.start("same")
+                assert (await one.wait("same")).code == 0
+            await other.remove("same")
+            await engine.remove("same")
+            await engine.images.remove("busybox:test")
+            assert other.images.list() == ()
+            assert list(engine.local_images.content.layers.iterdir()) == []
+        finally:
+            await other.close(stop_keeper=True)
 
     ground.run(work)

@@ -102,3 +102,54 @@ def test_log_options() -> None:
             log_settings(ContainerConfig(name="n", image="i", log_options=options), "/p")
     with pytest.raises(InvalidArgument, match="no log driver named 'fluentd'"):
         log_settings(ContainerConfig(name="n", image="i", log_driver="fluentd"), "/p")
+
+
+@pytest.mark.parametrize("died", ["in the log's write", "before taking", "before clearing the mark"])
+def test_a_write_that_was_under_way_is_neither_lost_nor_doubled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, died: str
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    os.mkfifo(tmp_path / "fifo")
+    scratch, path = ScratchPipe(), tmp_path / "log"
+    log = LogFile(str(path), 0, 1)
+    stream = FifoStream("stdout", str(tmp_path / "fifo"), log, scratch)
+    writer = os.open(tmp_path / "fifo", os.O_RDWR)
+    os.write(writer, b"same\n")
+    stream.turn()
+    os.write(writer, b"same\nother\n")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        if died == "in the log's write":
+            write = log.write
+
+            def write_in_part(lines: bytes) -> None:
+                write(lines[:-10])
+                raise Killed
+
+            patch.setattr(log, "write", write_in_part)
+        elif died == "before taking":
+            patch.setattr(stream, "_take", kill)
+        else:
+            take = stream._take
+
+            def take_and_die(length: int) -> None:
+                take(length)
+                raise Killed
+
+            patch.setattr(stream, "_take", take_and_die)
+        stream.turn()
+    stream.close()
+    log.close()
+    os.write(writer, b"same\n")
+    log = LogFile(str(path), 0, 1)
+    stream = FifoStream("stdout", str(tmp_path / "fifo"), log, scratch)
+    stream.drain()
+    stream.close()
+    log.close()
+    os.close(writer)
+    lines = [decode_line(line) for line in path.read_bytes().splitlines()]
+    assert [line.data for line in lines if line] == [b"same\n", b"same\n", b"other\n", b"same\n"]

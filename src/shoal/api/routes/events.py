@@ -17,6 +17,7 @@ from shoal.lib.clock import NANOSECONDS_PER_SECOND
 from shoal.lib.units import parse_time_ns
 from shoal.model.base import Struct
 from shoal.model.events import Event
+from shoal.store.feed import Follower
 
 FILTERS = frozenset(
     {
@@ -56,29 +57,32 @@ def _time(request: web.Request, name: str) -> int | None:
 
 
 async def _send(request: web.Request, response: web.StreamResponse, wanted: _Wanted) -> None:
+    """Send the events kept since `since`, then those that come until `until`."""
     context = request.app[CONTEXT]
     manager = context.manager()
-    now_ns = context.clock.now_ns()
-    remaining = None if wanted.until_ns is None else (wanted.until_ns - now_ns) / NANOSECONDS_PER_SECOND
-    if manager is None:
-        # no events of the swarm come by here: keep the stream open as Docker does
-        await asyncio.sleep(max(0.0, remaining) if remaining is not None else float("inf"))
-        return
+    follower = manager.store.follow(*KINDS) if manager is not None else None
+    kept = manager.store.view.events() if manager is not None else ()
+    if wanted.since_ns is not None:
+        await _write(response, [event for event in kept if _passes(event, wanted)])
+    remaining = None
+    if wanted.until_ns is not None:
+        remaining = (wanted.until_ns - context.clock.now_ns()) / NANOSECONDS_PER_SECOND
+        if remaining <= 0:
+            return
     try:
-        async with asyncio.timeout(None if remaining is None else max(0.0, remaining)):
-            await _send_from(manager, response, wanted)
+        async with asyncio.timeout(remaining):
+            if manager is None or follower is None:
+                # no events of the swarm come by here: the stream stays open, as Docker's does
+                await asyncio.Event().wait()
+            else:
+                await _send_later(manager, follower, response, wanted, kept[-1].index if kept else 0)
     except TimeoutError:
         return
 
 
-async def _send_from(manager: ManagerView, response: web.StreamResponse, wanted: _Wanted) -> None:
-    follower = manager.store.follow(*KINDS)
-    kept = manager.store.view.events()
-    last_index = kept[-1].index if kept else 0
-    if wanted.since_ns is not None:
-        await _write(response, [event for event in kept if _passes(event, wanted)])
-    if wanted.until_ns is not None and kept and kept[-1].at_ns > wanted.until_ns:
-        return
+async def _send_later(
+    manager: ManagerView, follower: Follower, response: web.StreamResponse, wanted: _Wanted, last_index: int
+) -> None:
     while True:
         await follower.wait()
         fresh = [event for event in manager.store.view.events() if event.index > last_index]

@@ -37,6 +37,7 @@ async def list_tasks(request: web.Request) -> web.Response:
     ]
     passing.sort(key=lambda task: task.id)
     views = TaskViews(view)
+    views.prepare(passing)
     return await list_response(views.of(task) for task in passing)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from shoal.api.responses import encode
@@ -19,6 +21,13 @@ class TaskViews:
         self._view = view
         self._specs: dict[tuple[str, int], msgspec.Raw] = {}
         self._networks: dict[str, Json] = {}
+
+    def prepare(self, tasks: Iterable[Task]) -> None:
+        """Read what the views of `tasks` need from the store, so that they may be made after it has gone on."""
+        for task in tasks:
+            self._spec(task)
+            for attachment in task.attachments:
+                self._network(attachment.network_id)
 
     def of(self, task: Task) -> Json:
         """Return a task."""

@@ -8,8 +8,8 @@ from shoal.errors import InvalidArgument
 
 MAX_SERVICE_NAME = 63
 MAX_PAYLOAD_NAME = 64
-_DNS_NAME = re.compile(r"[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*")
-_PAYLOAD_NAME = re.compile(r"[a-zA-Z0-9]+(?:[a-zA-Z0-9-_.]*[a-zA-Z0-9])?")
+_DNS_NAME = re.compile(r"[a-zA-Z0-9](?:[-_]*[A-Za-z0-9])*")
+_PAYLOAD_NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9-_.]*[a-zA-Z0-9])?")
 
 
 def validate_dns_name(name: str) -> None:
@@ -20,7 +20,6 @@ def validate_dns_name(name: str) -> None:
     """
     if not name:
         raise InvalidArgument("meta: name must be provided")
-    # the length first: the pattern has a nested repetition, which long input must not reach
     if len(name) > MAX_SERVICE_NAME:
         raise InvalidArgument(f"name must be {MAX_SERVICE_NAME} characters or fewer")
     if _DNS_NAME.fullmatch(name) is None:

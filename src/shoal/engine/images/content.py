@@ -77,6 +77,19 @@ class Content:
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
+    @contextlib.contextmanager
+    def holding_blobs(self) -> Iterator[None]:
+        """Keep `collect`, of this daemon and of others, from blobs that no image names yet."""
+        descriptor = self._open_pulling()
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _open_pulling(self) -> int:
+        return os.open(self.root / "pulling", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
     def ensure_layer(self, diff_id: str, blob: Path) -> Layer:
         """Unpack a layer unless it is there; two daemons that want it at once wait for each other.
 
@@ -156,7 +169,17 @@ class Content:
                 self.index.remove_layer(layer.diff_id)
                 remove_tree(self.layers / layer.directory)
             (self._locks / layer.diff_id.removeprefix("sha256:")).unlink(missing_ok=True)
-        for path in (self.blobs / "sha256").iterdir():
-            if f"sha256:{path.name}" not in used_blobs and not path.name.startswith("."):
-                path.unlink(missing_ok=True)
+        self._collect_blobs(used_blobs)
         return tuple(layer.diff_id for layer in gone)
+
+    def _collect_blobs(self, used: set[str]) -> None:
+        descriptor = self._open_pulling()
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for path in (self.blobs / "sha256").iterdir():
+                if f"sha256:{path.name}" not in used:
+                    path.unlink(missing_ok=True)
+        except BlockingIOError:
+            return  # a pull is under way; the next collection takes them
+        finally:
+            os.close(descriptor)

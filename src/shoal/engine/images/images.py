@@ -227,9 +227,10 @@ class LocalImages:
         known = {record.id for record in self.content.index.records().values()}
         image_id = await self._known_image(chosen_digest)
         if image_id is None:
-            async for step in client.fetch(target, chosen_digest, manifest, self.content, credentials):
-                yield step
-            image_id = await self._write(lambda: self.content.add_image(manifest))
+            with self.content.holding_blobs():
+                async for step in client.fetch(target, chosen_digest, manifest, self.content, credentials):
+                    yield step
+                image_id = await self._write(lambda: self.content.add_image(manifest))
         name = f"{target.name}@{target.digest or top.digest}"
 
         def enter(image_id: str = image_id) -> None:

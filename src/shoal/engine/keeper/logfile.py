@@ -37,6 +37,21 @@ class LogFile:
             self._size = start + tail.rfind(b"\n") + 1
             os.ftruncate(self._descriptor, self._size)
 
+    @property
+    def size(self) -> int:
+        """Bytes in the newest file."""
+        return self._size
+
+    @property
+    def file_number(self) -> int:
+        """Which file is the newest now (its inode), 0 if nothing is kept."""
+        return os.fstat(self._descriptor).st_ino if self._descriptor >= 0 else 0
+
+    def cut(self, size: int) -> None:
+        """Take back what stands after `size` bytes."""
+        os.ftruncate(self._descriptor, size)
+        self._size = size
+
     def write(self, lines: bytes) -> None:
         """Append whole lines. Raises OSError if the disk refuses; what was written in part is taken back."""
         if self._descriptor < 0:

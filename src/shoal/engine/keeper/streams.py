@@ -1,21 +1,28 @@
 """Output of one container, from its FIFO or terminal into its log.
 
 The FIFO itself is the buffer: data is *looked at* (tee), its lines are written to the log, and only then is it taken
-out. So a keeper that is killed at any point has lost nothing; the next one finds in the FIFO what no log holds.
+out. So a keeper that is killed at any point has lost nothing; the next one finds in the FIFO what no log holds. A mark
+beside the FIFO says which write is under way, so that what is in both is not logged twice.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import struct
 import sys
 import time
+import zlib
 
 from shoal.engine.keeper.lines import encode_lines, split_pieces
 from shoal.engine.keeper.logfile import LogFile
 
 TURN_BYTES = 64 * 1024  # what one container may have written to its log before another gets its turn
 _SPLICE_F_NONBLOCK = 2
+# log file's number, its size before and after the write, bytes of the FIFO that the write is of, their checksum
+_MARK = struct.Struct("<QQQQI")
+_NO_MARK = bytes(_MARK.size)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -49,6 +56,23 @@ class FifoStream:
         self._log = log
         self._scratch = scratch
         self.descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._mark = os.open(f"{path}.mark", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Finish the write that an earlier keeper was killed in, or take back what there is of it."""
+        mark = os.pread(self._mark, _MARK.size, 0)
+        if len(mark) < _MARK.size:
+            return
+        file_number, size_before, size_after, length, checksum = _MARK.unpack(mark)
+        if length and file_number == self._log.file_number and self._log.size > size_before:
+            if self._log.size < size_after:
+                self._log.cut(size_before)
+            else:
+                head = self._scratch.look(self.descriptor)[:length]
+                if len(head) == length and zlib.crc32(head) == checksum:
+                    self._take(length)
+        os.pwrite(self._mark, _NO_MARK, 0)
 
     def turn(self, at_end: bool = False) -> bool:
         """Log what is there, at most `TURN_BYTES`; return whether there may be more. With `at_end` take all."""
@@ -58,12 +82,17 @@ class FifoStream:
         pieces, length = split_pieces(data, at_end)
         if not length:
             return False
+        lines = encode_lines(pieces, self.name, time.time_ns())
         try:
-            self._log.write(encode_lines(pieces, self.name, time.time_ns()))
+            size, checksum = self._log.size, zlib.crc32(data[:length])
+            os.pwrite(self._mark, _MARK.pack(self._log.file_number, size, size + len(lines), length, checksum), 0)
+            self._log.write(lines)
         except OSError as error:
             # a full disk must not stop the container: Docker drops, too
             _complain(error, self.name)
         self._take(length)
+        with contextlib.suppress(OSError):
+            os.pwrite(self._mark, _NO_MARK, 0)
         return True
 
     def _take(self, length: int) -> None:
@@ -78,6 +107,7 @@ class FifoStream:
     def close(self) -> None:
         """Close the reading end."""
         os.close(self.descriptor)
+        os.close(self._mark)
 
 
 class TerminalStream:

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from shoal.engine.keeper.lines import encode_lines
+from shoal.engine.log_reader import read_log
+from shoal.model.container import LogOptions
+
+
+def write(path: Path, numbers: range) -> None:
+    with path.open("ab") as file:
+        for number in numbers:
+            stream = "stderr" if number % 10 == 0 else "stdout"
+            file.write(encode_lines([b"%d\n" % number], stream, number))
+
+
+def read(path: Path, **options: object) -> list[int]:
+    async def work() -> list[int]:
+        return [int(line.data) async for line in read_log(path, LogOptions(**options), lambda: True)]
+
+    return asyncio.run(work())
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    write(tmp_path / "log.2", range(1, 11))
+    write(tmp_path / "log.1", range(11, 5001))
+    write(tmp_path / "log", range(5001, 5011))
+    return tmp_path / "log"
+
+
+def test_all_files_oldest_first(log: Path) -> None:
+    assert read(log) == list(range(1, 5011))
+    assert read(log, follow=True) == list(range(1, 5011))
+
+
+@pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 4999, 5000, 5009, 5010, 9999])
+def test_tail_over_files(log: Path, count: int) -> None:
+    assert read(log, tail=count) == list(range(1, 5011))[max(0, 5010 - count) : 5010]
+
+
+def test_tail_of_what_is_asked_for(log: Path) -> None:
+    assert read(log, tail=3, stdout=False) == [4990, 5000, 5010]
+    assert read(log, tail=9999, stdout=False) == list(range(10, 5011, 10))
+    assert read(log, since_ns=5009) == [5009, 5010]
+    assert read(log, until_ns=2) == [1, 2]
+    assert read(log, tail=2, since_ns=10, until_ns=12) == [11, 12]
+
+
+def test_no_log_and_rubbish_in_it(tmp_path: Path) -> None:
+    assert read(tmp_path / "none") == []
+    assert read(tmp_path / "none", tail=5) == []
+    (tmp_path / "log").write_bytes(b"rubbish\n{}\n")
+    write(tmp_path / "log", range(1, 3))
+    assert read(tmp_path / "log") == [1, 2]
