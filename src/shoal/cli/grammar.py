@@ -25,7 +25,7 @@ _FALSE = {"0", "f", "false"}
 Parse = Callable[[str], Any]
 
 
-class _Value(click.ParamType):
+class _Value(click.ParamType[Any]):
     """A value of one of the small languages: `parse` raises ValueError or ShoalError with what is wrong."""
 
     def __init__(self, name: str, parse: Parse) -> None:
@@ -33,6 +33,7 @@ class _Value(click.ParamType):
         self._parse = parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the value of a text."""
         if not isinstance(value, str):
             return value
         try:
@@ -92,6 +93,7 @@ class DockerCommand(click.Command):
         self.usage = usage
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take flags and arguments apart."""
         return super().parse_args(ctx, self._rewrite_switches(ctx, args))
 
     def _rewrite_switches(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -115,6 +117,7 @@ class DockerCommand(click.Command):
         return written
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write help in Docker's layout."""
         formatter.write(f"Usage:  {ctx.command_path} {self.usage}".rstrip() + f"\n\n{self.help or ''}\n")
         _write_aliases(ctx, formatter)
         _write_options(self, formatter)
@@ -183,10 +186,12 @@ class LazyGroup(click.Group):
         self.aliases = aliases or {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names."""
         del ctx
         return sorted(self._lazy)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
         del ctx
         name = self.aliases.get(cmd_name, cmd_name)
         if name not in self._lazy:
@@ -199,6 +204,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; raises click.UsageError with a suggestion."""
         name = args[0]
         command = self.get_command(ctx, name)
         if command is None:
@@ -208,6 +214,7 @@ class LazyGroup(click.Group):
         return self.aliases.get(name, name), command, args[1:]
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write help in Docker's layout."""
         words = "COMMAND" if ctx.parent is not None else "[OPTIONS] COMMAND"
         formatter.write(f"Usage:  {ctx.command_path} {words}\n\n{self.help or ''}\n\nCommands:\n")
         width = max(len(name) for name in self._lazy) + HELP_COLUMN_GAP

@@ -1,4 +1,4 @@
-"""`shoal`: the command a person types. Finds the sub-command, imports it, and turns errors into words and exit codes."""
+"""`shoal`: the command a person types. Finds and imports the sub-command; turns errors into words and exit codes."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _error_text(error: ShoalError) -> str:
 def _usage_text(error: click.UsageError) -> str:
     message = error.format_message()
     if isinstance(error, click.NoSuchOption):
-        near = f" Did you mean {sorted(error.possibilities)[0]}?" if error.possibilities else ""
+        near = f" Did you mean {min(error.possibilities)}?" if error.possibilities else ""
         message = f"unknown flag: {error.option_name}.{near}"
     path = error.ctx.command_path if error.ctx is not None else "shoal"
     return f"{message}\nSee '{path} --help'."

@@ -52,7 +52,12 @@ def service_lines(service: Json, networks: Mapping[str, str]) -> Iterator[str]:
 
 
 def _mode_lines(mode: Json) -> Iterator[str]:
-    for key, title in (("Replicated", "Replicated"), ("Global", "Global"), ("ReplicatedJob", "ReplicatedJob"), ("GlobalJob", "GlobalJob")):  # fmt: skip
+    for key, title in (
+        ("Replicated", "Replicated"),
+        ("Global", "Global"),
+        ("ReplicatedJob", "ReplicatedJob"),
+        ("GlobalJob", "GlobalJob"),
+    ):
         if key in mode:
             yield f"Service Mode:\t{title}"
     if "Replicated" in mode:

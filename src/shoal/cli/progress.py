@@ -1,4 +1,4 @@
-"""How far a service has come: from its spec, its tasks and the nodes to a state of each task. Pure (docker-swarm.md 1.0)."""
+"""How far a service has come: of its spec, tasks and nodes the state of each task. Pure (docker-swarm.md 1.0)."""
 
 from __future__ import annotations
 

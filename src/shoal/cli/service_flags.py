@@ -40,13 +40,43 @@ def _rollout(name: str, actions: tuple[str, ...], *, with_defaults: bool) -> tup
 
     quoted = ", ".join(f'"{action}"' for action in actions)
     return (
-        flag(f"--{name}-delay", "duration", "Pause between two batches", parse=parse_positive_duration, default=default("0s")),
-        flag(f"--{name}-failure-action", "string", f"What a failure leads to ({quoted})", parse=_one_of(*actions), default=default('"pause"')),
-        flag(f"--{name}-max-failure-ratio", "float", "Share of failures that is borne", parse=parse_ratio, default=default("0")),
-        flag(f"--{name}-monitor", "duration", "How long a new task is watched", parse=parse_positive_duration, default=default("5s")),
-        flag(f"--{name}-order", "string", 'What comes first ("start-first", "stop-first")', parse=_one_of("start-first", "stop-first"), default=default('"stop-first"')),
+        flag(
+            f"--{name}-delay",
+            "duration",
+            "Pause between two batches",
+            parse=parse_positive_duration,
+            default=default("0s"),
+        ),
+        flag(
+            f"--{name}-failure-action",
+            "string",
+            f"What a failure leads to ({quoted})",
+            parse=_one_of(*actions),
+            default=default('"pause"'),
+        ),
+        flag(
+            f"--{name}-max-failure-ratio",
+            "float",
+            "Share of failures that is borne",
+            parse=parse_ratio,
+            default=default("0"),
+        ),
+        flag(
+            f"--{name}-monitor",
+            "duration",
+            "How long a new task is watched",
+            parse=parse_positive_duration,
+            default=default("5s"),
+        ),
+        flag(
+            f"--{name}-order",
+            "string",
+            'What comes first ("start-first", "stop-first")',
+            parse=_one_of("start-first", "stop-first"),
+            default=default('"stop-first"'),
+        ),
         flag(f"--{name}-parallelism", "uint", "Tasks at a time (0: all)", parse=parse_uint, default=default("1")),
-    )  # fmt: skip
+    )
 
 
 def _shared(*, with_defaults: bool) -> tuple[Add, ...]:
@@ -59,13 +89,26 @@ def _shared(*, with_defaults: bool) -> tuple[Add, ...]:
         flag("--cap-add", "list", "Add a capability", many=True),
         flag("--cap-drop", "list", "Take a capability away", many=True),
         flag("--detach", text="Do not wait until the service has converged", short="-d"),
-        flag("--endpoint-mode", "string", "How names resolve (vip, dnsrr)", parse=_one_of("vip", "dnsrr"), default=default('"vip"')),
+        flag(
+            "--endpoint-mode",
+            "string",
+            "How names resolve (vip, dnsrr)",
+            parse=_one_of("vip", "dnsrr"),
+            default=default('"vip"'),
+        ),
         flag("--entrypoint", "command", "Replace the image's entrypoint", parse=parse_command),
         flag("--health-cmd", "string", "Command that tells whether a container is well"),
         flag("--health-interval", "duration", "Time between two checks", parse=parse_positive_duration),
         flag("--health-retries", "int", "Failures in a row that make a container unhealthy", parse=parse_int),
-        flag("--health-start-interval", "duration", "Time between checks while it starts", parse=parse_positive_duration),
-        flag("--health-start-period", "duration", "Time to start in, where failures do not count", parse=parse_positive_duration),
+        flag(
+            "--health-start-interval", "duration", "Time between checks while it starts", parse=parse_positive_duration
+        ),
+        flag(
+            "--health-start-period",
+            "duration",
+            "Time to start in, where failures do not count",
+            parse=parse_positive_duration,
+        ),
         flag("--health-timeout", "duration", "The longest a check may take", parse=parse_positive_duration),
         flag("--hostname", "string", "Host name of the containers"),
         flag("--init", text="Run an init in each container that forwards signals and reaps"),
@@ -84,19 +127,37 @@ def _shared(*, with_defaults: bool) -> tuple[Add, ...]:
         flag("--replicas-max-per-node", "uint", "The most tasks on a node (0: no limit)", parse=parse_uint),
         flag("--reserve-cpu", "decimal", "Processors a node must have left", parse=parse_nano_cpus),
         flag("--reserve-memory", "bytes", "Memory a node must have left", parse=parse_bytes),
-        flag("--restart-condition", "string", 'When an ended task is replaced ("none", "on-failure", "any")', parse=_one_of("none", "on-failure", "any"), default=default('"any"')),
-        flag("--restart-delay", "duration", "Time before it is replaced", parse=parse_positive_duration, default=default("5s")),
+        flag(
+            "--restart-condition",
+            "string",
+            'When an ended task is replaced ("none", "on-failure", "any")',
+            parse=_one_of("none", "on-failure", "any"),
+            default=default('"any"'),
+        ),
+        flag(
+            "--restart-delay",
+            "duration",
+            "Time before it is replaced",
+            parse=parse_positive_duration,
+            default=default("5s"),
+        ),
         flag("--restart-max-attempts", "uint", "The most replacements", parse=parse_uint),
         flag("--restart-window", "duration", "Time in which replacements are counted", parse=parse_positive_duration),
         *_rollout("rollback", ("pause", "continue"), with_defaults=with_defaults),
-        flag("--stop-grace-period", "duration", "Time before a task is killed", parse=parse_positive_duration, default=default("10s")),
+        flag(
+            "--stop-grace-period",
+            "duration",
+            "Time before a task is killed",
+            parse=parse_positive_duration,
+            default=default("10s"),
+        ),
         flag("--stop-signal", "string", "Signal that stops a task"),
         flag("--tty", text="Give each container a terminal", short="-t"),
         *_rollout("update", ("pause", "continue", "rollback"), with_defaults=with_defaults),
         flag("--user", "string", "Name or number of user and group (user[:group])", short="-u"),
         flag("--with-registry-auth", text="Send the registry's credentials to the nodes"),
         flag("--workdir", "string", "Working directory in the container", short="-w"),
-    )  # fmt: skip
+    )
 
 
 CREATE = flags(
@@ -107,12 +168,19 @@ CREATE = flags(
     flag("--dns-search", "list", "Search domain", many=True),
     flag("--env", "list", "Environment variable", short="-e", many=True),
     flag("--env-file", "list", "File of environment variables", many=True),
-    flag("--generic-resource", "list", "Resource a node must have left (KIND=N)", many=True, parse=parse_generic_resource),
+    flag(
+        "--generic-resource", "list", "Resource a node must have left (KIND=N)", many=True, parse=parse_generic_resource
+    ),
     flag("--group", "list", "Further group of the user", many=True),
     flag("--host", "list", "Line of /etc/hosts (host:ip)", many=True),
     flag("--label", "list", "Label of the service", short="-l", many=True, parse=parse_pair),
-    flag("--mode", "string", "Kind of service (replicated, global, replicated-job, global-job)",
-         parse=_one_of("replicated", "global", "replicated-job", "global-job"), default='"replicated"'),
+    flag(
+        "--mode",
+        "string",
+        "Kind of service (replicated, global, replicated-job, global-job)",
+        parse=_one_of("replicated", "global", "replicated-job", "global-job"),
+        default='"replicated"',
+    ),
     flag("--mount", "mount", "Mount of the containers", many=True, parse=parse_mount),
     flag("--name", "string", "Name of the service"),
     flag("--network", "network", "Network the service is on", many=True),
@@ -121,7 +189,7 @@ CREATE = flags(
     flag("--sysctl", "list", "Kernel parameter of the containers", many=True, parse=parse_pair),
     flag("--ulimit", "ulimit", "Resource limit (name=soft[:hard])", many=True, parse=parse_ulimit),
     *_shared(with_defaults=True),
-)  # fmt: skip
+)
 
 UPDATE = flags(
     flag("--args", "command", "Arguments of the command", parse=parse_command),

@@ -47,6 +47,18 @@ _SCALARS: dict[str, tuple[str, ...]] = {
     "replicas_max_per_node": ("TaskTemplate", "Placement", "MaxReplicas"),
     "endpoint_mode": ("EndpointSpec", "Mode"),
 }
+# flag of `create` → the path of the list it sets
+_LISTS: dict[str, tuple[str, ...]] = {
+    "group": ("TaskTemplate", "ContainerSpec", "Groups"),
+    "mount": ("TaskTemplate", "ContainerSpec", "Mounts"),
+    "ulimit": ("TaskTemplate", "ContainerSpec", "Ulimits"),
+    "dns": ("TaskTemplate", "ContainerSpec", "DNSConfig", "Nameservers"),
+    "dns_search": ("TaskTemplate", "ContainerSpec", "DNSConfig", "Search"),
+    "dns_option": ("TaskTemplate", "ContainerSpec", "DNSConfig", "Options"),
+    "constraint": ("TaskTemplate", "Placement", "Constraints"),
+    "placement_pref": ("TaskTemplate", "Placement", "Preferences"),
+    "generic_resource": ("TaskTemplate", "Resources", "Reservations", "GenericResources"),
+}
 _RESTART = {"condition": "Condition", "delay": "Delay", "max_attempts": "MaxAttempts", "window": "Window"}
 _ROLLOUT = {
     "parallelism": "Parallelism",
@@ -101,22 +113,13 @@ def make_spec(given: Flags, image: str, arguments: Sequence[str], environment: M
         container["Labels"] = dict(given["container_label"])
     if given.get("env"):
         container["Env"] = _environment((), given["env"], environment)
-    for name, field in (("group", "Groups"), ("mount", "Mounts"), ("ulimit", "Ulimits")):
-        if given.get(name):
-            container[field] = list(given[name])
     if given.get("host"):
         container["Hosts"] = [_host_line(text) for text in given["host"]]
     if given.get("sysctl"):
         container["Sysctls"] = dict(given["sysctl"])
-    for name, field in (("dns", "Nameservers"), ("dns_search", "Search"), ("dns_option", "Options")):
+    for name, path in _LISTS.items():
         if given.get(name):
-            section(container, "DNSConfig")[field] = list(given[name])
-    for name, field in (("constraint", "Constraints"), ("placement_pref", "Preferences")):
-        if given.get(name):
-            section(spec, "TaskTemplate", "Placement")[field] = list(given[name])
-    if given.get("generic_resource"):
-        reservations = section(spec, "TaskTemplate", "Resources", "Reservations")
-        reservations["GenericResources"] = list(given["generic_resource"])
+            section(spec, *path[:-1])[path[-1]] = list(given[name])
     if given.get("network"):
         spec["TaskTemplate"]["Networks"] = [_network(text) for text in given["network"]]
     if given.get("publish"):

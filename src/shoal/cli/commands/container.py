@@ -40,14 +40,18 @@ def list_containers(filter: tuple[str, ...], format: str | None, **given: Any) -
     shown = [
         Column("ID", "CONTAINER ID", lambda item: str(item["Id"]) if whole else shorten_id(item["Id"])),
         Column("Image", "IMAGE", lambda item: str(item["Image"])),
-        Column("Command", "COMMAND", lambda item: f'"{item["Command"] if whole else ellipsis(item["Command"], MOST_COMMAND)}"'),
+        Column(
+            "Command",
+            "COMMAND",
+            lambda item: f'"{item["Command"] if whole else ellipsis(item["Command"], MOST_COMMAND)}"',
+        ),
         Column("CreatedAt", "CREATED", lambda item: f"{age_text(now - item['Created'])} ago"),
         Column("Status", "STATUS", lambda item: str(item["Status"])),
         Column("Ports", "PORTS", _ports_text),
         Column("Names", "NAMES", lambda item: ",".join(name.lstrip("/") for name in item["Names"])),
         Column("State", "STATE", lambda item: str(item["State"]), shown=False),
         Column("Labels", "LABELS", lambda item: labels_text(item.get("Labels")), shown=False),
-    ]  # fmt: skip
+    ]
     print_list(shown, found, format)
 
 

@@ -82,9 +82,13 @@ def list_nodes(filter: tuple[str, ...], format: str | None, quiet: bool | None) 
         Column("Status", "STATUS", lambda item: capitalize(item["Status"]["State"])),
         Column("Availability", "AVAILABILITY", lambda item: capitalize(item["Spec"].get("Availability", ""))),
         Column("ManagerStatus", "MANAGER STATUS", _manager_status),
-        Column("EngineVersion", "ENGINE VERSION", lambda item: str((described(item).get("Engine") or {}).get("EngineVersion", ""))),
+        Column(
+            "EngineVersion",
+            "ENGINE VERSION",
+            lambda item: str((described(item).get("Engine") or {}).get("EngineVersion", "")),
+        ),
         Column("Self", "SELF", lambda item: str(item["ID"] == own).lower(), shown=False),
-    ]  # fmt: skip
+    ]
     print_list(shown, found, format)
 
 

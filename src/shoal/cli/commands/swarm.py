@@ -233,11 +233,10 @@ def unlock_key(quiet: bool | None, rotate: bool | None) -> None:
 @_MAX_SNAPSHOTS
 @_SNAPSHOT_INTERVAL
 @_HISTORY
-@click.pass_context
-def update(context: click.Context, **given: Any) -> None:
+def update(**given: Any) -> None:
     """Change the swarm; without flags shows help."""
     if all(value is None for value in given.values()):
-        click.echo(context.get_help())
+        click.echo(click.get_current_context().get_help())
         return
     client = connect()
     found = client.get("/swarm")

@@ -99,7 +99,7 @@ def parse_port_match(text: str) -> Port:
 
 def is_same_port(port: Port, match: Port) -> bool:
     """Whether a published port is the one that `--publish-rm` names: target, protocol and mode."""
-    return (
+    return bool(
         port.get("TargetPort") == match["TargetPort"]
         and (port.get("Protocol") or "tcp") == match["Protocol"]
         and (port.get("PublishMode") or "ingress") == match["PublishMode"]
