@@ -105,11 +105,12 @@ class SwarmNode:
                 await self._enter(membership)
 
     async def stop(self) -> None:
-        """Stop; containers and the kernel's balancing go on."""
+        """Stop; containers and the kernel's balancing go on. Outside a swarm nothing is left on the machine."""
         async with self._changing:
             await self._stop_parts()
-        await self.engine.close()
-        await self._network.close(remove=False)
+        in_swarm = self._membership is not None
+        await self.engine.close(stop_keeper=not in_swarm)
+        await self._network.close(remove=not in_swarm)
 
     async def _enter(self, membership: SwarmMembership) -> None:
         self._membership = membership
