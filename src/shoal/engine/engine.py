@@ -147,6 +147,8 @@ class RuncEngine:
         if stop_keeper and not running and await self._keeper.stop_keeper():
             await asyncio.to_thread(self._layout.unmake)
         await self._keeper.close()
+        if not running:
+            await asyncio.to_thread(self._layout.remove_cgroups)
         for live in self._live.values():
             self._unguard(live)
         self.local_images.close()

@@ -32,9 +32,8 @@ def sync_directory(path: Path) -> None:
 
 def remove_tree(path: Path) -> None:
     """Remove a directory and all below it; absent is fine, symbolic links are removed and not followed."""
-    shutil.rmtree(path, ignore_errors=False, onerror=_ignore_missing)
-
-
-def _ignore_missing(_function: object, _path: str, failure: tuple[type[BaseException], BaseException, object]) -> None:
-    if not isinstance(failure[1], FileNotFoundError):
-        raise failure[1]
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        if path.exists():  # somebody else removes it, too
+            shutil.rmtree(path)

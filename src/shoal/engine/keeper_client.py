@@ -196,6 +196,12 @@ class KeeperClient:
         event = message.get("event")
         if event == "hello":
             self.pid = int(message["pid"])
+            if not _shares_mounts(self.pid):
+                _log.error(
+                    "the keeper lives in another mount namespace and will not see this daemon's mounts",
+                    keeper_pid=self.pid,
+                    remedy="run the daemon in the mount namespace of its first start: nsenter --net, not ip netns exec",
+                )
             self._on_hello(message["running"])
             self._connected.set()
         elif event is not None:
@@ -204,3 +210,10 @@ class KeeperClient:
             entry = self._pending.get(int(message.get("seq", 0)))
             if entry is not None and not entry[1].done():
                 entry[1].set_result(message)
+
+
+def _shares_mounts(pid: int) -> bool:
+    try:
+        return os.stat(f"/proc/{pid}/ns/mnt").st_ino == os.stat("/proc/self/ns/mnt").st_ino  # noqa: PTH116
+    except OSError:
+        return True  # gone: the loss of the connection says so

@@ -59,6 +59,10 @@ class Layout:
     def unmake(self) -> None:
         """Take away what `make` mounted, and the cgroups."""
         syscalls.unmount(self.secrets)
+        self.remove_cgroups()
+
+    def remove_cgroups(self) -> None:
+        """Remove the daemon's cgroups, those that are empty."""
         for mount in self.host.cgroup_mounts:
             for name in (self.cgroup_parent, f"/{self.keeper_cgroup}"):
                 with contextlib.suppress(OSError):

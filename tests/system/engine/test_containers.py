@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
-from tests.system.engine.conftest import Ground, until
+from tests.system.engine.conftest import Ground, run_program, until
 
 from shoal.engine.engine import RuncEngine
 from shoal.errors import Conflict, InvalidArgument, NameConflict, NotFound
@@ -212,3 +213,21 @@ def test_many_at_once(ground: Ground) -> None:
         await asyncio.gather(*(one(number) for number in range(20)))
 
     ground.run(work)
+
+
+def test_a_network_namespace_that_exists_is_joined(ground: Ground) -> None:
+    name = f"{ground.daemon_id}n"
+    run_program("ip", "netns", "add", name)
+    try:
+
+        async def work(engine: RuncEngine) -> None:
+            inode = Path(f"/run/netns/{name}").stat().st_ino
+            text = await output(engine, "ls", "-l", "/proc/self/ns/net", network_namespace=f"/run/netns/{name}")
+            assert f"net:[{inode}]" in text
+            text = await output(engine, "ls", "-l", "/proc/self/ns/net", name="own")
+            assert f"net:[{inode}]" not in text
+            assert f"net:[{Path('/proc/self/ns/net').stat().st_ino}]" not in text
+
+        ground.run(work)
+    finally:
+        run_program("ip", "netns", "del", name)

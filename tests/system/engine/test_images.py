@@ -17,7 +17,8 @@ from tests.system.engine.conftest import Ground, make_rootfs, run_program, strea
 
 from shoal.engine.engine import RuncEngine
 from shoal.engine.images.formats import DOCKER_MANIFEST, OCI_MANIFEST
-from shoal.errors import Conflict, InvalidArgument, NotFound, Unavailable
+from shoal.engine.protocol import RegistryCredentials
+from shoal.errors import Conflict, InvalidArgument, NotFound, Unauthenticated, Unavailable
 from shoal.model.container import ContainerConfig, LogOptions
 
 pytestmark = pytest.mark.root
@@ -31,12 +32,16 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def registry(directory: Path) -> Iterator[str]:
-    """Debian's docker-registry on a free port of loopback."""
+def registry(directory: Path, users: str = "") -> Iterator[str]:
+    """Debian's docker-registry on a free port of loopback; with `users` (htpasswd lines) only they come in."""
     port = free_port()
     config = directory / "registry.yml"
     storage = {"filesystem": {"rootdirectory": str(directory / "registry")}}
-    config.write_text(json.dumps({"version": 0.1, "storage": storage, "http": {"addr": f"127.0.0.1:{port}"}}))
+    settings: dict[str, object] = {"version": 0.1, "storage": storage, "http": {"addr": f"127.0.0.1:{port}"}}
+    if users:
+        (directory / "htpasswd").write_text(users)
+        settings["auth"] = {"htpasswd": {"realm": "test", "path": str(directory / "htpasswd")}}
+    config.write_text(json.dumps(settings))
     with (directory / "registry.log").open("wb") as log:
         process = subprocess.Popen(["docker-registry", "serve", str(config)], stdout=log, stderr=log)
     try:
@@ -176,6 +181,30 @@ def test_pull_docker_and_oci_manifests(ground: Ground) -> None:
         with pytest.raises(Unavailable):
             await engine.local_images.inspect_remote(f"{address}/test/oci0:1")
         assert list(engine.local_images.content.temporary.iterdir()) == []
+
+    ground.run(work)
+
+
+# bcrypt of the password "secret"
+USERS = "bob:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"
+
+
+def test_credentials(ground: Ground) -> None:
+    async def work(engine: RuncEngine) -> None:
+        (ground.directory / "image.tar").write_bytes(await save(engine, "busybox:test"))
+        with registry(ground.directory, USERS) as address:
+            name = f"{address}/private:1"
+            source = f"docker-archive:{ground.directory / 'image.tar'}"
+            options = ["--quiet", "--insecure-policy", "--dest-tls-verify=false", "--dest-creds", "bob:secret"]
+            await asyncio.to_thread(run_program, "skopeo", "copy", *options, source, f"docker://{name}")
+            for credentials in (None, RegistryCredentials(username="bob", password="wrong")):
+                with pytest.raises(Unauthenticated, match="unauthorized: authentication required"):
+                    [step async for step in engine.images.pull(name, credentials)]
+            right = RegistryCredentials(username="bob", password="secret")
+            steps = [step async for step in engine.images.pull(name, right)]
+            assert steps[-1].status.startswith("Status: ")
+            remote = await engine.local_images.inspect_remote(name, right, timeout_seconds=20)
+            assert engine.images.get(name).digests[0].endswith(remote.digest)
 
     ground.run(work)
 

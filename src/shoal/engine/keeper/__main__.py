@@ -35,6 +35,14 @@ def _leave_the_daemons_cgroup(name: str) -> None:
                 file.write(str(os.getpid()))
 
 
+def _remove_own_cgroup(name: str) -> None:
+    for mount in _OWN_CGROUP_MOUNTS:
+        with contextlib.suppress(OSError):
+            with open(f"{mount}/cgroup.procs", "w") as file:  # noqa: PTH123
+                file.write(str(os.getpid()))
+            os.rmdir(f"{mount}/{name}")  # noqa: PTH106
+
+
 def main() -> None:
     """Run the keeper until it is told to stop."""
     values = _arguments(sys.argv[1:])
@@ -47,6 +55,7 @@ def main() -> None:
         sys.exit("another keeper serves this exec root")
     _leave_the_daemons_cgroup(values["--name"])
     Keeper(f"{exec_root}/{SOCKET_FILE}", f"{data_root}/containers").run()
+    _remove_own_cgroup(values["--name"])
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from shoal.engine.keeper.streams import FifoStream, ScratchPipe, TerminalStream
 
 CONCURRENT_STARTS_PER_CPU = 2
 MOST_CLIENT_BACKLOG_BYTES = 8 << 20
+IDLE_END_SECONDS = 30.0
 _IDLE_SECONDS = 5.0
 
 
@@ -54,9 +55,10 @@ class Keeper:
         self._epoll = select.epoll()
         self._most_starting = CONCURRENT_STARTS_PER_CPU * (os.cpu_count() or 1)
         self._stopping = False
+        self._needed_at = time.monotonic()
 
     def run(self) -> None:
-        """Serve until told to stop (SIGTERM, or a `shutdown` while nothing runs)."""
+        """Serve until told to stop (SIGTERM, or a `shutdown` while nothing runs), or until nobody needs a keeper."""
         processes.become_subreaper()
         self._watch_signals()
         self._adopt_all()
@@ -76,6 +78,15 @@ class Keeper:
             self._serve_stream(self._eager.popleft())
         self._start_queued()
         self._end_slow_starts()
+        self._end_if_idle()
+
+    def _end_if_idle(self) -> None:
+        """Without containers and engines there is nothing to keep; the next engine starts another keeper."""
+        now = time.monotonic()
+        if self._containers or self._clients:
+            self._needed_at = now
+        elif now - self._needed_at > IDLE_END_SECONDS:
+            self._stopping = True
 
     def _watch(self, descriptor: int, events: int, handler: Callable[[int], None]) -> None:
         self._handlers[descriptor] = handler
