@@ -111,6 +111,11 @@ class RunningDaemon:
 
     def start(self) -> None:
         """Start it and wait until its API answers."""
+        self.spawn()
+        wait_for(self._answers, f"an answer of shoald, see\n{self.log()}", START_SECONDS)
+
+    def spawn(self) -> None:
+        """Start it and wait for nothing."""
         roots = ["--data-root", str(self.data_root), "--exec-root", str(self.exec_root)]
         self._process = subprocess.Popen(
             [*self._enter(), sys.executable, "-m", "shoal.daemon.main", *roots, *self._flags],
@@ -118,7 +123,6 @@ class RunningDaemon:
             # the images of tests are made here: no registry is asked
             env={**os.environ, "PYTHONPATH": "src", "DOCKER_SERVICE_PREFER_OFFLINE_IMAGE": "1", **self._environment},
         )  # fmt: skip
-        wait_for(self._answers, f"an answer of shoald, see\n{self.log()}", START_SECONDS)
 
     def _answers(self) -> bool:
         assert self._process is not None, "it was started"

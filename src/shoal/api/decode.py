@@ -82,7 +82,7 @@ def decode_value(value: Any, kind: type[T]) -> T:
     if value is None:
         return kind()
     try:
-        result: T = _read(value, _shape_of(kind), "")
+        result: T = _read(value, _shape_of(kind), "")  # type: ignore[arg-type]
     except RecursionError:
         raise InvalidArgument("invalid JSON: exceeded max depth") from None
     return result

@@ -86,7 +86,7 @@ def read_host() -> Host:
     mask = int(status["CapEff"], 16) & int(status["CapBnd"], 16)
     held = frozenset(f"CAP_{name}" for bit, name in enumerate(CAPABILITIES) if mask >> bit & 1)
     v2 = (_CGROUP_ROOT / "cgroup.controllers").exists()
-    hierarchies = sorted(path for path in _CGROUP_ROOT.iterdir() if (path / "cgroup.procs").exists()) if not v2 else []
+    hierarchies = sorted(path for path in _CGROUP_ROOT.iterdir() if path.is_mount()) if not v2 else []
     return Host(
         machine=os.uname().machine,
         capabilities=held,
