@@ -21,7 +21,7 @@ def test_least_service_sends_nothing_that_was_not_given():
     assert made("--name", "web", "busybox", "sleep", "-h", "--replicas") == {
         "Name": "web",
         "Labels": {},
-        "TaskTemplate": {"ContainerSpec": {"Image": "busybox", "Args": ["sleep", "-h", "--replicas"]}},
+        "TaskTemplate": {"ContainerSpec": {"Image": "busybox:latest", "Args": ["sleep", "-h", "--replicas"]}},
         "Mode": {"Replicated": {}},
     }
 
@@ -92,7 +92,7 @@ def test_flags_land_where_docker_puts_them():
     )
     container = spec["TaskTemplate"]["ContainerSpec"]
     assert container == {
-        "Image": "busybox",
+        "Image": "busybox:latest",
         "Hostname": "h",
         "User": "1:2",
         "Dir": "/srv",
@@ -267,3 +267,17 @@ def test_update_that_does_not_fit():
 def test_empty_arguments_clear():
     spec = changed({**BASE, "TaskTemplate": {"ContainerSpec": {"Image": "i", "Args": ["a"]}}}, "--args", "")
     assert spec["TaskTemplate"]["ContainerSpec"]["Args"] == []
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("busybox", "busybox:latest"),
+        ("docker.io/library/busybox:1", "busybox:1"),
+        ("docker.io/me/app", "me/app:latest"),
+        ("localhost:5000/app", "localhost:5000/app:latest"),
+        ("app@sha256:00", "app@sha256:00"),
+    ],
+)
+def test_image_is_sent_as_docker_sends_it(written, sent):
+    assert made(written)["TaskTemplate"]["ContainerSpec"]["Image"] == sent
