@@ -111,4 +111,19 @@ def _refuse_what_is_not_built(spec: ContainerSpec) -> None:
 
 
 def _expand_mount(mount: Mount, context: Context) -> Mount:
-    return replace(mount, source=expand(mount.source, context), target=expand(mount.target, context))
+    options = mount.volume_options
+    if options is not None:
+        driver = options.driver_config
+        if driver is not None:
+            driver = replace(driver, options=_expand_values(driver.options, context))
+        options = replace(options, labels=_expand_values(options.labels, context), driver_config=driver)
+    return replace(
+        mount,
+        source=expand(mount.source, context),
+        target=expand(mount.target, context),
+        volume_options=options,
+    )
+
+
+def _expand_values(values: dict[str, str], context: Context) -> dict[str, str]:
+    return {key: expand(value, context) for key, value in values.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shoal.model.base import Struct
+from shoal.model.base import Struct, replace
 from shoal.model.objects import Cluster
 from shoal.model.specs import ServiceSpec, TaskSpec, UpdateConfig
 
@@ -43,7 +43,15 @@ def restart_policy(spec: TaskSpec) -> Restart:
 
 def update_config(spec: ServiceSpec, rollback: bool) -> UpdateConfig:
     """Return how an update (or a rollback) proceeds. In an explicit object a parallelism of 0 means all at once."""
-    return (spec.rollback_config if rollback else spec.update_config) or DEFAULT_UPDATE_CONFIG
+    config = spec.rollback_config if rollback else spec.update_config
+    if config is None:
+        return DEFAULT_UPDATE_CONFIG
+    return replace(
+        config,
+        failure_action=config.failure_action or "pause",
+        monitor=config.monitor or UPDATE_MONITOR_NS,
+        order=config.order or "stop-first",
+    )
 
 
 def replicas_of(spec: ServiceSpec) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from shoal.ca.tokens import make_join_token, make_unlock_key
+from shoal.ca.tokens import make_join_token
 from shoal.errors import Unavailable
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
@@ -42,7 +42,6 @@ class Manager:
             ids,
             clock,
             make_join_token=lambda root: make_join_token(root, ids),
-            make_unlock_key=lambda: make_unlock_key(ids),
         )
         self._raft: RaftDriver | None = None
         self._leader: Leader | None = None

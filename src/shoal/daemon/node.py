@@ -105,12 +105,12 @@ class SwarmNode:
                 await self._enter(membership)
 
     async def stop(self) -> None:
-        """Stop; containers and the kernel's balancing go on. Outside a swarm nothing is left on the machine."""
+        """Stop; containers and the kernel's balancing go on. Where there are none, nothing is left behind."""
         async with self._changing:
             await self._stop_parts()
-        in_swarm = self._membership is not None
-        await self.engine.close(stop_keeper=not in_swarm)
-        await self._network.close(remove=not in_swarm)
+        idle = self._membership is None and not self.engine.list()
+        await self.engine.close(stop_keeper=idle)
+        await self._network.close(remove=idle)
 
     async def _enter(self, membership: SwarmMembership) -> None:
         self._membership = membership

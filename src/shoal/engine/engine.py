@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,7 +40,6 @@ T = TypeVar("T")
 
 DEFAULT_STOP_SECONDS = 10.0
 KILL_WAIT_SECONDS = 30.0
-CONCURRENT_PREPARATIONS_PER_CPU = 2
 _NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 
 
@@ -100,7 +100,8 @@ class RuncEngine:
         self._names: dict[str, str] = {}
         self._leased: frozenset[str] = frozenset()
         self._lease_lock = asyncio.Lock()
-        self._work = asyncio.Semaphore(CONCURRENT_PREPARATIONS_PER_CPU * self.host.cpu_count)
+        # One thread: this work is many short system calls, and more threads spend their time on the interpreter's lock.
+        self._files = ThreadPoolExecutor(max_workers=1, thread_name_prefix="container files")
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # life of the engine
@@ -153,6 +154,7 @@ class RuncEngine:
             await asyncio.to_thread(self._layout.remove_cgroups)
         for live in self._live.values():
             self._unguard(live)
+        self._files.shutdown()
         self.local_images.close()
 
     @property
@@ -294,7 +296,7 @@ class RuncEngine:
                 return
             if live.release is not None:
                 await asyncio.shield(live.release)
-            await self._in_thread(lambda: rootfs.discard(self._layout, live.container.id))
+            await asyncio.to_thread(rootfs.discard, self._layout, live.container.id)
             self._unguard(live)
             self._forget(live.container)
         await self._renew_lease()
@@ -367,8 +369,7 @@ class RuncEngine:
                 self._leased = wanted
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        async with self._work:
-            return await asyncio.to_thread(work)
+        return await asyncio.get_running_loop().run_in_executor(self._files, work)
 
     def _prepare(self, live: _Live) -> None:
         """Make what a run needs: root filesystem, files, spec, FIFOs. Blocking."""

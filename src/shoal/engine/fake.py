@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from shoal.engine.protocol import PullProgress, RegistryCredentials
-from shoal.errors import Conflict, NameConflict, NotFound
+from shoal.errors import Conflict, NameConflict, NotFound, Unavailable
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
 from shoal.model.base import replace
@@ -21,6 +21,7 @@ from shoal.model.container import (
     ImageRecord,
     LogLine,
     LogOptions,
+    RemoteManifest,
 )
 
 SIGKILL_EXIT_CODE = 137
@@ -52,6 +53,13 @@ class FakeImages:
         if reference:
             raise NotFound(f"pull access denied for {reference}, repository does not exist")
         yield PullProgress(status="")
+
+    async def inspect_remote(
+        self, reference: str, credentials: RegistryCredentials | None = None, timeout_seconds: float = 1.0
+    ) -> RemoteManifest:
+        """Know no registry."""
+        del credentials, timeout_seconds
+        raise Unavailable(f"no registry answers for {reference}")
 
     async def import_root(
         self, archive: AsyncIterator[bytes], reference: str, changes: tuple[str, ...] = (), message: str = ""

@@ -6,7 +6,15 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from shoal.model.base import Struct
-from shoal.model.container import Container, ContainerConfig, ExitStatus, ImageRecord, LogLine, LogOptions
+from shoal.model.container import (
+    Container,
+    ContainerConfig,
+    ExitStatus,
+    ImageRecord,
+    LogLine,
+    LogOptions,
+    RemoteManifest,
+)
 
 
 class RegistryCredentials(Struct):
@@ -37,6 +45,11 @@ class Images(Protocol):
 
     def pull(self, reference: str, credentials: RegistryCredentials | None = None) -> AsyncIterator[PullProgress]:
         """Pull an image; the last step yielded says the digest. Raises NotFound, Unauthenticated, Unavailable."""
+
+    async def inspect_remote(
+        self, reference: str, credentials: RegistryCredentials | None = None, timeout_seconds: float = 1.0
+    ) -> RemoteManifest:
+        """Ask a registry what a reference stands for. Raises Unavailable (no answer in time), NotFound, …"""
 
     async def import_root(
         self, archive: AsyncIterator[bytes], reference: str, changes: tuple[str, ...] = (), message: str = ""

@@ -17,7 +17,7 @@ from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
 from shoal.manager.lookup import find_node, find_service
 from shoal.manager.payloads import Payloads
-from shoal.manager.service_plans import ServiceUpdate, new_service, require_service, updated_service
+from shoal.manager.service_plans import ServiceUpdate, new_service, refuse_job, require_service, updated_service
 from shoal.model.actions import Action, Create, Remove, Replace
 from shoal.model.base import Struct, replace
 from shoal.model.objects import Cluster, JoinTokens, Node, RootCA, Service
@@ -82,6 +82,7 @@ class Control:
             InvalidArgument: bad spec, or a published port is taken.
             NameConflict: the name is taken.
             NotFound: an unknown network.
+            NotBuilt: a job, or another part of the spec that this version cannot run.
         """
         service_id = self._ids.new()
         made: list[Service] = []
@@ -89,6 +90,7 @@ class Control:
         def plan(view: View) -> Sequence[Action]:
             named = spec if spec.name else replace(spec, name=self._free_name(view))
             service = new_service(view, service_id, named, registry_auth, self._clock.now_ns())
+            refuse_job(service)
             made[:] = [service]
             return [Create(object=service)]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
-from shoal.errors import NotLeader, ShoalError
+from shoal.errors import NotLeader, ShoalError, Unavailable
 from shoal.lib.backoff import Backoff
 from shoal.lib.clock import Clock
 from shoal.model.actions import Action
@@ -73,23 +73,36 @@ class LeaderLoop:
         while True:
             dirty.update(dict.fromkeys(self._due()))
             if dirty:
-                try:
-                    await self._round(tuple(dirty))
-                except NotLeader:
-                    raise
-                except ShoalError as error:
-                    # The world moved between the view and the entry: look again, at it as it is now.
-                    delay = backoff.next_delay_seconds()
-                    _log.info("a plan no longer held", loop=self._name, error=error.message, delay_seconds=delay)
-                    await asyncio.sleep(delay)
+                dirty = dict.fromkeys(await self._settle(tuple(dirty)))
+                if dirty:
+                    await asyncio.sleep(backoff.next_delay_seconds())
                 else:
                     backoff.reset()
-                    dirty.clear()
             batch = await follower.wait(self._seconds_to_wake() if not dirty else 0)
             if batch.gap:
                 dirty.update(dict.fromkeys(self._all_keys(self._store.view)))
             for change in batch.changes:
                 dirty.update(dict.fromkeys(self._keys_of_change(self._store.view, change)))
+
+    async def _settle(self, keys: tuple[str, ...]) -> list[str]:
+        """Plan and write for `keys`; returns those to look at again.
+
+        What is refused is tried again key by key: one that cannot be written does not hold up the others.
+        """
+        try:
+            await self._round(keys)
+        except (NotLeader, Unavailable) as error:
+            if isinstance(error, NotLeader):
+                raise
+            _log.info("a plan could not be written", loop=self._name, error=error.message)
+            return list(keys)
+        except ShoalError as error:
+            # The world moved between the view and the entry: look again, at it as it is now.
+            _log.info("a plan no longer held", loop=self._name, keys=len(keys), error=error.message)
+            if len(keys) == 1:
+                return list(keys)
+            return [left for key in keys for left in await self._settle((key,))]
+        return []
 
     async def _round(self, keys: tuple[str, ...]) -> None:
         now_ns = self._clock.now_ns()

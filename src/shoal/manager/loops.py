@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from shoal.core.allocate.plan import is_allocated, plan_service, plan_tasks
+from shoal.core.allocate.plan import Claims, is_allocated, plan_service, plan_tasks
+from shoal.core.allocate.ports import complete
 from shoal.core.defaults import is_replicated, task_history_limit
 from shoal.core.orchestrate import global_, replicated
 from shoal.core.orchestrate.plan import NewId
 from shoal.core.orchestrate.plan import Plan as OrchestrationPlan
 from shoal.core.orchestrate.reap import plan_reaping
+from shoal.core.orchestrate.restart import plan_orphans
 from shoal.core.schedule.nodes import survey
 from shoal.core.schedule.plan import plan_placement
 from shoal.lib.clock import Clock
 from shoal.manager.loop import LeaderLoop, Round
 from shoal.model.objects import Network, Node, Service, Task
+from shoal.model.specs import ServiceSpec
 from shoal.model.states import TaskState
 from shoal.store.apply import Change
 from shoal.store.store import Store
@@ -71,7 +74,8 @@ def _node_matters(change: Change) -> bool:
     return (
         old.status.state != new.status.state
         or old.spec != new.spec
-        or old.description.engine_labels != new.description.engine_labels
+        or old.description != new.description
+        or old.status.address != new.status.address
     )
 
 
@@ -93,16 +97,28 @@ def _orchestrate(view: View, service_id: str, nodes: dict[str, Node], now_ns: in
     tasks = view.tasks_of_service(service_id)
     if service is None:
         gone = OrchestrationPlan()
+        plan_orphans(gone, tasks, nodes, now_ns)
         for task in tasks:
             gone.desire(task, TaskState.REMOVE, "its service is gone")
         return Round(actions=gone.actions, why=gone.why)
-    mode = service.spec.mode
-    if mode.replicated_job is not None or mode.global_job is not None:
-        return Round()
     module = replicated if is_replicated(service.spec) else global_
-    result = module.plan(service, tasks, nodes, view.revision_of, now_ns, new_id)
+    result = module.plan(service, tasks, nodes, view.revision_of, now_ns, new_id, _previous_spec(view, service))
     why = [f"{service.spec.name}: {reason}" for reason in result.why]
     return Round(actions=result.actions, wake_at_ns=result.wake_at_ns, why=why)
+
+
+def _previous_spec(view: View, service: Service) -> ServiceSpec | None:
+    """Return the spec a service can go back to; None if there is none, or a port of it is another's meanwhile."""
+    previous = view.revision(service.id, service.previous_spec_version) if service.previous_spec_version else None
+    if previous is None:
+        return None
+    endpoint = previous.spec.endpoint_spec
+    claims = Claims(view)
+    for port in map(complete, endpoint.ports if endpoint else ()):
+        shared = port.publish_mode == "host" and view.port_user(port.protocol, port.published_port) is None
+        if port.published_port and not shared and claims.port_used(service, port.protocol, port.published_port):
+            return None
+    return previous.spec
 
 
 def ingress_network(view: View) -> Network | None:
@@ -130,7 +146,8 @@ def allocator(store: Store, clock: Clock) -> LeaderLoop:
             wanted.pop(_ALL)
             wanted.update({s.id: None for s in view.find(Service) if not is_allocated(s)})
             wanted.update({t.service_id: None for t in view.find(Task) if t.status.state == TaskState.NEW})
-        return {key: _allocate(view, key, ingress, now_ns) for key in wanted}
+        claims = Claims(view)
+        return {key: _allocate(view, key, ingress, claims, now_ns) for key in wanted}
 
     return LeaderLoop(
         name="allocator",
@@ -143,16 +160,11 @@ def allocator(store: Store, clock: Clock) -> LeaderLoop:
     )
 
 
-def _allocate(view: View, service_id: str, ingress: Network | None, now_ns: int) -> Round:
+def _allocate(view: View, service_id: str, ingress: Network | None, claims: Claims, now_ns: int) -> Round:
     service = view.get(Service, service_id)
     if service is None:
         return Round()
-
-    def port_used(asking: Service, protocol: str, number: int) -> bool:
-        users = (view.port_user(protocol, number, mode) for mode in ("ingress", "host"))
-        return any(user is not None and user.id != asking.id for user in users)
-
-    endpoint = plan_service(service, ingress, view, port_used)
+    endpoint = plan_service(service, ingress, claims)
     if endpoint is not None:
         return Round(actions=(endpoint,), why=(f"{service.spec.name}: ports and addresses",))
     waiting = [
@@ -160,7 +172,7 @@ def _allocate(view: View, service_id: str, ingress: Network | None, now_ns: int)
         for task in view.tasks_of_service(service_id)
         if task.status.state == TaskState.NEW and task.desired_state <= TaskState.RUNNING
     ]
-    actions = plan_tasks(waiting, lambda id_: view.get(Service, id_), ingress, view, now_ns)
+    actions = plan_tasks(waiting, lambda id_: view.get(Service, id_), ingress, claims, now_ns)
     return Round(actions=actions, why=(f"{service.spec.name}: {len(actions)} tasks allocated",) if actions else ())
 
 

@@ -101,6 +101,12 @@ def is_job(mode: ServiceMode) -> bool:
     return mode.replicated_job is not None or mode.global_job is not None
 
 
+def refuse_job(service: Service) -> None:
+    """Raise NotBuilt for a job: no loop runs jobs yet, and one that is stored would wait for ever."""
+    if is_job(service.spec.mode):
+        raise NotBuilt(f"Mode: {_mode_word(service.spec.mode).removesuffix('-job')} jobs are not built yet")
+
+
 def _mode_word(mode: ServiceMode) -> str:
     if mode.replicated is not None:
         return "replicated"

@@ -23,9 +23,13 @@ from shoal.model.states import NodeState, TaskState, UpdateState
 
 
 class Meta(Struct):
-    """When an object was made and last written; set by the store when an entry is applied."""
+    """When an object was made and last written; set by the store when an entry is applied.
+
+    `created_version` is the raft index of its creation: it orders objects by age where clocks of leaders may differ.
+    """
 
     version: int = 0
+    created_version: int = 0
     created_at_ns: int = 0
     updated_at_ns: int = 0
 

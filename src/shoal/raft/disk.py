@@ -1,14 +1,16 @@
 """The log on disk: SQLite in WAL mode with synchronous=FULL, records sealed. A write that returns is on the disk.
 
-All calls but `load` come from one worker thread. A failed write ends the member: it is never retried on this handle,
-because after a failed fsync nobody knows what is on the disk.
+Appends and the compaction after a snapshot come from different threads and take turns. A failed write ends the member:
+it is never retried on this handle, because after a failed fsync nobody knows what is on the disk.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import struct
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -31,6 +33,7 @@ class LogDatabase:
 
     def __init__(self, path: Path, sealer: Sealer) -> None:
         self._sealer = sealer
+        self._turn = threading.Lock()
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=FULL")
@@ -74,36 +77,39 @@ class LogDatabase:
         self, entries: Sequence[Entry], hard_state: HardState | None, snapshot: SnapshotMeta | None = None
     ) -> None:
         """Write entries (over those of the same index and all after) and states, in one transaction."""
-        execute = self._connection.execute
-        execute("BEGIN IMMEDIATE")
-        if snapshot is not None:
-            execute("DELETE FROM entries")
-            self._put_state("snapshot", self._encoder.encode(snapshot))
-        if entries:
-            execute("DELETE FROM entries WHERE position >= ?", (entries[0].index,))
-            self._connection.executemany(
-                "INSERT INTO entries VALUES (?, ?, ?, ?)",
-                [(e.index, e.term, e.type.value, self._sealer.seal(e.data, _place(e.index, e.term))) for e in entries],
-            )
-        if hard_state is not None:
-            self._put_state("hard_state", self._encoder.encode(hard_state))
-        execute("COMMIT")
+        rows = [(e.index, e.term, e.type.value, self._sealer.seal(e.data, _place(e.index, e.term))) for e in entries]
+        with self._transaction() as execute:
+            if snapshot is not None:
+                execute("DELETE FROM entries")
+                self._put_state("snapshot", self._encoder.encode(snapshot))
+            if rows:
+                execute("DELETE FROM entries WHERE position >= ?", (entries[0].index,))
+                self._connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?)", rows)
+            if hard_state is not None:
+                self._put_state("hard_state", self._encoder.encode(hard_state))
 
     def compact(self, snapshot: SnapshotMeta, first_kept: int) -> None:
         """Note a snapshot that is on disk, and forget the entries before `first_kept`."""
-        execute = self._connection.execute
-        execute("BEGIN IMMEDIATE")
-        self._put_state("snapshot", self._encoder.encode(snapshot))
-        execute("DELETE FROM entries WHERE position < ?", (first_kept,))
-        execute("COMMIT")
+        with self._transaction() as execute:
+            self._put_state("snapshot", self._encoder.encode(snapshot))
+            execute("DELETE FROM entries WHERE position < ?", (first_kept,))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Callable[..., object]]:
+        """Wait for one's turn; what raises inside is not committed, and the handle is not to be used again."""
+        with self._turn:
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield self._connection.execute
+            self._connection.execute("COMMIT")
 
     def _put_state(self, key: str, value: bytes) -> None:
         sealed = self._sealer.seal(value, key.encode())
         self._connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (key, sealed))
 
     def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
+        """Close the file, after the transaction under way."""
+        with self._turn:
+            self._connection.close()
 
 
 def _place(index: int, term: int) -> bytes:

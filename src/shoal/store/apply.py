@@ -84,9 +84,9 @@ class _Transaction:
             else:
                 table.put(change.old)
 
-    def _put(self, value: StoreObject, created_at_ns: int | None = None) -> None:
-        created = self.at_ns if created_at_ns is None else created_at_ns
-        value = replace(value, meta=Meta(version=self.index, created_at_ns=created, updated_at_ns=self.at_ns))
+    def _put(self, value: StoreObject, before: Meta | None = None) -> None:
+        created = before or Meta(created_version=self.index, created_at_ns=self.at_ns)
+        value = replace(value, meta=replace(created, version=self.index, updated_at_ns=self.at_ns))
         self._check_claims(value)
         kind = kind_of(value)
         old = self.tables.table(kind).put(value)
@@ -115,7 +115,7 @@ class _Transaction:
             raise NotFound(f"{kind} {value.id} not found")
         if action.expected_version is not None and current.meta.version != action.expected_version:
             raise OutOfSequence
-        self._put(value, current.meta.created_at_ns)
+        self._put(value, current.meta)
 
     def _remove(self, action: Remove) -> None:
         current = self.tables.table(action.kind).rows.get(action.id)
@@ -144,7 +144,7 @@ class _Transaction:
         if action.attachments is not None and action.attachments != task.attachments:
             changes["attachments"] = action.attachments
         if changes:
-            self._put(replace(task, **changes), task.meta.created_at_ns)
+            self._put(replace(task, **changes), task.meta)
 
     def _patch_service(self, action: PatchService) -> None:
         service = self.tables.services.rows.get(action.id)
@@ -158,7 +158,7 @@ class _Transaction:
         if action.job_status is not None:
             changed = replace(changed, job_status=action.job_status)
         if changed != service:
-            self._put(changed, service.meta.created_at_ns)
+            self._put(changed, service.meta)
 
     def _patch_node(self, action: PatchNode) -> None:
         node = self.tables.nodes.rows.get(action.id)
@@ -170,7 +170,7 @@ class _Transaction:
         if action.description is not None:
             changed = replace(changed, description=action.description)
         if changed != node:
-            self._put(changed, node.meta.created_at_ns)
+            self._put(changed, node.meta)
 
     def _check_claims(self, value: StoreObject) -> None:
         """Refuse a name, a port or an address that another object has (docker-swarm.md 3.1, 4.11)."""

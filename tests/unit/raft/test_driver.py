@@ -107,6 +107,26 @@ def test_snapshots_shorten_the_log_and_restore_all(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_snapshots_and_appends_take_turns_on_the_disk(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        journal = Journal()
+        driver = await started(tmp_path, journal, snapshot_interval=5, entries_kept=2)
+
+        async def propose(first: int) -> None:
+            for number in range(first, first + 60):
+                await driver.propose(b"%d" % number)
+
+        await asyncio.gather(*(propose(first) for first in range(0, 480, 60)))
+        await driver.stop()
+        again = Journal()
+        driver = await started(tmp_path, again)
+        assert again.data == journal.data
+        assert len(again.data) == 480
+        await driver.stop()
+
+    asyncio.run(scenario())
+
+
 def test_nothing_readable_is_on_the_disk(tmp_path: Path) -> None:
     async def scenario() -> None:
         driver = await started(tmp_path, Journal(), snapshot_interval=10)

@@ -14,7 +14,7 @@ from shoal.api.views.task import TaskViews
 from shoal.core.orchestrate.slots import is_dirty
 from shoal.errors import InvalidArgument
 from shoal.manager.lookup import find_node, find_service, find_task
-from shoal.model.objects import Service, Task
+from shoal.model.objects import Node, Service, Task
 from shoal.model.states import TASK_STATE_BY_WORD, TaskState
 from shoal.store.view import View
 
@@ -65,7 +65,7 @@ def _candidates(view: View, filters: Filters) -> Iterable[Task]:
 def _is_current(view: View, task: Task) -> bool:
     """Tell whether the task needs no update to be what its service asks for now."""
     service = view.get(Service, task.service_id)
-    return service is not None and not is_dirty(task, service, view.revision_of)
+    return service is not None and not is_dirty(task, service, view.revision_of, view.get(Node, task.node_id))
 
 
 def _passes(view: View, task: Task, filters: Filters) -> bool:

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 
 from shoal.core import constraint
 from shoal.core.orchestrate.plan import NewId, Plan
-from shoal.core.orchestrate.restart import plan_restart, plan_starts
-from shoal.core.orchestrate.slots import RevisionOf, group, is_node_gone
+from shoal.core.orchestrate.restart import plan_orphans, plan_restart, plan_starts
+from shoal.core.orchestrate.slots import RevisionOf, Slot, group, is_node_gone, should_restart
 from shoal.core.orchestrate.update import plan_update
 from shoal.model.objects import Node, Service, Task
+from shoal.model.specs import ServiceSpec
 from shoal.model.states import Availability, NodeState, TaskState
 
 
@@ -20,23 +21,32 @@ def plan(
     revision_of: RevisionOf,
     now_ns: int,
     new_id: NewId,
+    previous: ServiceSpec | None = None,
 ) -> Plan:
-    """Plan the tasks of a global service: one a node, none where it does not fit, none new where it is paused."""
+    """Plan the tasks of a global service: one a node, none where it does not fit, none new where it is paused.
+
+    `previous` is the spec that a failing update may go back to.
+    """
     result = Plan()
+    tasks = tuple(tasks)
+    plan_orphans(result, tasks, nodes, now_ns)
     placement = service.spec.task_template.placement
     constraints = constraint.parse(placement.constraints) if placement else ()
     slots = group(tasks, by_node=True)
     updatable = {}
     for place, slot in slots.items():
         node = nodes.get(str(place))
-        if is_node_gone(node):
+        if node is None:
+            for task in slot.tasks:
+                result.desire(task, TaskState.REMOVE, "its node was removed")
+        elif is_node_gone(node):
             for task in slot.active:
-                result.desire(task, TaskState.SHUTDOWN, "its node is down, drained or removed")
-        elif node is not None and not constraint.matches_all(constraints, node):
+                result.desire(task, TaskState.SHUTDOWN, "its node is down or drained")
+        elif not constraint.matches_all(constraints, node):
             for task in slot.tasks:
                 result.desire(task, TaskState.REMOVE, "its node does not fit any more")
-        elif node is not None and node.spec.availability != Availability.PAUSE:
-            plan_restart(result, service, slot, nodes, revision_of, now_ns, new_id, replace_elsewhere=False)
+        elif node.spec.availability != Availability.PAUSE:
+            plan_restart(result, service, slot, nodes, revision_of, now_ns, new_id)
             plan_starts(result, slot, nodes, revision_of, now_ns)
             updatable[place] = slot
     for node in nodes.values():
@@ -47,15 +57,22 @@ def plan(
             and constraint.matches_all(constraints, node)
         )
         present = slots.get(node.id)
-        # A task that ended for good on this node stays the last word; one that was shut down for a drain does not.
-        if fits and (present is None or _may_return(present.latest)):
+        if fits and (present is None or _may_return(present, revision_of)):
             result.create(service, new_id, now_ns, TaskState.RUNNING, "a node to fill", node_id=node.id)
-    plan_update(result, service, updatable, revision_of, now_ns, new_id)
+    plan_update(result, service, updatable, nodes, revision_of, now_ns, new_id, previous)
     return result
 
 
-def _may_return(latest: Task) -> bool:
-    return latest.desired_state > TaskState.RUNNING and latest.status.state in (
-        TaskState.SHUTDOWN,
-        TaskState.ORPHANED,
-    )
+def _may_return(slot: Slot, revision_of: RevisionOf) -> bool:
+    """Whether a node without a wanted task gets one.
+
+    A task that ended for good on this node stays the last word; one that was shut down for a drain, was never given
+    to the node, or could not be replaced then, does not.
+    """
+    if slot.active:
+        return False
+    latest = slot.latest
+    state = latest.status.state
+    if state < TaskState.ASSIGNED or state in (TaskState.SHUTDOWN, TaskState.ORPHANED):
+        return True
+    return state.is_terminal and should_restart(slot, latest, revision_of(latest).spec.task_template)

@@ -19,11 +19,16 @@ class Plan:
         self.wake_at_ns: int | None = None
         self.why: list[str] = []
         self.created_places: set[int | str] = set()
+        self._ended: set[str] = set()
 
     def add(self, action: Action, why: str) -> None:
         """Add an action with its reason."""
         self.actions.append(action)
         self.why.append(why)
+
+    def replace_all(self, action: Action, why: str) -> None:
+        """Do only `action`: it changes what everything else was decided from, so the rest is planned anew."""
+        self.actions, self.why, self.wake_at_ns = [action], [why], None
 
     def wake(self, at_ns: int) -> None:
         """Ask to be planned again at `at_ns` at the latest."""
@@ -33,7 +38,13 @@ class Plan:
     def desire(self, task: Task, state: TaskState, why: str) -> None:
         """Raise the desired state of a task; a state it has or is beyond is not written again."""
         if task.desired_state < state:
+            if state > TaskState.RUNNING:
+                self._ended.add(task.id)
             self.add(PatchTask(id=task.id, desired_state=state), f"{task_label(task)}: {state.word}, {why}")
+
+    def is_wanted(self, task: Task) -> bool:
+        """Whether a task is to run, by what the store says and by what this plan has decided already."""
+        return task.desired_state <= TaskState.RUNNING and task.id not in self._ended
 
     def create(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from shoal.core.defaults import restart_policy
-from shoal.core.orchestrate.slots import RevisionOf
+from shoal.core.orchestrate.slots import RevisionOf, age_key
 from shoal.model.actions import Remove
 from shoal.model.objects import Service, Task
 from shoal.model.states import TaskState
@@ -32,7 +32,7 @@ def plan_reaping(
             places.setdefault(str(task.slot) if task.slot else task.node_id, []).append(task)
     if limit >= 0:
         for members in places.values():
-            members.sort(key=lambda task: (task.meta.created_at_ns, task.meta.version, task.id))
+            members.sort(key=age_key)
             attempts = restart_policy(revision_of(members[-1]).spec.task_template).max_attempts
             kept = max(limit, attempts + 1) if attempts else limit
             surplus = len(members) - max(kept, 1)

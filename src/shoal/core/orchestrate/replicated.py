@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 
 from shoal.core.defaults import replicas_of
 from shoal.core.orchestrate.plan import NewId, Plan
-from shoal.core.orchestrate.restart import plan_restart, plan_starts
+from shoal.core.orchestrate.restart import plan_orphans, plan_restart, plan_starts
 from shoal.core.orchestrate.slots import Place, RevisionOf, Slot, group, should_restart
 from shoal.core.orchestrate.update import plan_update
 from shoal.model.objects import Node, Service, Task
+from shoal.model.specs import ServiceSpec
 from shoal.model.states import TaskState
 
 
@@ -21,9 +22,15 @@ def plan(
     revision_of: RevisionOf,
     now_ns: int,
     new_id: NewId,
+    previous: ServiceSpec | None = None,
 ) -> Plan:
-    """Plan the tasks of a replicated service: scale, replace what has ended, update what is outdated."""
+    """Plan the tasks of a replicated service: scale, replace what has ended, update what is outdated.
+
+    `previous` is the spec that a failing update may go back to.
+    """
     result = Plan()
+    tasks = tuple(tasks)
+    plan_orphans(result, tasks, nodes, now_ns)
     slots = group(tasks, by_node=False)
     filled = {place: slot for place, slot in slots.items() if _is_filled(slot, revision_of)}
     for place, slot in slots.items():
@@ -38,22 +45,19 @@ def plan(
                 result.desire(task, TaskState.REMOVE, f"scaled down to {wanted}")
             del filled[slot.place]
     for slot in filled.values():
-        plan_restart(result, service, slot, nodes, revision_of, now_ns, new_id, replace_elsewhere=True)
+        plan_restart(result, service, slot, nodes, revision_of, now_ns, new_id)
         plan_starts(result, slot, nodes, revision_of, now_ns)
     if surplus < 0:
         free = (number for number in range(1, wanted + len(filled) + 1) if number not in filled)
         for _, number in zip(range(-surplus), free, strict=False):
             result.create(service, new_id, now_ns, TaskState.RUNNING, f"scaled up to {wanted}", slot=number)
-    plan_update(result, service, filled, revision_of, now_ns, new_id)
+    plan_update(result, service, filled, nodes, revision_of, now_ns, new_id, previous)
     return result
 
 
 def _is_filled(slot: Slot, revision_of: RevisionOf) -> bool:
-    """Whether a slot counts: it has a wanted task, or one that ended and is not to be replaced."""
-    if slot.active:
-        return True
-    latest = slot.latest
-    return latest.status.state.is_terminal and not should_restart(slot, latest, revision_of(latest).spec.task_template)
+    """Whether a slot counts: it has a wanted task, or its last one is not to be replaced."""
+    return bool(slot.active) or not should_restart(slot, slot.latest, revision_of(slot.latest).spec.task_template)
 
 
 def _choose_surplus(filled: dict[Place, Slot], count: int) -> list[Slot]:

@@ -7,14 +7,17 @@ when the leader changes (docker-swarm.md 4.2).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from shoal.core.defaults import OLD_TASK_WAIT_NS, restart_policy
-from shoal.core.orchestrate.plan import NewId, Plan
+from shoal.core.orchestrate.plan import NewId, Plan, task_label
 from shoal.core.orchestrate.slots import RevisionOf, Slot, is_node_gone, should_restart
+from shoal.model.actions import PatchTask
+from shoal.model.base import replace
 from shoal.model.objects import Node, Service, Task
 from shoal.model.states import TaskState
 
+ORPHANED_MESSAGE = "Task belonged to a node that has been deleted"
 # States in which a task has done its part or was told to stop: no failure, so no delay before the next one.
 _STOPPED_AS_ASKED = (TaskState.SHUTDOWN, TaskState.ORPHANED)
 
@@ -27,28 +30,32 @@ def plan_restart(
     revision_of: RevisionOf,
     now_ns: int,
     new_id: NewId,
-    replace_elsewhere: bool,
 ) -> None:
-    """Replace the wanted tasks of a slot that have ended or (with `replace_elsewhere`) whose node is gone."""
-    alive = [task for task in slot.active if not _has_ended(task, nodes)]
-    for task in slot.active:
-        if task in alive:
+    """Replace the wanted tasks of a slot that have ended or whose node is gone, if their restart policy says so.
+
+    A task with a younger one beside it that lives on is not replaced: that one is its successor.
+    """
+    for position, task in enumerate(slot.active):
+        if not _has_ended(task, nodes):
             continue
         node_gone = not task.status.state.is_terminal
-        spec = revision_of(task).spec.task_template
-        if node_gone:
-            plan.desire(task, TaskState.SHUTDOWN, "its node is gone")
-            replaced = replace_elsewhere
-        else:
-            plan.desire(task, TaskState.SHUTDOWN, f"it has ended ({task.status.state.word})")
-            replaced = should_restart(slot, task, spec)
-        if replaced and not alive:
+        why = "its node is gone" if node_gone else f"it has ended ({task.status.state.word})"
+        plan.desire(task, TaskState.SHUTDOWN, why)
+        has_successor = any(not _has_ended(younger, nodes) for younger in slot.active[position + 1 :])
+        restarts = should_restart(slot, task, revision_of(task).spec.task_template)
+        if restarts and not has_successor and slot.place not in plan.created_places:
             slot_number = slot.place if isinstance(slot.place, int) else 0
             node_id = slot.place if isinstance(slot.place, str) else ""
-            why = "its node is gone" if node_gone else "the one before has ended"
             plan.create(service, new_id, now_ns, TaskState.READY, why, slot=slot_number, node_id=node_id)
-            alive.append(task)
             plan.wake(now_ns)
+
+
+def plan_orphans(plan: Plan, tasks: Iterable[Task], nodes: Mapping[str, Node], now_ns: int) -> None:
+    """Note that tasks of nodes that left the swarm are lost: nobody will report of them, and what they hold is free."""
+    for task in tasks:
+        if task.node_id and task.node_id not in nodes and TaskState.ASSIGNED <= task.status.state <= TaskState.RUNNING:
+            lost = replace(task.status, state=TaskState.ORPHANED, timestamp_ns=now_ns, message=ORPHANED_MESSAGE)
+            plan.add(PatchTask(id=task.id, status=lost), f"{task_label(task)}: orphaned, its node was removed")
 
 
 def _has_ended(task: Task, nodes: Mapping[str, Node]) -> bool:
@@ -60,7 +67,7 @@ def plan_starts(plan: Plan, slot: Slot, nodes: Mapping[str, Node], revision_of: 
     for task in slot.active:
         if task.desired_state != TaskState.READY:
             continue
-        before = [other for other in slot.tasks if other is not task and other.meta.version <= task.meta.version]
+        before = slot.tasks[: slot.tasks.index(task)]
         waits_until_ns = _stop_deadline(task, before, nodes, now_ns)
         if waits_until_ns is not None:
             plan.wake(waits_until_ns)
@@ -75,6 +82,8 @@ def plan_starts(plan: Plan, slot: Slot, nodes: Mapping[str, Node], revision_of: 
 def _stop_deadline(task: Task, before: list[Task], nodes: Mapping[str, Node], now_ns: int) -> int | None:
     """Return until when to wait for older tasks to stop, None if there is nothing to wait for (any more)."""
     for other in before:
+        if other.desired_state <= TaskState.RUNNING:
+            continue  # it was not told to stop: this one is to start beside it
         # A task of a node that is down cannot report that it stopped; one that is drained can.
         node = nodes.get(other.node_id)
         reachable = node is not None and node.status.state != "down"
@@ -89,6 +98,8 @@ def _start_time(task: Task, before: list[Task], nodes: Mapping[str, Node], revis
         return 0
     last = before[-1]
     failed = last.status.state.is_terminal and last.status.state not in _STOPPED_AS_ASKED
-    if not failed or last.spec_version != task.spec_version or is_node_gone(nodes.get(last.node_id)):
+    if not failed or last.spec_version != task.spec_version:
+        return 0
+    if last.node_id and is_node_gone(nodes.get(last.node_id)):
         return 0
     return last.status.applied_at_ns + restart_policy(revision_of(task).spec.task_template).delay_ns

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from shoal.core import constraint
 from shoal.core.defaults import restart_policy
 from shoal.model.base import replace
 from shoal.model.objects import Node, Revision, Service, Task
-from shoal.model.specs import EndpointSpec, TaskSpec
+from shoal.model.specs import EndpointSpec, Placement, TaskSpec
 from shoal.model.states import Availability, NodeState, TaskState
 
 RevisionOf = Callable[[Task], Revision]
 Place = int | str
+
+
+def age_key(task: Task) -> tuple[int, int, str]:
+    """Return what tasks are ordered by, oldest first: a later write to a task does not make it younger."""
+    return (task.meta.created_version, task.meta.created_at_ns, task.id)
 
 
 class Slot:
@@ -23,7 +29,7 @@ class Slot:
 
     def __init__(self, place: Place, tasks: Iterable[Task]) -> None:
         self.place = place
-        self.tasks = sorted(tasks, key=lambda task: (task.meta.created_at_ns, task.meta.version, task.id))
+        self.tasks = sorted(tasks, key=age_key)
         self.active = [task for task in self.tasks if task.desired_state <= TaskState.RUNNING]
 
     @property
@@ -72,15 +78,27 @@ def is_node_gone(node: Node | None) -> bool:
     return node is None or node.status.state == NodeState.DOWN or node.spec.availability == Availability.DRAIN
 
 
-def is_dirty(task: Task, service: Service, revision_of: RevisionOf) -> bool:
-    """Whether a task was made from another template or endpoint than the service has now (docker-swarm.md 4.3)."""
+def is_dirty(task: Task, service: Service, revision_of: RevisionOf, node: Node | None) -> bool:
+    """Whether a task was made from another template or endpoint than the service has now (docker-swarm.md 4.3).
+
+    A task is not outdated if only the placement changed and its `node` (None: it has none) fulfils the new one.
+    """
     if task.spec_version == service.spec_version:
         return False
     old, new = revision_of(task).spec, service.spec
-    same_template = old.task_template is new.task_template or comparable(old.task_template) == comparable(
-        new.task_template
+    if old is new:
+        return False
+    if _endpoint(old.endpoint_spec) != _endpoint(new.endpoint_spec):
+        return True
+    was, now = comparable(old.task_template), comparable(new.task_template)
+    if was == now:
+        return False
+    placement = now.placement or Placement()
+    return (
+        node is None
+        or replace(was, placement=now.placement) != now
+        or not constraint.matches_all(constraint.parse(placement.constraints), node)
     )
-    return not same_template or _endpoint(old.endpoint_spec) != _endpoint(new.endpoint_spec)
 
 
 def comparable(template: TaskSpec) -> TaskSpec:

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from shoal.core.defaults import update_config
+from shoal.core.defaults import SECOND_NS, update_config
 from shoal.core.orchestrate.plan import NewId, Plan
 from shoal.core.orchestrate.slots import Place, RevisionOf, Slot, is_dirty
-from shoal.model.actions import PatchService
-from shoal.model.base import Struct
-from shoal.model.objects import Service, Task, UpdateStatus
-from shoal.model.specs import UpdateConfig
+from shoal.model.actions import PatchService, Replace
+from shoal.model.base import Struct, replace
+from shoal.model.objects import Node, Service, Task, UpdateStatus
+from shoal.model.specs import ServiceSpec, UpdateConfig
 from shoal.model.states import TaskState, UpdateState
 
-_RUNNING_STATES = (UpdateState.UPDATING, UpdateState.ROLLBACK_STARTED)
 _STOPPED_STATES = (UpdateState.PAUSED, UpdateState.ROLLBACK_PAUSED)
+_FINISHED_STATES = (UpdateState.COMPLETED, UpdateState.ROLLBACK_COMPLETED)
 
 
 class Progress(Struct):
@@ -33,57 +33,88 @@ class Progress(Struct):
     wake_at_ns: int | None
 
 
+class Turn(Struct):
+    """What one step of an update looks at: the service, its slots, and how to look further."""
+
+    service: Service
+    slots: Mapping[Place, Slot]
+    nodes: Mapping[str, Node]
+    revision_of: RevisionOf
+    config: UpdateConfig
+    rollback: bool
+    now_ns: int
+
+    def is_dirty(self, task: Task) -> bool:
+        """Whether a task is outdated."""
+        return is_dirty(task, self.service, self.revision_of, self.nodes.get(task.node_id))
+
+
 def plan_update(
     plan: Plan,
     service: Service,
     slots: Mapping[Place, Slot],
+    nodes: Mapping[str, Node],
     revision_of: RevisionOf,
     now_ns: int,
     new_id: NewId,
+    previous: ServiceSpec | None,
 ) -> None:
-    """Add to `plan` what the next step of an update needs; nothing if the service is as it should be."""
+    """Add to `plan` what the next step of an update needs; nothing if the service is as it should be.
+
+    `previous` is the spec that a failing update goes back to, if its failure action says so; None if there is none.
+    Slots that become outdated after the end of an update (a node that was paused) are updated without a new status.
+    """
     status = service.update_status
-    if status is not None and status.state in _STOPPED_STATES:
-        return
     rollback = status is not None and status.state == UpdateState.ROLLBACK_STARTED
-    config = update_config(service.spec, rollback)
-    progress = measure(service, slots, revision_of, config, now_ns)
-    if status is None:
-        if not progress.dirty:
-            return
+    turn = Turn(
+        service=service,
+        slots=slots,
+        nodes=nodes,
+        revision_of=revision_of,
+        config=update_config(service.spec, rollback),
+        rollback=rollback,
+        now_ns=now_ns,
+    )
+    if status is not None and status.state in _STOPPED_STATES:
+        _retire_outdated(plan, turn)
+        return
+    progress = measure(turn)
+    if status is None and progress.dirty:
         status = UpdateStatus(state=UpdateState.UPDATING, started_at_ns=now_ns, message="update in progress")
         plan.add(
             PatchService(id=service.id, spec_version=service.spec_version, update_status=status),
             f"an update of {len(progress.dirty)} slots begins",
         )
-    if status.state not in _RUNNING_STATES:
+    goes_on = status is not None and status.state not in _FINISHED_STATES
+    if goes_on and status is not None and _has_failed(turn, progress):
+        _give_up(plan, turn, status, progress.failed_task_ids[-1], previous)
         return
-    total = len(progress.dirty) + progress.updated
-    if config.failure_action != "continue" and progress.failed_task_ids and total:
-        ratio = len(progress.failed_task_ids) / total
-        if ratio > config.max_failure_ratio:
-            _pause(plan, service, status, progress.failed_task_ids[-1], rollback, now_ns)
-            return
     if progress.dirty:
-        _update_slots(plan, service, slots, progress, config, now_ns, new_id)
-    elif progress.under_way == 0:
-        _complete(plan, service, status, progress, config, rollback, now_ns)
-    _retire_outdated(plan, service, slots, revision_of)
-    if progress.wake_at_ns is not None:
+        _update_slots(plan, turn, progress, new_id)
+    elif goes_on and status is not None and progress.under_way == 0:
+        _complete(plan, turn, status, progress)
+    _retire_outdated(plan, turn)
+    if progress.wake_at_ns is not None and (goes_on or progress.dirty):
         plan.wake(progress.wake_at_ns)
 
 
-def measure(
-    service: Service, slots: Mapping[Place, Slot], revision_of: RevisionOf, config: UpdateConfig, now_ns: int
-) -> Progress:
-    """Say where an update of `service` stands, from its slots."""
+def _has_failed(turn: Turn, progress: Progress) -> bool:
+    total = len(progress.dirty) + progress.updated
+    if turn.config.failure_action == "continue" or not progress.failed_task_ids or not total:
+        return False
+    return len(progress.failed_task_ids) / total > turn.config.max_failure_ratio
+
+
+def measure(turn: Turn) -> Progress:
+    """Say where an update stands, from the slots of its service."""
+    service, config, now_ns = turn.service, turn.config, turn.now_ns
     dirty: list[Place] = []
     failed: list[str] = []
     under_way = updated = 0
     settled_at_ns = 0
     wakes: list[int] = []
     started_at_ns = service.update_status.started_at_ns if service.update_status else now_ns
-    for place, slot in sorted(slots.items(), key=lambda item: str(item[0]).rjust(12, "0")):
+    for place, slot in sorted(turn.slots.items(), key=lambda item: str(item[0]).rjust(12, "0")):
         ours = [
             t for t in slot.tasks if t.spec_version == service.spec_version and t.meta.created_at_ns >= started_at_ns
         ]
@@ -93,16 +124,17 @@ def measure(
             updated += 1
             task = current[-1]
             free_at_ns = task.running_since_ns + config.delay
-            if task.status.state < TaskState.RUNNING:
+            if task.status.state != TaskState.RUNNING:
                 under_way += 1
             elif free_at_ns > now_ns:
                 under_way += 1
                 wakes.append(free_at_ns)
             settled_at_ns = max(settled_at_ns, task.running_since_ns)
-        elif _needs_update(slot, service, revision_of):
-            dirty.append(place)
         elif ours:
+            # its new task has ended, and the restart policy wants no other: that was this slot's update
             updated += 1
+        elif any(turn.is_dirty(task) for task in slot.active or [slot.latest]):
+            dirty.append(place)
     return Progress(
         dirty=tuple(dirty),
         under_way=under_way,
@@ -113,11 +145,6 @@ def measure(
     )
 
 
-def _needs_update(slot: Slot, service: Service, revision_of: RevisionOf) -> bool:
-    candidates = slot.active or [slot.latest]
-    return any(is_dirty(task, service, revision_of) for task in candidates)
-
-
 def _failed_early(task: Task, config: UpdateConfig) -> bool:
     """Whether a task of this update ended before or within the monitored time after it began to run."""
     if task.status.state not in (TaskState.FAILED, TaskState.REJECTED, TaskState.COMPLETE, TaskState.ORPHANED):
@@ -125,47 +152,61 @@ def _failed_early(task: Task, config: UpdateConfig) -> bool:
     return not task.running_since_ns or task.status.applied_at_ns - task.running_since_ns <= config.monitor
 
 
-def _update_slots(
-    plan: Plan,
-    service: Service,
-    slots: Mapping[Place, Slot],
-    progress: Progress,
-    config: UpdateConfig,
-    now_ns: int,
-    new_id: NewId,
-) -> None:
+def _update_slots(plan: Plan, turn: Turn, progress: Progress, new_id: NewId) -> None:
+    config = turn.config
     room = len(progress.dirty) if config.parallelism == 0 else config.parallelism - progress.under_way
     # A task that ended is replaced by the restart rule in the same plan: that is its update.
     waiting = [place for place in progress.dirty if place not in plan.created_places]
     for place in waiting[: max(0, room)]:
-        slot = slots[place]
-        number = place if isinstance(place, int) else 0
-        node_id = place if isinstance(place, str) else ""
+        slot = turn.slots[place]
+        outdated = [task for task in slot.active if turn.is_dirty(task)]
         start_first = config.order == "start-first" and slot.is_running
-        desired = TaskState.RUNNING if start_first else TaskState.READY
-        plan.create(service, new_id, now_ns, desired, f"update, {config.order or 'stop-first'}", number, node_id)
+        if len(outdated) == len(slot.active):  # else the slot has a task that is up to date: it takes over
+            number = place if isinstance(place, int) else 0
+            node_id = place if isinstance(place, str) else ""
+            desired = TaskState.RUNNING if start_first else TaskState.READY
+            plan.create(
+                turn.service, new_id, turn.now_ns, desired, f"update, {config.order or 'stop-first'}", number, node_id
+            )
         if not start_first:
-            for task in slot.active:
+            for task in outdated:
                 plan.desire(task, TaskState.SHUTDOWN, "an update replaces it")
 
 
-def _retire_outdated(plan: Plan, service: Service, slots: Mapping[Place, Slot], revision_of: RevisionOf) -> None:
-    """Start-first: shut the outdated task of a slot down once its successor runs."""
-    for slot in slots.values():
-        outdated = [task for task in slot.active if is_dirty(task, service, revision_of)]
-        runs = any(t.status.state == TaskState.RUNNING for t in slot.active if t not in outdated)
-        if outdated and runs:
-            for task in outdated:
+def _retire_outdated(plan: Plan, turn: Turn) -> None:
+    """Leave one task a slot: where the newest up-to-date task runs, the others are shut down (start-first)."""
+    for slot in turn.slots.values():
+        if len(slot.active) < 2:
+            continue
+        wanted = [task for task in slot.active if plan.is_wanted(task)]
+        current = [task for task in wanted if task.status.state == TaskState.RUNNING and not turn.is_dirty(task)]
+        for task in wanted if current else ():
+            if task is not current[-1]:
                 plan.desire(task, TaskState.SHUTDOWN, "its successor runs")
 
 
-def _pause(plan: Plan, service: Service, status: UpdateStatus, task_id: str, rollback: bool, now_ns: int) -> None:
-    word = "rollback" if rollback else "update"
+def _give_up(plan: Plan, turn: Turn, status: UpdateStatus, task_id: str, previous: ServiceSpec | None) -> None:
+    """Pause, or go back to the spec before (once: a rollback that fails is paused)."""
+    service = turn.service
+    reason = f"due to failure or early termination of task {task_id}"
+    if turn.config.failure_action == "rollback" and not turn.rollback and previous is not None:
+        started = replace(status, state=UpdateState.ROLLBACK_STARTED, message=f"update rolled back {reason}")
+        restored = replace(
+            service,
+            spec=previous,
+            spec_version=service.spec_version + 1,
+            previous_spec_version=0,
+            update_status=started,
+        )
+        action = Replace(object=restored, expected_version=service.meta.version)
+        plan.replace_all(action, f"task {task_id} failed: the service goes back to its spec before")
+        return
+    word = "rollback" if turn.rollback else "update"
     paused = UpdateStatus(
-        state=UpdateState.ROLLBACK_PAUSED if rollback else UpdateState.PAUSED,
+        state=UpdateState.ROLLBACK_PAUSED if turn.rollback else UpdateState.PAUSED,
         started_at_ns=status.started_at_ns,
-        completed_at_ns=now_ns,
-        message=f"{word} paused due to failure or early termination of task {task_id}",
+        completed_at_ns=turn.now_ns,
+        message=f"{word} paused {reason}",
     )
     plan.add(
         PatchService(id=service.id, spec_version=service.spec_version, update_status=paused),
@@ -173,28 +214,22 @@ def _pause(plan: Plan, service: Service, status: UpdateStatus, task_id: str, rol
     )
 
 
-def _complete(
-    plan: Plan,
-    service: Service,
-    status: UpdateStatus,
-    progress: Progress,
-    config: UpdateConfig,
-    rollback: bool,
-    now_ns: int,
-) -> None:
+def _complete(plan: Plan, turn: Turn, status: UpdateStatus, progress: Progress) -> None:
     """Declare the end when the last new task has been watched for the monitored time (or the delay, if longer)."""
-    watched_ns = config.delay + 1_000_000_000 if config.delay >= config.monitor else config.monitor
-    ends_at_ns = (progress.settled_at_ns or status.started_at_ns) + watched_ns
-    if ends_at_ns > now_ns:
-        plan.wake(ends_at_ns)
-        return
+    config, now_ns = turn.config, turn.now_ns
+    if progress.updated:
+        watched_ns = config.delay + SECOND_NS if config.delay >= config.monitor else config.monitor
+        ends_at_ns = (progress.settled_at_ns or status.started_at_ns) + watched_ns
+        if ends_at_ns > now_ns:
+            plan.wake(ends_at_ns)
+            return
     done = UpdateStatus(
-        state=UpdateState.ROLLBACK_COMPLETED if rollback else UpdateState.COMPLETED,
+        state=UpdateState.ROLLBACK_COMPLETED if turn.rollback else UpdateState.COMPLETED,
         started_at_ns=status.started_at_ns,
         completed_at_ns=now_ns,
-        message="rollback completed" if rollback else "update completed",
+        message="rollback completed" if turn.rollback else "update completed",
     )
     plan.add(
-        PatchService(id=service.id, spec_version=service.spec_version, update_status=done),
+        PatchService(id=turn.service.id, spec_version=turn.service.spec_version, update_status=done),
         "every slot is up to date",
     )

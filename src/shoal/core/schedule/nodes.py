@@ -26,19 +26,17 @@ class NodeInfo:
         self.host_ports: Counter[tuple[str, int]] = Counter()
         self.failures: Counter[tuple[str, int]] = Counter()
 
-    def add(self, service_id: str, needs: Needs) -> None:
-        """Count a task that is, or will be, on this node."""
-        self._count(service_id, needs, 1)
-
-    def _count(self, service_id: str, needs: Needs, sign: int) -> None:
-        self.nano_cpus -= sign * needs.nano_cpus
-        self.memory_bytes -= sign * needs.memory_bytes
+    def add(self, service_id: str, needs: Needs, wanted: bool = True) -> None:
+        """Count a task that is, or will be, on this node; one that is stopping (not `wanted`) still holds its needs."""
+        self.nano_cpus -= needs.nano_cpus
+        self.memory_bytes -= needs.memory_bytes
         for kind, amount in needs.generic:
-            self.generic[kind] -= sign * amount
-        self.tasks_total += sign
-        self.tasks_by_service[service_id] += sign
+            self.generic[kind] -= amount
         for port in needs.host_ports:
-            self.host_ports[port] += sign
+            self.host_ports[port] += 1
+        if wanted:
+            self.tasks_total += 1
+            self.tasks_by_service[service_id] += 1
 
     def load_for(self, service_id: str, spec_version: int) -> tuple[int, int, int, str]:
         """Return the order of preference, least first (docker-swarm.md 4.5).
@@ -90,5 +88,5 @@ def survey(
             key = (task.service_id, task.spec_version)
             if key not in known:
                 known[key] = needs_of(revision_of(task).spec, service_of(task.service_id))
-            info.add(task.service_id, known[key])
+            info.add(task.service_id, known[key], wanted=task.desired_state <= TaskState.COMPLETE)
     return infos
