@@ -10,42 +10,13 @@ import pytest
 from tests.system.daemon import running_daemon, wait_for
 from tests.system.left import left_on_machine
 from tests.system.load import Client
+from tests.system.swarm import count_lines, create, get, init_swarm, running
 
 pytestmark = pytest.mark.root
 
 CLIENTS = 3
 CONVERGENCE_SECONDS = 60.0
 COUNT_LINES = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done"
-DAY_NS = 86_400_000_000_000
-
-
-def init_swarm(daemon):
-    status, answer = daemon.request("POST", "/swarm/init", {"ListenAddr": "127.0.0.1", "AdvertiseAddr": "127.0.0.1"})
-    assert status == 200, answer
-
-
-def create(daemon, name, arguments, replicas=1, **template):
-    container = {"Image": "busybox", "Args": arguments, "StopGracePeriod": 0}
-    spec = {"Name": name, "TaskTemplate": {"ContainerSpec": container, **template},
-            "Mode": {"Replicated": {"Replicas": replicas}}}  # fmt: skip
-    status, answer = daemon.request("POST", "/services/create", spec)
-    assert status == 201, answer
-    return answer["ID"]
-
-
-def get(daemon, path):
-    status, answer = daemon.request("GET", path)
-    assert status == 200, (path, answer)
-    return answer
-
-
-def tasks_of(daemon, service, **filters):
-    return [task for task in get(daemon, "/tasks") if task["ServiceID"] == service]
-
-
-def running(daemon, service):
-    return [task for task in tasks_of(daemon, service)
-            if task["DesiredState"] == "running" and task["Status"]["State"] == "running"]  # fmt: skip
 
 
 def identities(daemon, services):
@@ -100,10 +71,6 @@ def wait_for_convergence(daemon):
     while wrong := difference_from_wanted(daemon):
         assert time.monotonic() < deadline, "\n".join(wrong)
         time.sleep(0.2)
-
-
-def count_lines(daemon, container):
-    return [int(line) for line in daemon.docker("logs", container).stdout.splitlines()]
 
 
 @pytest.mark.parametrize("kills", [12, pytest.param(50, marks=pytest.mark.long)])

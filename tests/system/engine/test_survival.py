@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.system.engine.conftest import Ground, until
 
 from shoal.engine.engine import RuncEngine
 from shoal.engine.keeper.processes import start_time
@@ -19,6 +18,7 @@ from shoal.errors import Conflict
 from shoal.model.base import replace
 from shoal.model.container import ContainerConfig, LogOptions
 from shoal.model.container_spec import Mount
+from tests.system.engine.conftest import Ground, until
 
 pytestmark = pytest.mark.root
 
