@@ -1,4 +1,4 @@
-"""A load of writes on a daemon that dies: each client knows what was acknowledged, and finds out what became of the rest.
+"""A load of writes on a daemon that dies: clients know what was acknowledged, and find out what became of the rest.
 
 A client owns its services, so it knows of each what it may look like: the spec last acknowledged and, when the daemon
 died under a write, what that write would have made of it. Anything else it sees is a failure.

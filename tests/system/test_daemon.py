@@ -1,28 +1,13 @@
 """The daemon as a process: what it keeps over kill -9, and that nothing is left of it."""
 
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from tests.system.daemon import running_daemon, wait_for
+from tests.system.left import left_on_machine
 
 pytestmark = pytest.mark.root
-
-
-def left_on_machine(daemon_id: str, root: Path) -> list[str]:
-    """Return what still carries a daemon's id or path."""
-    cgroups = [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/shoal*{daemon_id}*")]
-    mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(root) in line]
-    processes = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = entry.read_bytes()
-        except OSError:
-            continue
-        if str(root).encode() in words:
-            processes.append(f"{entry}: {words!r}")
-    return [*cgroups, *mounts, *processes]
 
 
 def create_service(daemon, name="web", replicas=2):

@@ -178,4 +178,3 @@ def node_lines(node: Json) -> Iterator[str]:
         yield f" TrustRoot:\n{trust.get('TrustRoot', '')}"
         yield f" Issuer Subject:\t{trust.get('CertIssuerSubject', '')}"
         yield f" Issuer Public Key:\t{trust.get('CertIssuerPublicKey', '')}"
-    yield ""

@@ -122,6 +122,8 @@ class RuncEngine:
                 live.ended.set()
         await self._renew_lease()
         await self._keeper.start_up()
+        for live in list(self._live.values()):
+            await self._catch_up(live)
 
     def _load_all(self) -> list[Container]:
         found = []
@@ -483,13 +485,33 @@ class RuncEngine:
     def _on_hello(self, running: dict[str, int]) -> None:
         """Compare with what the keeper has: what it does not have any more has ended while nobody listened."""
         for live in list(self._live.values()):
+            pid = running.get(live.container.id)
+            if live.container.state.status == "created" and pid is not None and not live.lock.locked():
+                # a daemon that was killed asked for this start; it was not on disk yet when the records were read
+                live.container = replace(live.container, state=ContainerState(status="running", pid=pid))
+                self._guard(live)
             if live.container.state.status != "running":
                 continue
-            pid = running.get(live.container.id)
             if pid is None:
                 self._spawn(self._take_missed_end(live))
             elif pid and pid != live.container.state.pid:
                 live.container = replace(live.container, state=replace(live.container.state, pid=pid))
+
+    async def _catch_up(self, live: _Live) -> None:
+        """Take in what the keeper wrote down between the reading of the records and its hello."""
+        state = live.container.state
+        is_known = state.error or state.started_at_ns or state.finished_at_ns
+        if is_known or live.status is not None:
+            return
+        found = await asyncio.to_thread(records.load_container, self._layout.directory(live.container.id))
+        if found is None or live.status is not None or live.container.state.started_at_ns:
+            return
+        if found.state.status == "exited":
+            live.status = await asyncio.to_thread(records.exit_status_of, self._layout.directory(live.container.id))
+            live.container = found
+            self._finish(live)
+        elif found.state.status == live.container.state.status:
+            live.container = found
 
     async def _take_missed_end(self, live: _Live) -> None:
         directory = self._layout.directory(live.container.id)
