@@ -40,7 +40,7 @@ update_configs = st.builds(
 )
 
 
-def disturb(swarm: PureSwarm, id_: str, kind: str, argument: object) -> None:
+def disturb(swarm: PureSwarm, id_: str, kind: str, argument: object) -> None:  # noqa: C901
     nodes = swarm.tables.nodes.rows
     match kind, argument:
         case "scale", int(replicas):
@@ -48,7 +48,7 @@ def disturb(swarm: PureSwarm, id_: str, kind: str, argument: object) -> None:
                 swarm.scale(id_, replicas)
         case "image", str(image):
             swarm.set_image(id_, image)
-        case ("fail" | "exit"), int(number):
+        case (("fail" | "exit"), int(number)):
             running = swarm.tasks(id_, TaskState.RUNNING)
             if running:
                 swarm.finish(running[number % len(running)], code=1 if kind == "fail" else 0)
