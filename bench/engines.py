@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -101,8 +102,10 @@ def shoal() -> Iterator[Engine]:
     with tempfile.TemporaryDirectory(prefix="shoal-bench-") as name:
         folder = Path(name)
         path = folder / "shoal.sock"
+        # Sockets and bundles belong on a tmpfs, as /run is on most machines.
+        exec_root = Path(tempfile.mkdtemp(prefix="shoal-bench-", dir="/dev/shm"))
         command = [sys.executable, "-m", "shoal.daemon.main", "--log-level", "warn"]
-        roots = ["--data-root", str(folder / "data"), "--exec-root", str(folder / "exec"), "-H", f"unix://{path}"]
+        roots = ["--data-root", str(folder / "data"), "--exec-root", str(exec_root), "-H", f"unix://{path}"]
         environment = os.environ | {"DOCKER_SERVICE_PREFER_OFFLINE_IMAGE": "1"}
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen([*command, *roots], stderr=log, env=environment)
@@ -122,7 +125,8 @@ def shoal() -> Iterator[Engine]:
                 engine.call("POST", "/swarm/leave?force=true")
             process.terminate()
             process.wait(STOP_SECONDS)
-            stop_keepers(folder)
+            stop_keepers(exec_root)
+            shutil.rmtree(exec_root, ignore_errors=True)
 
 
 def stop_keepers(folder: Path) -> None:

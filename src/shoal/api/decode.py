@@ -82,10 +82,16 @@ def decode_value(value: Any, kind: type[T]) -> T:
     if value is None:
         return kind()
     try:
-        result: T = _read(value, inspect.type_info(kind), "")
+        result: T = _read(value, _shape_of(kind), "")  # type: ignore[arg-type]
     except RecursionError:
         raise InvalidArgument("invalid JSON: exceeded max depth") from None
     return result
+
+
+@cache
+def _shape_of(kind: type) -> inspect.Type:
+    """Return the shape of a struct; msgspec works it out anew at each call, which takes milliseconds."""
+    return inspect.type_info(kind)
 
 
 def _read(value: Any, shape: inspect.Type, path: str) -> Any:
@@ -110,7 +116,7 @@ def _read_struct(value: Any, shape: inspect.StructType, path: str) -> Any:
 
 @cache
 def _fields_of(kind: type) -> dict[str, inspect.Field]:
-    shape = inspect.type_info(kind)
+    shape = _shape_of(kind)
     assert isinstance(shape, inspect.StructType)
     return {field.encode_name.lower(): field for field in shape.fields}
 

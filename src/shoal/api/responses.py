@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
+from shoal.model.objects import Service
+
 SLICE_ITEMS = 200
+ENCODED_MOST = 10_000
 JSON_TYPE = "application/json"
 
 _encoder = msgspec.json.Encoder()
+
+
+class EncodedServices:
+    """Services as they were last encoded: a service that has not changed is not encoded again for the next list."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, msgspec.Raw]] = {}
+
+    def of(self, service: Service, view: Callable[[Service], Any]) -> msgspec.Raw:
+        """Return a service's JSON, made by `view` if this version of it was not seen yet."""
+        known = self._known.get(service.id)
+        if known is not None and known[0] == service.meta.version:
+            return known[1]
+        if len(self._known) >= ENCODED_MOST:
+            self._known.clear()
+        encoded = msgspec.Raw(_encoder.encode(view(service)))
+        self._known[service.id] = (service.meta.version, encoded)
+        return encoded
+
+
+ENCODED_SERVICES: web.AppKey[EncodedServices] = web.AppKey("shoal_encoded_services")
 
 
 def json_response(value: Any, status: int = 200) -> web.Response:

@@ -105,11 +105,12 @@ class SwarmNode:
                 await self._enter(membership)
 
     async def stop(self) -> None:
-        """Stop; containers and the kernel's balancing go on."""
+        """Stop; containers and the kernel's balancing go on. Where there are none, nothing is left behind."""
         async with self._changing:
             await self._stop_parts()
-        await self.engine.close()
-        await self._network.close(remove=False)
+        idle = self._membership is None and not self.engine.list()
+        await self.engine.close(stop_keeper=idle)
+        await self._network.close(remove=idle)
 
     async def _enter(self, membership: SwarmMembership) -> None:
         self._membership = membership

@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,7 +40,6 @@ T = TypeVar("T")
 
 DEFAULT_STOP_SECONDS = 10.0
 KILL_WAIT_SECONDS = 30.0
-CONCURRENT_PREPARATIONS_PER_CPU = 2
 _NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 
 
@@ -100,7 +100,8 @@ class RuncEngine:
         self._names: dict[str, str] = {}
         self._leased: frozenset[str] = frozenset()
         self._lease_lock = asyncio.Lock()
-        self._work = asyncio.Semaphore(CONCURRENT_PREPARATIONS_PER_CPU * self.host.cpu_count)
+        # One thread: this work is many short system calls, and more threads spend their time on the interpreter's lock.
+        self._files = ThreadPoolExecutor(max_workers=1, thread_name_prefix="container files")
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # life of the engine
@@ -121,6 +122,8 @@ class RuncEngine:
                 live.ended.set()
         await self._renew_lease()
         await self._keeper.start_up()
+        for live in list(self._live.values()):
+            await self._catch_up(live)
 
     def _load_all(self) -> list[Container]:
         found = []
@@ -151,6 +154,7 @@ class RuncEngine:
             await asyncio.to_thread(self._layout.remove_cgroups)
         for live in self._live.values():
             self._unguard(live)
+        self._files.shutdown()
         self.local_images.close()
 
     @property
@@ -292,7 +296,7 @@ class RuncEngine:
                 return
             if live.release is not None:
                 await asyncio.shield(live.release)
-            await self._in_thread(lambda: rootfs.discard(self._layout, live.container.id))
+            await asyncio.to_thread(rootfs.discard, self._layout, live.container.id)
             self._unguard(live)
             self._forget(live.container)
         await self._renew_lease()
@@ -365,8 +369,7 @@ class RuncEngine:
                 self._leased = wanted
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        async with self._work:
-            return await asyncio.to_thread(work)
+        return await asyncio.get_running_loop().run_in_executor(self._files, work)
 
     def _prepare(self, live: _Live) -> None:
         """Make what a run needs: root filesystem, files, spec, FIFOs. Blocking."""
@@ -482,13 +485,33 @@ class RuncEngine:
     def _on_hello(self, running: dict[str, int]) -> None:
         """Compare with what the keeper has: what it does not have any more has ended while nobody listened."""
         for live in list(self._live.values()):
+            pid = running.get(live.container.id)
+            if live.container.state.status == "created" and pid is not None and not live.lock.locked():
+                # a daemon that was killed asked for this start; it was not on disk yet when the records were read
+                live.container = replace(live.container, state=ContainerState(status="running", pid=pid))
+                self._guard(live)
             if live.container.state.status != "running":
                 continue
-            pid = running.get(live.container.id)
             if pid is None:
                 self._spawn(self._take_missed_end(live))
             elif pid and pid != live.container.state.pid:
                 live.container = replace(live.container, state=replace(live.container.state, pid=pid))
+
+    async def _catch_up(self, live: _Live) -> None:
+        """Take in what the keeper wrote down between the reading of the records and its hello."""
+        state = live.container.state
+        is_known = state.error or state.started_at_ns or state.finished_at_ns
+        if is_known or live.status is not None:
+            return
+        found = await asyncio.to_thread(records.load_container, self._layout.directory(live.container.id))
+        if found is None or live.status is not None or live.container.state.started_at_ns:
+            return
+        if found.state.status == "exited":
+            live.status = await asyncio.to_thread(records.exit_status_of, self._layout.directory(live.container.id))
+            live.container = found
+            self._finish(live)
+        elif found.state.status == live.container.state.status:
+            live.container = found
 
     async def _take_missed_end(self, live: _Live) -> None:
         directory = self._layout.directory(live.container.id)

@@ -319,7 +319,7 @@ def _seccomp(config: ContainerConfig, capabilities: frozenset[str], host: Host) 
     if config.seccomp_mode == "unconfined":
         return None
     if config.seccomp_mode in {"", "default"}:
-        return default_profile(capabilities, host.machine)
+        return default_profile(capabilities, host.machine, host.foreign_abis)
     if config.seccomp_mode != "custom":
         raise InvalidArgument(f"Seccomp mode {config.seccomp_mode!r}: use default, unconfined or custom")
     try:

@@ -16,7 +16,7 @@ _EPERM = 1
 _ENOSYS = 38
 _AF_VSOCK = 40
 _ARCHITECTURES = {
-    "x86_64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+    "x86_64": ["SCMP_ARCH_X86_64"],
     "aarch64": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
     "ppc64le": ["SCMP_ARCH_PPC64LE"],
     "s390x": ["SCMP_ARCH_S390X", "SCMP_ARCH_S390"],
@@ -32,8 +32,11 @@ def _table() -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=64)
-def default_profile(capabilities: frozenset[str], machine: str) -> dict[str, Any]:
-    """Return the profile for a container that holds `capabilities` on a `machine` (`x86_64`, `aarch64`…)."""
+def default_profile(capabilities: frozenset[str], machine: str, foreign_abis: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the profile for a container that holds `capabilities` on a `machine` (`x86_64`, `aarch64`…).
+
+    `foreign_abis` are the other ABIs of the kernel, by libseccomp's names.
+    """
     table = _table()
     names = {*table["allow"], *table["by_architecture"].get(machine, ())}
     for capability, calls in table["by_capability"].items():
@@ -53,7 +56,7 @@ def default_profile(capabilities: frozenset[str], machine: str) -> dict[str, Any
     return {
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": _EPERM,
-        "architectures": _ARCHITECTURES.get(machine, []),
+        "architectures": [*_ARCHITECTURES.get(machine, []), *foreign_abis],
         "syscalls": rules,
     }
 

@@ -7,6 +7,7 @@ has sent is remembered in the session only: a new session starts with the whole.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import structlog
 
@@ -31,10 +32,11 @@ from shoal.model.messages import (
     SessionOpened,
     StatusAcknowledged,
 )
-from shoal.model.netstate import IngressState
+from shoal.model.netstate import IngressPort, IngressState
 from shoal.model.objects import Node, NodeStatus, Service, Task
 from shoal.model.states import NodeState
 from shoal.rpc.link import Link, LinkClosed
+from shoal.store.feed import Batch
 from shoal.store.store import Store
 from shoal.store.view import View
 
@@ -111,6 +113,7 @@ class Session:
         self._node_id = node_id
         self._sent = Sent()
         self._ingress_sent: IngressState | None = None
+        self._published: dict[str, tuple[IngressPort, ...]] = {}
         self.ingress_acknowledged = 0
         self._reports: asyncio.Queue[ReportStatus] = asyncio.Queue(REPORTS_QUEUED_MOST)
 
@@ -145,27 +148,46 @@ class Session:
 
     async def _send_assignments(self) -> None:
         follower = self._store.follow("task", "service", "node")
+        batch = Batch(changes=(), gap=True)
         while True:
             view = self._store.view
             assignments = diff(self._sent, view.tasks_of_node(self._node_id), view.revision_of)
-            ingress = self._ingress(view)
+            ingress = self._ingress(view, batch)
             # The mesh first: a task that is to stop has then left it before it is told.
             if self._ingress_sent is None or ingress.ports != self._ingress_sent.ports:
                 self._ingress_sent = ingress
                 await self._link.send(NetworkUpdate(ingress=ingress))
             if assignments is not None:
                 await self._link.send(assignments)
-            await follower.wait()
+            first = await follower.wait()
             await asyncio.sleep(ASSIGNMENT_DEBOUNCE_SECONDS)
-            follower.take()
+            rest = follower.take()
+            batch = Batch(changes=first.changes + rest.changes, gap=first.gap or rest.gap)
 
-    def _ingress(self, view: View) -> IngressState:
+    def _ingress(self, view: View, batch: Batch) -> IngressState:
+        """Return the mesh after `batch`; only services that it concerns are looked at again."""
         network = ingress_network(view)
         version = self._store.consensus.applied_index
         if network is None:
             return IngressState(version=version)
-        ports = published_ports(view.find(Service), view.tasks_of_service, lambda id_: view.get(Node, id_), network.id)
-        return IngressState(version=version, ports=ports)
+        if batch.gap:
+            self._published.clear()
+            concerned = [service.id for service in view.find(Service)]
+        else:
+            concerned = list(dict.fromkeys(_services_of(view, batch)))
+        for service_id in concerned:
+            service = view.get(Service, service_id)
+            ports = (
+                published_ports((service,), view.tasks_of_service, lambda id_: view.get(Node, id_), network.id)
+                if service is not None
+                else ()
+            )
+            if ports:
+                self._published[service_id] = ports
+            else:
+                self._published.pop(service_id, None)
+        every = (port for ports in self._published.values() for port in ports)
+        return IngressState(version=version, ports=tuple(sorted(every, key=lambda p: (p.protocol, p.published_port))))
 
     async def _receive(self) -> None:
         while True:
@@ -207,3 +229,15 @@ class Session:
 
             await self._store.batch(plan)
             await self._link.send(StatusAcknowledged(sequence=reports[-1].sequence))
+
+
+def _services_of(view: View, batch: Batch) -> Iterator[str]:
+    """Yield the services whose backends a batch of changes can concern."""
+    for change in batch.changes:
+        value = change.new or change.old
+        if isinstance(value, Task):
+            yield value.service_id
+        elif isinstance(value, Service):
+            yield value.id
+        elif isinstance(value, Node):
+            yield from (task.service_id for task in view.tasks_of_node(value.id))

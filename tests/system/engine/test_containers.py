@@ -4,12 +4,12 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tests.system.engine.conftest import Ground, run_program, until
 
 from shoal.engine.engine import RuncEngine
 from shoal.errors import Conflict, InvalidArgument, NameConflict, NotFound
 from shoal.model.container import Container, ContainerConfig, FileInContainer, LogOptions
 from shoal.model.container_spec import BindOptions, Mount, TmpfsOptions, Ulimit
+from tests.system.engine.conftest import Ground, run_program, until
 
 pytestmark = pytest.mark.root
 

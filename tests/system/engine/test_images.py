@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.system.engine.conftest import Ground, make_rootfs, run_program, stream
 
 from shoal.engine.engine import RuncEngine
 from shoal.engine.images.formats import DOCKER_MANIFEST, OCI_MANIFEST
 from shoal.engine.protocol import RegistryCredentials
 from shoal.errors import Conflict, InvalidArgument, NotFound, Unauthenticated, Unavailable
 from shoal.model.container import ContainerConfig, LogOptions
+from tests.system.engine.conftest import Ground, make_rootfs, run_program, stream
 
 pytestmark = pytest.mark.root
 

@@ -7,10 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from tests.system.engine.conftest import Ground, until
 
 from shoal.engine.engine import RuncEngine
 from shoal.engine.keeper.processes import start_time
@@ -18,6 +18,7 @@ from shoal.errors import Conflict
 from shoal.model.base import replace
 from shoal.model.container import ContainerConfig, LogOptions
 from shoal.model.container_spec import Mount
+from tests.system.engine.conftest import Ground, until
 
 pytestmark = pytest.mark.root
 
@@ -163,6 +164,62 @@ def test_a_killed_daemon_takes_its_containers_up_again(ground: Ground) -> None:
         await engine.create(config)
         await engine.start("again")
         assert (await engine.wait("again")).code == 0
+
+    ground.run(work)
+
+
+STARTING_DAEMON = """
+import asyncio, sys
+from pathlib import Path
+from shoal.engine.engine import RuncEngine
+from shoal.model.container import ContainerConfig
+from shoal.model.container_spec import Mount
+SCRIPT = "echo started >> /seen/$NAME; test $((${NAME} % 2)) = 0 || exit 7; exec sleep 1000"
+async def main():
+    root = Path(sys.argv[1])
+    engine = RuncEngine(root / "data", root / "exec", root / "images", sys.argv[2])
+    await engine.start_up()
+    for number in range(24):
+        config = ContainerConfig(name=f"c{number}", image="busybox:test", command=("sh", "-c", SCRIPT),
+                                 env=(f"NAME={number}",),
+                                 mounts=(Mount(type="bind", source=str(root / "seen"), target="/seen"),))
+        await engine.create(config)
+    starts = [asyncio.create_task(engine.start(f"c{number}")) for number in range(24)]
+    await asyncio.wait(starts, return_when=asyncio.FIRST_COMPLETED)
+    print("ready", flush=True)
+    await asyncio.sleep(1000)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("pause_seconds", [0.0, 0.1, 0.2])
+def test_a_start_that_a_killed_daemon_asked_for_is_made_once(ground: Ground, pause_seconds: float) -> None:
+    seen = ground.directory / "seen"
+    seen.mkdir()
+
+    async def prepare() -> None:
+        engine = await ground.ready()
+        await engine.close(stop_keeper=True)
+
+    asyncio.run(prepare())
+    arguments = [sys.executable, "-c", STARTING_DAEMON, str(ground.directory), ground.daemon_id]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stdout is not None
+        while (line := daemon.stdout.readline()) != "ready\n":
+            assert line, "the daemon ended"
+        time.sleep(pause_seconds)
+        daemon.kill()
+
+    async def work(engine: RuncEngine) -> None:
+        for number in range(24):
+            if engine.get(f"c{number}").state.status == "created":
+                await engine.start(f"c{number}")
+        for number in range(1, 24, 2):
+            assert (await engine.wait(f"c{number}")).code == 7
+        for number in range(0, 24, 2):
+            await until(lambda number=number: alive(engine.get(f"c{number}").state.pid))
+            assert engine.get(f"c{number}").state.started_at_ns > 0
+        assert {path.name: path.read_text() for path in seen.iterdir()} == {str(n): "started\n" for n in range(24)}
 
     ground.run(work)
 

@@ -1,4 +1,3 @@
-# ruff: noqa: T201 -- it talks over its standard streams
 """A daemon in small: a NodeNetwork driven by JSON lines on stdin, so that a test can kill it with -9."""
 
 import asyncio

@@ -1,4 +1,3 @@
-# ruff: noqa: T201 -- it talks over its standard streams
 """A server and a client of few words, run inside a namespace by the tests. Standard library only.
 
 serve NAME TCP_PORT UDP_PORT   answers `NAME CLIENT_ADDRESS` to every line (TCP) and datagram (UDP)

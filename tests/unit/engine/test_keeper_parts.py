@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shoal.engine.keeper import __main__ as entry
 from shoal.engine.keeper import wire
 from shoal.engine.keeper.lines import PIECE_BYTES, encode_lines, split_pieces
 from shoal.engine.keeper.logfile import LogFile
@@ -153,3 +154,15 @@ def test_a_write_that_was_under_way_is_neither_lost_nor_doubled(
     os.close(writer)
     lines = [decode_line(line) for line in path.read_bytes().splitlines()]
     assert [line.data for line in lines if line] == [b"same\n", b"same\n", b"other\n", b"same\n"]
+
+
+def test_a_directory_of_hierarchies_is_no_cgroup(tmp_path, monkeypatch):
+    hierarchy = tmp_path / "systemd"
+    hierarchy.mkdir()
+    (hierarchy / "tasks").touch()
+    (hierarchy / "cgroup.procs").touch()
+    monkeypatch.setattr(entry, "_OWN_CGROUP_MOUNTS", (str(tmp_path), str(hierarchy)))
+    entry._leave_the_daemons_cgroup("keeper")
+    entry._remove_own_cgroup("keeper")
+    assert [path.name for path in tmp_path.iterdir()] == ["systemd"]
+    assert (hierarchy / "cgroup.procs").read_text() == str(os.getpid())

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from shoal.api.filters import Filters, matches_labels, matches_prefix, parse_filters
 from shoal.api.requests import actor_of, flag, read_body, read_view, registry_auth, require_manager, version_number
-from shoal.api.responses import empty_response, json_response, list_response
+from shoal.api.responses import ENCODED_SERVICES, empty_response, json_response, list_response
 from shoal.api.routing import Route
 from shoal.api.views.service import service_status, service_view
 from shoal.api.views.shared import Json
@@ -32,6 +32,9 @@ async def list_services(request: web.Request) -> web.Response:
     view = await read_view(request)
     down = frozenset(node.id for node in view.find(Node) if node.status.state == NodeState.DOWN)
     services = sorted((each for each in view.find(Service) if _passes(each, filters)), key=lambda each: each.id)
+    if not with_status and not with_defaults:
+        known = request.app[ENCODED_SERVICES]
+        return await list_response([known.of(service, lambda each: _view(view, each, False)) for service in services])
     views = [
         _view(
             view,

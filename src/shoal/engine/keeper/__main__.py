@@ -24,22 +24,35 @@ def _arguments(words: list[str]) -> dict[str, str]:
     return values
 
 
+def _is_cgroup(mount: str) -> bool:
+    # with version 1 /sys/fs/cgroup is a tmpfs that holds the hierarchies: a file written there would be a mere file
+    return any(os.path.exists(f"{mount}/{name}") for name in ("cgroup.controllers", "tasks"))  # noqa: PTH110
+
+
+def _move_to(cgroup: str) -> None:
+    descriptor = os.open(f"{cgroup}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, b"%d" % os.getpid())
+    finally:
+        os.close(descriptor)
+
+
 def _leave_the_daemons_cgroup(name: str) -> None:
     """Move to a cgroup of its own where a service manager tracks processes: it must not end us with the daemon."""
     for mount in _OWN_CGROUP_MOUNTS:
-        if not os.path.exists(f"{mount}/cgroup.procs"):  # noqa: PTH110 - pathlib is a large import
+        if not _is_cgroup(mount):
             continue
         with contextlib.suppress(OSError):
             os.makedirs(f"{mount}/{name}", exist_ok=True)  # noqa: PTH103
-            with open(f"{mount}/{name}/cgroup.procs", "w") as file:  # noqa: PTH123
-                file.write(str(os.getpid()))
+            _move_to(f"{mount}/{name}")
 
 
 def _remove_own_cgroup(name: str) -> None:
     for mount in _OWN_CGROUP_MOUNTS:
+        if not _is_cgroup(mount):
+            continue
         with contextlib.suppress(OSError):
-            with open(f"{mount}/cgroup.procs", "w") as file:  # noqa: PTH123
-                file.write(str(os.getpid()))
+            _move_to(mount)
             os.rmdir(f"{mount}/{name}")  # noqa: PTH106
 
 

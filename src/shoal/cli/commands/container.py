@@ -1,0 +1,82 @@
+"""`shoal ps` and `shoal logs`: the containers of this node."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from shoal.cli.grammar import command, flag
+from shoal.cli.language.texts import age_text, ellipsis, shorten_id
+from shoal.cli.language.values import parse_int
+from shoal.cli.log_output import log_query, print_raw
+from shoal.cli.session import Column, connect, filter_query, labels_text, print_list
+from shoal.client.streams import MULTIPLEXED, STDERR, read_frames
+
+MOST_COMMAND = 20
+Json = Mapping[str, Any]
+
+
+@command("ps", "[OPTIONS]", "List the containers of this node")
+@flag("--all", text="Also those that do not run", short="-a")
+@flag("--filter", "filter", "Condition on what is listed", short="-f", many=True)
+@flag("--format", "string", "json, or a template such as {{.Names}}")
+@flag("--last", "int", "So many of the newest, whatever their state", short="-n", parse=parse_int)
+@flag("--no-trunc", text="Cut nothing short")
+@flag("--quiet", text="Ids only", short="-q")
+def list_containers(filter: tuple[str, ...], format: str | None, **given: Any) -> None:  # noqa: A002
+    """List containers."""
+    query = {"all": bool(given["all"]), "limit": given["last"], **filter_query(filter)}
+    found = connect().get("/containers/json", query)
+    whole = given["no_trunc"]
+    if given["quiet"] and format is None:
+        ids = "".join(f"{item['Id'] if whole else shorten_id(item['Id'])}\n" for item in found)
+        click.echo(ids, nl=False)
+        return
+    now = time.time()
+    shown = [
+        Column("ID", "CONTAINER ID", lambda item: str(item["Id"]) if whole else shorten_id(item["Id"])),
+        Column("Image", "IMAGE", lambda item: str(item["Image"])),
+        Column(
+            "Command",
+            "COMMAND",
+            lambda item: f'"{item["Command"] if whole else ellipsis(item["Command"], MOST_COMMAND)}"',
+        ),
+        Column("CreatedAt", "CREATED", lambda item: f"{age_text(now - item['Created'])} ago"),
+        Column("Status", "STATUS", lambda item: str(item["Status"])),
+        Column("Ports", "PORTS", _ports_text),
+        Column("Names", "NAMES", lambda item: ",".join(name.lstrip("/") for name in item["Names"])),
+        Column("State", "STATE", lambda item: str(item["State"]), shown=False),
+        Column("Labels", "LABELS", lambda item: labels_text(item.get("Labels")), shown=False),
+    ]
+    print_list(shown, found, format)
+
+
+def _ports_text(item: Json) -> str:
+    texts = []
+    for port in item.get("Ports") or ():
+        outside = f"{port.get('IP', '')}:{port['PublicPort']}->" if port.get("PublicPort") else ""
+        texts.append(f"{outside}{port.get('PrivatePort', 0)}/{port.get('Type', 'tcp')}")
+    return ", ".join(texts)
+
+
+@command("logs", "[OPTIONS] CONTAINER", "Show the output of a container")
+@flag("--details", text="Show the details the log driver gives")
+@flag("--follow", text="Go on with new output", short="-f")
+@flag("--since", "string", "From a time on (2026-01-02T13:23:37Z) or since a span (42m)")
+@flag("--tail", "string", "Lines from the end", short="-n", default='"all"')
+@flag("--timestamps", text="Show times", short="-t")
+@click.argument("name", metavar="CONTAINER")
+def logs(name: str, **given: Any) -> None:
+    """Show logs."""
+    with connect().stream("GET", f"/containers/{name}/logs", log_query(given)) as response:
+        if response.getheader("Content-Type") != MULTIPLEXED:
+            print_raw(response)
+            return
+        for stream, payload in read_frames(response):
+            target = sys.stderr if stream == STDERR else sys.stdout
+            target.buffer.write(payload)
+            target.buffer.flush()

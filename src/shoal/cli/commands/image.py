@@ -1,0 +1,160 @@
+"""`shoal images`, `import`, `load`, `pull`, `tag`, `rmi`: the images of this node."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Any
+
+import click
+
+from shoal.cli.grammar import command, flag
+from shoal.cli.language.texts import age_text, shorten_id, size_text
+from shoal.cli.session import Column, connect, filter_query, print_list
+from shoal.client.connection import RemoteError
+from shoal.client.streams import Readable, read_objects
+from shoal.errors import InvalidArgument, ShoalError
+
+DEFAULT_TAG = "latest"
+NONE = "<none>"
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """Split `registry:5000/name:tag` or `name@digest` into name and tag or digest, either may be empty."""
+    name, found, digest = reference.partition("@")
+    if found:
+        return name, digest
+    head, slash, last = reference.rpartition("/")
+    short, _, tag = last.partition(":")
+    return f"{head}{slash}{short}", tag
+
+
+@command("images", "[OPTIONS]", "List the images of this node")
+@flag("--all", text="Also those without a name", short="-a")
+@flag("--filter", "filter", "Condition on what is listed", short="-f", many=True)
+@flag("--format", "string", "json, or a template such as {{.Repository}}")
+@flag("--no-trunc", text="Cut nothing short")
+@flag("--quiet", text="Ids only", short="-q")
+def list_images(filter: tuple[str, ...], format: str | None, **given: Any) -> None:  # noqa: A002
+    """List images, a line a name."""
+    found = connect().get("/images/json", {"all": bool(given["all"]), **filter_query(filter)})
+    rows: list[tuple[str, str, Mapping[str, Any]]] = []
+    for item in sorted(found, key=lambda item: item["Created"], reverse=True):
+        names = [split_reference(tag) for tag in item.get("RepoTags") or ()] or [(NONE, NONE)]
+        rows += [(name, tag, item) for name, tag in names]
+
+    def identity(row: tuple[str, str, Mapping[str, Any]]) -> str:
+        return str(row[2]["Id"]) if given["no_trunc"] else shorten_id(row[2]["Id"])
+
+    if given["quiet"] and format is None:
+        click.echo("".join(f"{identity(row)}\n" for row in rows), nl=False)
+        return
+    now = time.time()
+    shown = [
+        Column("Repository", "REPOSITORY", lambda row: str(row[0])),
+        Column("Tag", "TAG", lambda row: str(row[1])),
+        Column("ID", "IMAGE ID", identity),
+        Column("CreatedSince", "CREATED", lambda row: f"{age_text(now - row[2]['Created'])} ago"),
+        Column("Size", "SIZE", lambda row: size_text(row[2]["Size"])),
+    ]
+    print_list(shown, rows, format)
+
+
+@contextmanager
+def _open(path: str) -> Iterator[IO[bytes]]:
+    if path == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        file = open(path, "rb")  # noqa: PTH123, SIM115 - closed below
+    except OSError as error:
+        raise InvalidArgument(f"{path}: {error.strerror}") from None
+    with file:
+        yield file
+
+
+def _show(source: Readable, *, quiet: bool = False) -> None:
+    """Print a stream of progress: what happened, without bars."""
+    for item in read_objects(source):
+        if "stream" in item:
+            click.echo(item["stream"], nl=False)
+        elif not quiet and "status" in item and not item.get("progressDetail"):
+            click.echo(f"{item['id']}: {item['status']}" if item.get("id") else item["status"])
+
+
+@command("import", "[OPTIONS] file|- [REPOSITORY[:TAG]]", "Make an image out of a root filesystem")
+@flag("--change", "list", "Instruction to apply, such as CMD", short="-c", many=True)
+@flag("--message", "string", "Message of the image's history", short="-m")
+@click.argument("path", metavar="file|-")
+@click.argument("reference", metavar="REPOSITORY[:TAG]", default="")
+def import_image(path: str, reference: str, change: tuple[str, ...], message: str | None) -> None:
+    """Import a tar."""
+    if len(change) > 1:
+        raise InvalidArgument("--change: give it once, with the instructions on lines of their own")
+    name, tag = split_reference(reference)
+    query = {"fromSrc": "-", "repo": name or None, "tag": tag or (DEFAULT_TAG if name else None), "message": message}
+    if change:
+        query["changes"] = change[0]
+    headers = {"Content-Type": "application/x-tar"}
+    with _open(path) as file, connect().stream("POST", "/images/create", query, file, headers) as response:
+        _show(response)
+
+
+@command("load", "[OPTIONS]", "Load images from an archive")
+@flag("--input", "string", "Read from a file, not from standard input", short="-i")
+@flag("--quiet", text="Show only what was loaded", short="-q")
+def load(input: str | None, quiet: bool | None) -> None:  # noqa: A002
+    """Load what `docker save` has written."""
+    if input is None and sys.stdin.isatty():
+        raise ShoalError("requested load from stdin, but stdin is empty: give --input or redirect a file")
+    headers = {"Content-Type": "application/x-tar"}
+    query = {"quiet": bool(quiet)}
+    with _open(input or "-") as file, connect().stream("POST", "/images/load", query, file, headers) as response:
+        _show(response, quiet=bool(quiet))
+
+
+@command("pull", "[OPTIONS] NAME[:TAG|@DIGEST]", "Get an image from a registry")
+@flag("--platform", "string", "Platform of the image, such as linux/arm64")
+@flag("--quiet", text="Show only the name", short="-q")
+@click.argument("reference", metavar="NAME[:TAG|@DIGEST]")
+def pull(reference: str, platform: str | None, quiet: bool | None) -> None:
+    """Pull an image."""
+    name, tag = split_reference(reference)
+    query = {"fromImage": name, "tag": tag or DEFAULT_TAG, "platform": platform}
+    if not tag and not quiet:
+        click.echo(f"Using default tag: {DEFAULT_TAG}")
+    with connect().stream("POST", "/images/create", query) as response:
+        _show(response, quiet=bool(quiet))
+    if quiet:
+        click.echo(reference)
+
+
+@command("tag", "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", "Give an image another name")
+@click.argument("source", metavar="SOURCE_IMAGE[:TAG]")
+@click.argument("target", metavar="TARGET_IMAGE[:TAG]")
+def tag(source: str, target: str) -> None:
+    """Tag an image."""
+    name, word = split_reference(target)
+    connect().post(f"/images/{source}/tag", None, {"repo": name, "tag": word or DEFAULT_TAG})
+
+
+@command("rmi", "[OPTIONS] IMAGE [IMAGE...]", "Remove images")
+@flag("--force", text="Also if something uses it", short="-f")
+@flag("--no-prune", text="Keep parents without a name")
+@click.argument("names", metavar="IMAGE", nargs=-1, required=True)
+def remove(names: tuple[str, ...], force: bool | None, no_prune: bool | None) -> None:
+    """Remove images, carrying on past refusals."""
+    client = connect()
+    errors = []
+    for name in names:
+        try:
+            for item in client.delete(f"/images/{name}", {"force": bool(force), "noprune": bool(no_prune)}) or ():
+                for key in ("Untagged", "Deleted"):
+                    if key in item:
+                        click.echo(f"{key}: {item[key]}")
+        except RemoteError as error:
+            errors.append(error.message)
+    if errors:
+        raise ShoalError("\n".join(errors))

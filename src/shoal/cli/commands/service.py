@@ -1,0 +1,334 @@
+"""`shoal service …`."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from shoal.cli.converge import wait_until_converged
+from shoal.cli.grammar import LazyGroup, command, flag
+from shoal.cli.language.texts import shorten_id
+from shoal.cli.language.values import parse_scale
+from shoal.cli.pretty import service_lines
+from shoal.cli.service_flags import CREATE, UPDATE
+from shoal.cli.service_spec import change_spec, is_given, make_spec
+from shoal.cli.session import (
+    STATUS_NOT_FOUND,
+    Column,
+    collect,
+    connect,
+    filter_query,
+    for_each,
+    print_inspected,
+    print_list,
+)
+from shoal.cli.tasks_table import arrange, columns, ports_text
+from shoal.client.connection import Client, RemoteError
+from shoal.errors import InvalidArgument, NotBuilt, ShoalError
+
+_HERE = "shoal.cli.commands.service"
+_LOGS = "shoal.cli.commands.service_logs"
+
+service = LazyGroup(
+    "service",
+    lazy={
+        "create": (f"{_HERE}:create", "Make a service"),
+        "inspect": (f"{_HERE}:inspect", "Show all there is of services"),
+        "logs": (f"{_LOGS}:logs", "Show the output of a service or a task"),
+        "ls": (f"{_HERE}:list_services", "List services"),
+        "ps": (f"{_HERE}:list_tasks", "List the tasks of services"),
+        "rm": (f"{_HERE}:remove", "Remove services"),
+        "rollback": (f"{_HERE}:rollback", "Go back to a service's previous specification"),
+        "scale": (f"{_HERE}:scale", "Change the number of tasks"),
+        "update": (f"{_HERE}:update", "Change a service"),
+    },
+    aliases={"list": "ls", "remove": "rm"},
+    help="Work with services",
+    context_settings={"help_option_names": ["--help"]},
+)
+
+
+def _refuse_credentials(given: Mapping[str, Any]) -> None:
+    if given.get("with_registry_auth"):
+        raise NotBuilt(
+            "--with-registry-auth: shoal keeps no credentials of registries yet; use the docker command for it"
+        )
+
+
+@command("create", "[OPTIONS] IMAGE [COMMAND] [ARG...]", "Make a service", flags_end_at_argument=True)
+@CREATE
+@click.argument("image")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def create(image: str, arguments: tuple[str, ...], **given: Any) -> None:
+    """Make a service and wait for it."""
+    _refuse_credentials(given)
+    given["env"] = (*_read_env_files(given.pop("env_file")), *given["env"])
+    spec = make_spec(given, image, arguments, os.environ)
+    client = connect()
+    if not given["no_resolve_image"]:
+        _resolve_image(client, spec, quiet=bool(given["quiet"]))
+    made = client.post("/services/create", spec)
+    _print_warnings(made)
+    click.echo(made["ID"])
+    if not given["detach"]:
+        wait_until_converged(client, made["ID"], quiet=bool(given["quiet"]))
+
+
+def _read_env_files(paths: Sequence[str]) -> list[str]:
+    lines: list[str] = []
+    for path in paths:
+        try:
+            content = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidArgument(f"--env-file {path}: {error}") from None
+        stripped = (line.lstrip() for line in content.splitlines())
+        lines += [line for line in stripped if line and not line.startswith("#")]
+    return lines
+
+
+def _resolve_image(client: Client, spec: dict[str, Any], *, quiet: bool) -> None:
+    """Ask the registry for the digest, so that all nodes run the same; without an answer the name is kept."""
+    container = spec["TaskTemplate"]["ContainerSpec"]
+    image = container["Image"]
+    if "@" in image:
+        return
+    try:
+        digest = client.get(f"/distribution/{image}/json")["Descriptor"]["digest"]
+    except RemoteError as error:
+        if not quiet:
+            click.echo(
+                f"image {image}: no digest from its registry, nodes may run different versions ({error.message})",
+                err=True,
+            )
+        return
+    container["Image"] = f"{image}@{digest}"
+
+
+def _print_warnings(answer: Any) -> None:
+    for warning in (answer or {}).get("Warnings") or ():
+        click.echo(warning, err=True)
+
+
+@command("update", "[OPTIONS] SERVICE", "Change a service")
+@UPDATE
+@click.argument("name", metavar="SERVICE")
+def update(name: str, **given: Any) -> None:
+    """Change a service and wait for it."""
+    _refuse_credentials(given)
+    client = connect()
+    found = client.get(f"/services/{name}")
+    query: dict[str, str | int] = {"version": found["Version"]["Index"]}
+    if given["rollback"]:
+        others = [key for key, value in given.items() if is_given(value) and key not in ("rollback", "detach", "quiet")]
+        if others:
+            raise InvalidArgument(f"other flags may not be combined with --rollback: --{others[0].replace('_', '-')}")
+        spec, query = found["Spec"], {**query, "rollback": "previous"}
+    else:
+        spec = change_spec(found["Spec"], given, os.environ)
+        if given["image"] and not given["no_resolve_image"]:
+            _resolve_image(client, spec, quiet=bool(given["quiet"]))
+    _print_warnings(client.post(f"/services/{found['ID']}/update", spec, query))
+    click.echo(name)
+    if not given["detach"]:
+        wait_until_converged(client, found["ID"], quiet=bool(given["quiet"]))
+
+
+@command("rollback", "[OPTIONS] SERVICE", "Go back to a service's previous specification")
+@flag("--detach", text="Do not wait until the service has converged", short="-d")
+@flag("--quiet", text="Show no progress", short="-q")
+@click.argument("name", metavar="SERVICE")
+def rollback(name: str, detach: bool | None, quiet: bool | None) -> None:
+    """Roll back."""
+    client = connect()
+    found = client.get(f"/services/{name}")
+    query = {"version": found["Version"]["Index"], "rollback": "previous"}
+    _print_warnings(client.post(f"/services/{found['ID']}/update", found["Spec"], query))
+    click.echo(name)
+    if not detach:
+        wait_until_converged(client, found["ID"], quiet=bool(quiet))
+
+
+@command("scale", "SERVICE=REPLICAS [SERVICE=REPLICAS...]", "Change the number of tasks of services")
+@flag("--detach", text="Do not wait until the services have converged", short="-d")
+@click.argument("scales", metavar="SERVICE=REPLICAS", nargs=-1, required=True)
+def scale(scales: tuple[str, ...], detach: bool | None) -> None:
+    """Scale; a service that cannot be is told after the others."""
+    try:
+        wanted = [parse_scale(text) for text in scales]
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from None
+    client = connect()
+    scaled, errors = [], []
+    for name, count in wanted:
+        try:
+            scaled.append(_scale_one(client, name, count))
+        except ShoalError as error:
+            errors.append(f"{name}: {error.message}")
+        else:
+            click.echo(f"{name} scaled to {count}")
+    if not detach:
+        for service_id in scaled:
+            wait_until_converged(client, service_id, quiet=False)
+    if errors:
+        raise ShoalError("\n".join(errors))
+
+
+def _scale_one(client: Client, name: str, count: int) -> str:
+    found = client.get(f"/services/{name}")
+    mode = found["Spec"]["Mode"]
+    if "Replicated" in mode:
+        mode["Replicated"]["Replicas"] = count
+    elif "ReplicatedJob" in mode:
+        mode["ReplicatedJob"]["TotalCompletions"] = count
+    else:
+        raise InvalidArgument("scale can only be used with replicated or replicated-job mode")
+    _print_warnings(
+        client.post(f"/services/{found['ID']}/update", found["Spec"], {"version": found["Version"]["Index"]})
+    )
+    return str(found["ID"])
+
+
+@command("rm", "SERVICE [SERVICE...]", "Remove services")
+@click.argument("names", metavar="SERVICE", nargs=-1, required=True)
+def remove(names: tuple[str, ...]) -> None:
+    """Remove services."""
+    client = connect()
+    for_each(names, lambda name: client.delete(f"/services/{name}"))
+
+
+def _replicas_text(item: Mapping[str, Any]) -> str:
+    status = item.get("ServiceStatus") or {}
+    mode = item["Spec"].get("Mode") or {}
+    text = f"{status.get('RunningTasks', 0)}/{status.get('DesiredTasks', 0)}"
+    if "ReplicatedJob" in mode:
+        total = mode["ReplicatedJob"].get("TotalCompletions", 1)
+        return f"{text} ({status.get('CompletedTasks', 0)}/{total} completed)"
+    most = (item["Spec"]["TaskTemplate"].get("Placement") or {}).get("MaxReplicas")
+    return f"{text} (max {most} per node)" if most and "Replicated" in mode else text
+
+
+_MODE_WORDS = {
+    "Replicated": "replicated",
+    "Global": "global",
+    "ReplicatedJob": "replicated job",
+    "GlobalJob": "global job",
+}
+
+
+def _mode_word(item: Mapping[str, Any]) -> str:
+    return next((word for key, word in _MODE_WORDS.items() if key in (item["Spec"].get("Mode") or {})), "replicated")
+
+
+def _image_text(item: Mapping[str, Any]) -> str:
+    container = item["Spec"]["TaskTemplate"].get("ContainerSpec") or {}
+    return str(container.get("Image", "")).partition("@")[0]
+
+
+@command("ls", "[OPTIONS]", "List services")
+@flag("--filter", "filter", "Condition on what is listed", short="-f", many=True)
+@flag("--format", "string", "json, or a template such as {{.Name}}")
+@flag("--quiet", text="Ids only", short="-q")
+def list_services(filter: tuple[str, ...], format: str | None, quiet: bool | None) -> None:  # noqa: A002
+    """List services by name."""
+    found = connect().get("/services", {"status": True, **filter_query(filter)})
+    found.sort(key=lambda item: item["Spec"]["Name"])
+    if quiet and format is None:
+        click.echo("".join(f"{shorten_id(item['ID'])}\n" for item in found), nl=False)
+        return
+    shown = [
+        Column("ID", "ID", lambda item: shorten_id(item["ID"])),
+        Column("Name", "NAME", lambda item: str(item["Spec"]["Name"])),
+        Column("Mode", "MODE", _mode_word),
+        Column("Replicas", "REPLICAS", _replicas_text),
+        Column("Image", "IMAGE", _image_text),
+        Column("Ports", "PORTS", lambda item: ports_text((item.get("Endpoint") or {}).get("Ports") or ())),
+    ]
+    print_list(shown, found, format)
+
+
+@command("inspect", "[OPTIONS] SERVICE [SERVICE...]", "Show all there is of services")
+@flag("--format", "string", "json, or a template such as {{.Spec.Name}}", short="-f")
+@flag("--pretty", text="In words for people")
+@click.argument("names", metavar="SERVICE", nargs=-1, required=True)
+def inspect(names: tuple[str, ...], format: str | None, pretty: bool | None) -> None:  # noqa: A002
+    """Show services."""
+    if pretty and format:
+        raise InvalidArgument("--format is incompatible with human friendly format")
+    client = connect()
+
+    def find(name: str) -> Any:
+        return client.get(f"/services/{name}", {"insertDefaults": True if pretty else None})
+
+    if not pretty:
+        print_inspected(names, find, format)
+        return
+    networks = {item["Id"]: item["Name"] for item in client.get("/networks")}
+    found, errors = collect(names, find)
+    for item in found:
+        click.echo("\n".join(service_lines(item, networks, time.time_ns())))
+    if errors:
+        raise ShoalError("\n".join(errors))
+
+
+@command("ps", "[OPTIONS] SERVICE [SERVICE...]", "List the tasks of services")
+@flag("--filter", "filter", "Condition on what is listed", short="-f", many=True)
+@flag("--format", "string", "json, or a template such as {{.Name}}")
+@flag("--no-resolve", text="Ids instead of names")
+@flag("--no-trunc", text="Cut nothing short")
+@flag("--quiet", text="Ids only", short="-q")
+@click.argument("names", metavar="SERVICE", nargs=-1, required=True)
+def list_tasks(names: tuple[str, ...], filter: tuple[str, ...], **given: Any) -> None:  # noqa: A002
+    """List tasks; a service that is not there is told after the others."""
+    client = connect()
+    found, errors = collect(names, lambda name: client.get(f"/services/{name}"))
+    if found:
+        query = filter_query(filter, service=[item["ID"] for item in found])
+        print_tasks(client, client.get("/tasks", query), given)
+    if errors:
+        raise ShoalError("\n".join(errors))
+
+
+def print_tasks(client: Client, tasks: Sequence[Mapping[str, Any]], given: Mapping[str, Any]) -> None:
+    """Print tasks as the flags of `ps` say."""
+    services: dict[str, str] = {}
+    nodes: dict[str, str] = {}
+    if not given["no_resolve"]:
+        services = {item["ID"]: item["Spec"]["Name"] for item in client.get("/services")}
+        nodes = {item["ID"]: (item.get("Description") or {}).get("Hostname", "") for item in client.get("/nodes")}
+    rows = arrange(tasks, services, nodes)
+    if given["quiet"] and given["format"] is None:
+        # whole, as Docker has it, so that other commands take them
+        click.echo("".join(f"{row.task['ID']}\n" for row in rows), nl=False)
+        return
+    shown = columns(time.time_ns(), truncate=not given["no_trunc"], indent=given["format"] is None)
+    print_list(shown, rows, given["format"])
+
+
+def find_service_or_task(client: Client, name: str) -> tuple[str, Mapping[str, Any]]:
+    """Return `services` or `tasks` and the object that a name means.
+
+    Raises:
+        RemoteError: neither.
+    """
+    try:
+        return "services", client.get(f"/services/{name}")
+    except RemoteError as error:
+        if error.http_status != STATUS_NOT_FOUND:
+            raise
+    try:
+        return "tasks", client.get(f"/tasks/{name}")
+    except RemoteError as error:
+        if error.http_status == STATUS_NOT_FOUND:
+            raise RemoteError(f"no such task or service: {name}", STATUS_NOT_FOUND) from None
+        raise
+
+
+def tasks_query(service_id: str) -> dict[str, str]:
+    """Return the query of a service's tasks."""
+    return {"filters": json.dumps({"service": {service_id: True}})}

@@ -1,0 +1,106 @@
+"""`shoal info` and `shoal version`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+from shoal import __version__
+from shoal.cli.grammar import command, flag
+from shoal.cli.language.templates import parse_template
+from shoal.cli.language.texts import duration_text, size_text
+from shoal.cli.session import connect
+from shoal.client.connection import API_VERSION
+
+Json = Mapping[str, Any]
+
+
+@command("info", "[OPTIONS]", "Show what the daemon says of itself and its swarm")
+@flag("--format", "string", "json, or a template such as {{.Swarm.NodeID}}", short="-f")
+def info(format: str | None) -> None:  # noqa: A002
+    """Show the daemon."""
+    client = connect()
+    found = client.get("/info")
+    if format:
+        click.echo(parse_template(format)(found))
+        return
+    cluster = client.get("/swarm") if found["Swarm"].get("ControlAvailable") else {}
+    click.echo(f"Client:\n Version:    {__version__}\n\nServer:")
+    click.echo("\n".join(_server_lines(found)))
+    click.echo("\n".join(_swarm_lines(found["Swarm"], cluster)))
+    click.echo("\n".join(_machine_lines(found)))
+    for warning in found.get("Warnings") or ():
+        click.echo(warning, err=True)
+
+
+def _server_lines(found: Json) -> Iterator[str]:
+    yield f" Containers: {found['Containers']}"
+    for key in ("Running", "Paused", "Stopped"):
+        yield f"  {key}: {found[f'Containers{key}']}"
+    yield f" Images: {found['Images']}"
+    yield f" Server Version: {found['ServerVersion']}"
+    yield f" Storage Driver: {found['Driver']}"
+    yield f" Logging Driver: {found['LoggingDriver']}"
+    yield f" Cgroup Driver: {found['CgroupDriver']}"
+    yield f" Cgroup Version: {found.get('CgroupVersion', '1')}"
+
+
+def _swarm_lines(swarm: Json, cluster: Json) -> Iterator[str]:
+    yield f" Swarm: {swarm['LocalNodeState']}"
+    if swarm["LocalNodeState"] in ("inactive", "locked"):
+        return
+    yield f"  NodeID: {swarm['NodeID']}"
+    if swarm.get("Error"):
+        yield f"  Error: {swarm['Error']}"
+    yield f"  Is Manager: {str(bool(swarm.get('ControlAvailable'))).lower()}"
+    if cluster:
+        spec = cluster["Spec"]
+        yield f"  ClusterID: {cluster['ID']}"
+        yield f"  Managers: {swarm.get('Managers', 0)}"
+        yield f"  Nodes: {swarm.get('Nodes', 0)}"
+        yield f"  Default Address Pool: {' '.join(cluster.get('DefaultAddrPool') or ())}"
+        yield f"  SubnetSize: {cluster.get('SubnetSize', 0)}"
+        yield f"  Data Path Port: {cluster.get('DataPathPort', 0)}"
+        yield f"  Task History Retention Limit: {(spec.get('Orchestration') or {}).get('TaskHistoryRetentionLimit', 5)}"
+        yield f"  Heartbeat Period: {duration_text((spec.get('Dispatcher') or {}).get('HeartbeatPeriod', 0))}"
+        yield f"  Certificate Expiry: {duration_text((spec.get('CAConfig') or {}).get('NodeCertExpiry', 0))}"
+        locked = (spec.get("EncryptionConfig") or {}).get("AutoLockManagers", False)
+        yield f"  Autolock Managers: {str(locked).lower()}"
+    yield f"  Node Address: {swarm.get('NodeAddr', '')}"
+    if swarm.get("RemoteManagers"):
+        yield "  Manager Addresses:"
+        yield from sorted(f"   {manager['Addr']}" for manager in swarm["RemoteManagers"])
+
+
+def _machine_lines(found: Json) -> Iterator[str]:
+    yield f" Kernel Version: {found['KernelVersion']}"
+    yield f" Operating System: {found['OperatingSystem']}"
+    yield f" OSType: {found['OSType']}"
+    yield f" Architecture: {found['Architecture']}"
+    yield f" CPUs: {found['NCPU']}"
+    yield f" Total Memory: {size_text(found['MemTotal'], binary=True, digits=4)}"
+    yield f" Name: {found['Name']}"
+    yield f" ID: {found['ID']}"
+    yield f" Shoal Root Dir: {found['DockerRootDir']}"
+    if found.get("Labels"):
+        yield " Labels:"
+        yield from (f"  {label}" for label in found["Labels"])
+
+
+@command("version", "[OPTIONS]", "Show the versions of command and daemon")
+@flag("--format", "string", "json, or a template such as {{.Server.Version}}", short="-f")
+def version(format: str | None) -> None:  # noqa: A002
+    """Show versions."""
+    client = connect()
+    own = {"Version": __version__, "ApiVersion": API_VERSION}
+    if format:
+        click.echo(parse_template(format)({"Client": own, "Server": client.get("/version")}))
+        return
+    # what is ours is shown also where no daemon answers
+    click.echo(f"Client:\n Version:           {own['Version']}\n API version:       {own['ApiVersion']}\n")
+    server = client.get("/version")
+    click.echo(f"Server:\n Version:           {server['Version']}")
+    click.echo(f" API version:       {server['ApiVersion']} (minimum version {server['MinAPIVersion']})")
+    click.echo(f" OS/Arch:           {server['Os']}/{server['Arch']}")

@@ -1,0 +1,90 @@
+"""`shoal`: the command a person types. Finds and imports the sub-command; turns errors into words and exit codes."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from typing import NoReturn
+
+import click
+
+from shoal import __version__
+from shoal.cli.grammar import EXIT_FAILED, EXIT_USAGE, NEGATION, LazyGroup
+from shoal.errors import ShoalError
+
+EXIT_INTERRUPTED = 130
+_IMAGES = "shoal.cli.commands.image"
+_CONTAINERS = "shoal.cli.commands.container"
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "swarm": ("shoal.cli.commands.swarm:swarm", "Make, join, change and leave a swarm"),
+    "node": ("shoal.cli.commands.node:node", "Work with the nodes of the swarm"),
+    "service": ("shoal.cli.commands.service:service", "Work with services"),
+    "info": ("shoal.cli.commands.system:info", "Show what the daemon says of itself and its swarm"),
+    "version": ("shoal.cli.commands.system:version", "Show the versions of command and daemon"),
+    "ps": (f"{_CONTAINERS}:list_containers", "List the containers of this node"),
+    "logs": (f"{_CONTAINERS}:logs", "Show the output of a container"),
+    "images": (f"{_IMAGES}:list_images", "List the images of this node"),
+    "import": (f"{_IMAGES}:import_image", "Make an image out of a root filesystem"),
+    "load": (f"{_IMAGES}:load", "Load images from an archive"),
+    "pull": (f"{_IMAGES}:pull", "Get an image from a registry"),
+    "tag": (f"{_IMAGES}:tag", "Give an image another name"),
+    "rmi": (f"{_IMAGES}:remove", "Remove images"),
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    context_settings={"help_option_names": ["--help"]},
+    help="Run a swarm of containers: what docker does with a swarm, by Shoal's own command.",
+)
+@click.option("-H", "--host", metavar="string", help="Where the daemon listens: unix:///path or tcp://address:port")
+@click.version_option(__version__, "-v", "--version", prog_name="shoal")
+def shoal(host: str | None) -> None:
+    """Take the flags that stand before the command."""
+    del host
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run a command line and exit: 0 done, 1 refused or failed, 125 not understood, 130 interrupted."""
+    try:
+        shoal.main(args=arguments, prog_name="shoal", standalone_mode=False)
+    except click.UsageError as error:
+        click.echo(_usage_text(error), err=True)
+        sys.exit(EXIT_USAGE)
+    except click.ClickException as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(EXIT_FAILED)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(EXIT_INTERRUPTED)
+    except ShoalError as error:
+        click.echo(_error_text(error), err=True)
+        sys.exit(EXIT_FAILED)
+    except BrokenPipeError:
+        # who read our output has enough, as `head` does
+        sys.stderr.close()
+        sys.exit(EXIT_FAILED)
+    sys.exit(0)
+
+
+def _error_text(error: ShoalError) -> str:
+    from shoal.client.connection import RemoteError
+
+    prefix = "Error response from daemon: " if isinstance(error, RemoteError) else ""
+    return prefix + error.message
+
+
+def _usage_text(error: click.UsageError) -> str:
+    message = error.format_message()
+    if isinstance(error, click.NoSuchOption):
+        # click knows the hidden negations of switches, too
+        known = [name for name in error.possibilities or () if not name.startswith(NEGATION)]
+        near = difflib.get_close_matches(error.option_name, known, n=1)
+        message = f"unknown flag: {error.option_name}.{f' Did you mean {near[0]}?' if near else ''}"
+    path = error.ctx.command_path if error.ctx is not None else "shoal"
+    return f"{message}\nSee '{path} --help'."
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""How far a service has come: of its spec, tasks and nodes the state of each task. Pure (docker-swarm.md 1.0)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from shoal.model.base import Struct
+
+Json = Mapping[str, Any]
+
+# the way of a task, in order; what comes after running is an end
+STATES = ("new", "pending", "assigned", "accepted", "preparing", "ready", "starting", "running")
+ENDED = ("complete", "shutdown", "failed", "rejected", "remove", "orphaned")
+_RANK = {state: rank for rank, state in enumerate((*STATES, *ENDED), start=1)}
+MOST_LINES = 20
+DEFAULT_MONITOR_NS = 5_000_000_000
+
+
+class Slot(Struct):
+    """A task that should run: its number or node, how far it is, and what went wrong last."""
+
+    name: str
+    state: str
+    error: str = ""
+
+
+class Progress(Struct):
+    """`running` of `wanted` tasks run; `slots` say how far each is."""
+
+    running: int
+    wanted: int
+    slots: tuple[Slot, ...] = ()
+    # a global service without tasks: they are not made yet, or no node fits
+    waiting: bool = False
+
+    @property
+    def converged(self) -> bool:
+        """Whether as many run as should, and none besides."""
+        return not self.waiting and self.running == self.wanted and len(self.slots) <= self.wanted
+
+
+def is_job(service: Json) -> bool:
+    """Whether a service's tasks end by themselves."""
+    mode = service["Spec"].get("Mode") or {}
+    return "ReplicatedJob" in mode or "GlobalJob" in mode
+
+
+def monitor_ns(service: Json) -> int:
+    """Return how long a service must hold before it counts as converged."""
+    return int((service["Spec"].get("UpdateConfig") or {}).get("Monitor") or DEFAULT_MONITOR_NS)
+
+
+def failure_of(service: Json) -> str:
+    """Return why an update has stopped, empty while it has not."""
+    status = service.get("UpdateStatus") or {}
+    if status.get("State") == "paused":
+        return f"service update paused: {status.get('Message', '')}"
+    if status.get("State") == "rollback_paused":
+        return f"service rollback paused: {status.get('Message', '')}"
+    return ""
+
+
+def measure(service: Json, tasks: Sequence[Json], nodes: Sequence[Json]) -> Progress:
+    """Count.
+
+    Args:
+        service: as the API gives it.
+        tasks: its tasks that are up to date.
+        nodes: all nodes: what was on a node that is down does not count.
+    """
+    live = {node["ID"]: node for node in nodes if node["Status"]["State"] != "down"}
+    mode = service["Spec"].get("Mode") or {}
+    by_slot: dict[str, Json] = {}
+    for task in tasks:
+        node_id = task.get("NodeID", "")
+        if _RANK.get(task["DesiredState"], 0) > _RANK["running"] or (node_id and node_id not in live):
+            continue
+        key = node_id if "Global" in mode else str(task.get("Slot", 0))
+        other = by_slot.get(key)
+        if not key or (other is not None and _is_newer(other, task)):
+            continue
+        by_slot[key] = task
+    if "Global" in mode:
+        names = {key: (live[key].get("Description") or {}).get("Hostname") or key for key in by_slot}
+        slots = tuple(_slot(names[key], by_slot[key]) for key in sorted(by_slot, key=lambda key: names[key]))
+        wanted = len(by_slot)
+    else:
+        wanted = int((mode.get("Replicated") or {}).get("Replicas", 1))
+        slots = tuple(_slot(key, by_slot[key]) for key in sorted(by_slot, key=int))
+    running = sum(slot.state == "running" for slot in slots)
+    return Progress(running=running, wanted=wanted, slots=slots, waiting="Global" in mode and not slots)
+
+
+def _is_newer(one: Json, other: Json) -> bool:
+    return (_RANK.get(one["Status"]["State"], 0) <= _RANK["running"], one["CreatedAt"]) > (
+        _RANK.get(other["Status"]["State"], 0) <= _RANK["running"],
+        other["CreatedAt"],
+    )
+
+
+def _slot(name: str, task: Json) -> Slot:
+    return Slot(name=name, state=task["Status"]["State"], error=task["Status"].get("Err", ""))
+
+
+def describe(progress: Progress) -> list[str]:
+    """Return the lines that show a state: one for all, one a task while there are few."""
+    if progress.waiting:
+        return ["overall progress: waiting for new tasks"]
+    lines = [f"overall progress: {progress.running} out of {progress.wanted} tasks"]
+    if progress.wanted <= MOST_LINES:
+        for slot in progress.slots[:MOST_LINES]:
+            place = f"{slot.name}/{progress.wanted}" if slot.name.isdecimal() else slot.name
+            lines.append(f"{place}: {slot.state.ljust(9)}{f' {slot.error}' if slot.error else ''}".rstrip())
+    return lines

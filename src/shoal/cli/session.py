@@ -1,0 +1,134 @@
+"""What every command needs: the client, and printing lists in Docker's way."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import click
+
+from shoal.cli.language.templates import Row, fields_of, go_text, parse_template
+from shoal.cli.language.texts import table_text
+from shoal.cli.language.values import parse_filters
+from shoal.client.connection import DEFAULT_HOST, Client, RemoteError
+from shoal.errors import InvalidArgument, ShoalError
+
+HOST_VARIABLE = "DOCKER_HOST"
+STATUS_NOT_FOUND = 404
+
+
+def connect() -> Client:
+    """Return a client of the daemon that `-H`, else DOCKER_HOST, else the default names."""
+    context = click.get_current_context()
+    given = context.find_root().params.get("host")
+    return Client(given or os.environ.get(HOST_VARIABLE) or DEFAULT_HOST)
+
+
+def filter_query(texts: Sequence[str], **more: Iterable[str]) -> dict[str, str]:
+    """Return the query that carries filters; `more` adds values to keys.
+
+    Raises:
+        InvalidArgument: a text that is not key=value.
+    """
+    try:
+        filters = parse_filters(texts)
+    except ValueError as error:
+        raise InvalidArgument(f"--filter: {error}") from None
+    for key, values in more.items():
+        for value in values:
+            filters.setdefault(key, {})[value] = True
+    return {"filters": json.dumps(filters)} if filters else {}
+
+
+class Column:
+    """A column of a list: the field's name in formats, the head, and how to get it from an item."""
+
+    def __init__(self, field: str, head: str, value: Callable[[Any], Any], *, shown: bool = True) -> None:
+        self.field = field
+        self.head = head
+        self.value = value
+        self.shown = shown
+
+
+def print_list(columns: Sequence[Column], items: Sequence[Any], template: str | None) -> None:
+    """Print items as a table, or as a template says.
+
+    Raises:
+        InvalidArgument, NotBuilt: of the template.
+    """
+    if template is None or template == "table":
+        shown = [column for column in columns if column.shown]
+        rows = [[column.head for column in shown], *([column.value(item) for column in shown] for item in items)]
+        click.echo(table_text(rows), nl=False)
+        return
+    rows_of = [Row((column.field, column.value(item)) for column in columns) for item in items]
+    if template.startswith("table "):
+        _print_template_table(columns, rows_of, template.removeprefix("table ").strip())
+        return
+    # `{{json .}}` shows all fields in order of their names
+    render = parse_template("json" if template in ("json", "{{json .}}") else template)
+    for row in rows_of:
+        click.echo(render(Row(sorted(row.items()))))
+
+
+def _print_template_table(columns: Sequence[Column], rows: Sequence[Row], template: str) -> None:
+    render = parse_template(template)
+    heads = {column.field: column.head for column in columns}
+    unknown = [field for field in fields_of(template) if field not in heads]
+    if unknown:
+        raise InvalidArgument(f"--format: there is no field .{unknown[0]}; there are {', '.join(sorted(heads))}")
+    lines = [render(heads), *(render(row) for row in rows)]
+    click.echo(table_text([line.split("\t") for line in lines]), nl=False)
+
+
+def print_inspected(names: Sequence[str], find: Callable[[str], Any], template: str | None) -> None:
+    """Print objects as JSON, or each as a template says; what is not found is told after the rest.
+
+    Raises:
+        ShoalError: the errors, one a line.
+    """
+    render = parse_template(template) if template else None
+    found, errors = collect(names, find)
+    if render is None:
+        click.echo(json.dumps(found, indent=4, ensure_ascii=False))
+    else:
+        for item in found:
+            click.echo(render(item))
+    if errors:
+        raise ShoalError("\n".join(errors))
+
+
+def collect(names: Sequence[str], find: Callable[[str], Any]) -> tuple[list[Any], list[str]]:
+    """Call `find` for every name, carrying on past refusals; returns what came and what was refused."""
+    found, errors = [], []
+    for name in names:
+        try:
+            found.append(find(name))
+        except RemoteError as error:
+            errors.append(error.message)
+    return found, errors
+
+
+def for_each(names: Sequence[str], act: Callable[[str], None]) -> None:
+    """Act on every name and print it, carrying on past refusals.
+
+    Raises:
+        ShoalError: the errors, one a line.
+    """
+    errors = []
+    for name in names:
+        try:
+            act(name)
+        except RemoteError as error:
+            errors.append(error.message)
+        else:
+            click.echo(name)
+    if errors:
+        raise ShoalError("\n".join(errors))
+
+
+def labels_text(labels: Mapping[str, str] | None) -> str:
+    """Write labels in one line."""
+    return ",".join(f"{key}={go_text(value)}" for key, value in sorted((labels or {}).items()))

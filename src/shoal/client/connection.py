@@ -1,0 +1,178 @@
+"""A small synchronous client of a daemon's HTTP API, over a unix socket or TCP. Knows HTTP, not services or nodes."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from shoal.errors import InvalidArgument, ShoalError
+
+DEFAULT_HOST = "unix:///run/shoal/shoal.sock"
+DEFAULT_TCP_PORT = 2375
+API_VERSION = "1.50"
+CHUNK_BYTES = 65536
+# A stream may be silent for as long as it likes; a plain answer may not.
+ANSWER_TIMEOUT_SECONDS = 90.0
+
+Query = Mapping[str, str | int | bool | None]
+Body = bytes | IO[bytes] | Iterable[bytes]
+
+
+class RemoteError(ShoalError):
+    """What the daemon refused; `http_status` is the status it gave."""
+
+    def __init__(self, message: str, http_status: int) -> None:
+        super().__init__(message)
+        self.http_status = http_status
+
+
+class NoDaemon(ShoalError):
+    """Nobody answers where the daemon should listen."""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float | None) -> None:
+        super().__init__("shoal", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Client:
+    """Asks one daemon; every request has a connection of its own.
+
+    Args:
+        host: `unix:///path` or `tcp://address:port`.
+    """
+
+    def __init__(self, host: str = DEFAULT_HOST) -> None:
+        parts = urlsplit(host)
+        if parts.scheme == "unix" and (parts.netloc + parts.path):
+            self._unix_path, self._address, self._port = parts.netloc + parts.path, "", 0
+        elif parts.scheme in ("tcp", "http") and parts.hostname:
+            try:
+                port = parts.port
+            except ValueError:
+                raise InvalidArgument(f'host "{host}": the port is a number from 1 to 65535') from None
+            self._unix_path, self._address, self._port = "", parts.hostname, port or DEFAULT_TCP_PORT
+        else:
+            raise InvalidArgument(f'host "{host}": use unix:///path or tcp://address:port')
+        self.host = host
+
+    def get(self, path: str, query: Query | None = None) -> Any:
+        """Ask for JSON.
+
+        Raises:
+            RemoteError: the daemon refuses; its message.
+            NoDaemon: nobody answers.
+        """
+        return self._answer("GET", path, query)
+
+    def post(
+        self, path: str, body: object = None, query: Query | None = None, headers: Mapping[str, str] | None = None
+    ) -> Any:
+        """Send `body` as JSON; returns the decoded answer, None if it is empty. Raises as `get` does."""
+        return self._answer("POST", path, query, body, headers)
+
+    def delete(self, path: str, query: Query | None = None) -> Any:
+        """Delete; returns the decoded answer, None if it is empty. Raises as `get` does."""
+        return self._answer("DELETE", path, query)
+
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        query: Query | None,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        content = json.dumps(body).encode() if body is not None else None
+        sent = {"Content-Type": "application/json", **(headers or {})} if content is not None else dict(headers or {})
+        with self._exchange(method, path, query, content, sent, ANSWER_TIMEOUT_SECONDS) as response:
+            raw = response.read()
+        try:
+            return json.loads(raw) if raw.strip() else None
+        except ValueError:
+            return raw.decode(errors="replace")
+
+    @contextmanager
+    def stream(
+        self,
+        method: str,
+        path: str,
+        query: Query | None = None,
+        body: Body | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Iterator[http.client.HTTPResponse]:
+        """Give the response while it comes; it has no time limit. Raises as `get` does."""
+        with self._exchange(method, path, query, body, dict(headers or {}), None) as response:
+            yield response
+
+    @contextmanager
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        query: Query | None,
+        body: Body | None,
+        headers: dict[str, str],
+        timeout: float | None,
+    ) -> Iterator[http.client.HTTPResponse]:
+        connection = self._connect(timeout)
+        target = f"/v{API_VERSION}{quote(path, safe='/@:+')}"
+        given = {key: _query_text(value) for key, value in (query or {}).items() if value is not None}
+        if given:
+            target += f"?{urlencode(given)}"
+        try:
+            try:
+                connection.request(method, target, body, headers)
+                response = connection.getresponse()
+            except (OSError, http.client.HTTPException) as error:
+                raise self._explain(error) from error
+            if response.status >= 400:
+                raise _refusal(response)
+            try:
+                yield response
+            except (ConnectionError, http.client.HTTPException) as error:
+                raise NoDaemon(f"the daemon at {self.host} went away before its answer was complete") from error
+        finally:
+            connection.close()
+
+    def _connect(self, timeout: float | None) -> http.client.HTTPConnection:
+        if self._unix_path:
+            return _UnixConnection(self._unix_path, timeout)
+        return http.client.HTTPConnection(self._address, self._port, timeout=timeout)
+
+    def _explain(self, error: Exception) -> NoDaemon:
+        if isinstance(error, PermissionError):
+            return NoDaemon(f"permission denied at {self.host}: run as root, or join the group that owns the socket")
+        if isinstance(error, TimeoutError):
+            return NoDaemon(f"the daemon at {self.host} gave no answer in {ANSWER_TIMEOUT_SECONDS:.0f} s")
+        if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+            return NoDaemon(
+                f"Cannot connect to the daemon at {self.host}. Is shoald running? (-H or DOCKER_HOST say where)"
+            )
+        return NoDaemon(f"cannot talk to the daemon at {self.host}: {error}")
+
+
+def _query_text(value: str | int | bool | None) -> str:
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return str(value)
+
+
+def _refusal(response: http.client.HTTPResponse) -> RemoteError:
+    raw = response.read()
+    try:
+        message = json.loads(raw)["message"]
+    except (ValueError, KeyError, TypeError):
+        message = raw.decode(errors="replace").strip() or f"{response.status} {response.reason}"
+    return RemoteError(str(message), response.status)

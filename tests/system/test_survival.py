@@ -1,0 +1,123 @@
+"""kill -9 of shoald at random moments under load: nothing acknowledged is lost, nothing runs twice or stays behind."""
+
+import random
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.system.daemon import running_daemon, wait_for
+from tests.system.left import left_on_machine
+from tests.system.load import Client
+from tests.system.swarm import count_lines, create, get, init_swarm, running
+
+pytestmark = pytest.mark.root
+
+CLIENTS = 3
+CONVERGENCE_SECONDS = 60.0
+COUNT_LINES = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done"
+
+
+def identities(daemon, services):
+    """Container, pid and the pid's start of each running task: they change when a container is made anew."""
+    found = set()
+    for service in services:
+        for task in running(daemon, service):
+            container = get(daemon, f"/containers/{task['Status']['ContainerStatus']['ContainerID']}/json")
+            pid = container["State"]["Pid"]
+            started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+            found.add((task["ID"], container["Id"], pid, started))
+    return found
+
+
+def difference_from_wanted(daemon):
+    """Say what is not yet as it should be; empty when the swarm has converged."""
+    services = {service["ID"]: service for service in get(daemon, "/services")}
+    tasks = get(daemon, "/tasks")
+    wrong = [f"task {task['ID']} of a service that is gone" for task in tasks if task["ServiceID"] not in services]
+    wanted_containers = set()
+    for service_id, service in services.items():
+        wanted = service["Spec"]["Mode"]["Replicated"]["Replicas"]
+        ours = [task for task in tasks if task["ServiceID"] == service_id and task["DesiredState"] == "running"]
+        slots = Counter(task["Slot"] for task in ours if task["Status"]["State"] == "running")
+        if len(ours) != wanted or len(slots) != wanted or set(slots.values()) - {1}:
+            wrong.append(f"{service['Spec']['Name']}: {wanted} wanted, {dict(slots)} run, {len(ours)} tasks")
+        if service.get("UpdateStatus", {}).get("State") == "updating":
+            wrong.append(f"{service['Spec']['Name']}: being updated")
+        outdated = [
+            task["ID"] for task in ours
+            if task["Spec"]["ContainerSpec"].get("Env") != service["Spec"]["TaskTemplate"]["ContainerSpec"].get("Env")
+        ]  # fmt: skip
+        wrong += [f"task {task_id} is outdated" for task_id in outdated]
+        wanted_containers |= {task["Status"].get("ContainerStatus", {}).get("ContainerID") for task in ours}
+    up = {container["Id"] for container in get(daemon, "/containers/json")}
+    wrong += [f"stray container {container}" for container in up - wanted_containers]
+    wrong += [f"container {container} does not run" for container in wanted_containers - up]
+    known = {task["ID"] for task in tasks}
+    for container in get(daemon, "/containers/json?all=1"):
+        if container["Labels"]["com.docker.swarm.task.id"] not in known:
+            wrong.append(f"container {container['Id']} of a forgotten task")
+    kept_by_runc = {path.name for path in (daemon.exec_root / "runc").iterdir()}
+    wrong += [f"runc has {container}" for container in kept_by_runc ^ up]
+    namespaces = [path.name for path in (daemon.exec_root / "netns").iterdir() if not path.name.startswith("ingress")]
+    if len(namespaces) != len(up):
+        wrong.append(f"{len(namespaces)} network namespaces of {len(up)} containers")
+    return wrong
+
+
+def wait_for_convergence(daemon):
+    deadline = time.monotonic() + CONVERGENCE_SECONDS
+    while wrong := difference_from_wanted(daemon):
+        assert time.monotonic() < deadline, "\n".join(wrong)
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize("kills", [12, pytest.param(50, marks=pytest.mark.long)])
+def test_daemon_killed_under_load(kills):
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}, {kills} kills")
+    chance = random.Random(seed)
+    with running_daemon() as daemon:
+        daemon_id = get(daemon, "/info")["ID"]
+        daemon.import_busybox()
+        init_swarm(daemon)
+        untouched = [create(daemon, f"untouched-{n}", ["sh", "-c", COUNT_LINES], replicas=2) for n in range(2)]
+        wait_for(lambda: all(len(running(daemon, each)) == 2 for each in untouched), "the untouched services run")
+        before = identities(daemon, untouched)
+        clients = [Client(daemon, number, random.Random(chance.random())) for number in range(CLIENTS)]
+        for client in clients:
+            client.start()
+        for kill in range(kills):
+            time.sleep(chance.uniform(0, 1.0))
+            daemon.kill()
+            if kill % 4 == 3:
+                # in the middle of taking everything up again
+                daemon.spawn()
+                time.sleep(chance.uniform(0.2, 1.0))
+                daemon.kill()
+            daemon.start()
+            assert [failure for client in clients for failure in client.failures] == []
+        for client in clients:
+            client.end()
+        print(
+            f"{sum(c.acknowledged for c in clients)} writes acknowledged, {sum(c.lost for c in clients)} lost answers"
+        )
+        assert sum(client.acknowledged for client in clients) > kills
+        names = {name for client in clients for name, (look,) in client.possible.items() if look}
+        found = {service["Spec"]["Name"] for service in get(daemon, "/services")}
+        assert found == names | {"untouched-0", "untouched-1"}
+        wait_for_convergence(daemon)
+        # a kill is no reason for a task to fail, nor for anything else to go wrong
+        wrong_lines = [line for line in daemon.log().splitlines() if "task refused" in line or "level=error" in line]
+        assert wrong_lines == []
+        assert identities(daemon, untouched) == before
+        for _, container, _, _ in before:
+            lines = count_lines(daemon, container)
+            assert lines == list(range(1, len(lines) + 1))
+        status, answer = daemon.request("POST", "/swarm/leave?force=1", timeout=60)
+        assert status == 200, answer
+        assert get(daemon, "/containers/json?all=1") == []
+        assert [path for path in (daemon.exec_root / "netns").iterdir() if not path.name.startswith("ingress")] == []
+        assert daemon.stop() == 0
+        assert left_on_machine(daemon_id, daemon.root) == []
