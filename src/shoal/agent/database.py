@@ -16,6 +16,7 @@ import msgspec
 from shoal.model.base import Struct
 from shoal.model.objects import Revision, Task
 
+BURST_SECONDS = 0.05
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS tasks (id TEXT PRIMARY KEY, record BLOB NOT NULL);
 """
@@ -63,6 +64,8 @@ class TaskDatabase:
         """Write what was noted, batch by batch, until cancelled."""
         while True:
             await self._wake.wait()
+            # Tasks change in bursts; one transaction holds what a burst leaves.
+            await asyncio.sleep(BURST_SECONDS)
             self._wake.clear()
             await asyncio.to_thread(self.flush)
 

@@ -18,7 +18,7 @@ from shoal.errors import ShoalError
 EXIT_USAGE = 125  # as Docker has it for a wrong flag
 EXIT_FAILED = 1
 HELP_COLUMN_GAP = 3
-_NEGATION = "--not-"
+NEGATION = "--not-"
 _TRUE = {"1", "t", "true"}
 _FALSE = {"0", "f", "false"}
 
@@ -67,7 +67,7 @@ def flag(
     shown = f"{text} (default {default})" if default else text
     names = [name, *([short] if short else [])]
     if not word:
-        declaration = f"{name}/{_NEGATION}{name.removeprefix('--')}"
+        declaration = f"{name}/{NEGATION}{name.removeprefix('--')}"
         extra = [short] if short else []
         return click.option(declaration, *extra, default=None, help=shown)
     kind = _Value(word, parse or str)
@@ -111,7 +111,7 @@ class DockerCommand(click.Command):
             elif value.lower() in _TRUE:
                 written.append(name)
             elif value.lower() in _FALSE:
-                written.append(_NEGATION + name.removeprefix("--"))
+                written.append(NEGATION + name.removeprefix("--"))
             else:
                 raise click.UsageError(f'invalid argument "{value}" for "{name}" flag: use true or false', ctx)
         return written

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from typing import NoReturn
 
 import click
 
 from shoal import __version__
-from shoal.cli.grammar import EXIT_FAILED, EXIT_USAGE, LazyGroup
+from shoal.cli.grammar import EXIT_FAILED, EXIT_USAGE, NEGATION, LazyGroup
 from shoal.errors import ShoalError
 
 EXIT_INTERRUPTED = 130
@@ -77,8 +78,10 @@ def _error_text(error: ShoalError) -> str:
 def _usage_text(error: click.UsageError) -> str:
     message = error.format_message()
     if isinstance(error, click.NoSuchOption):
-        near = f" Did you mean {min(error.possibilities)}?" if error.possibilities else ""
-        message = f"unknown flag: {error.option_name}.{near}"
+        # click knows the hidden negations of switches, too
+        known = [name for name in error.possibilities or () if not name.startswith(NEGATION)]
+        near = difflib.get_close_matches(error.option_name, known, n=1)
+        message = f"unknown flag: {error.option_name}.{f' Did you mean {near[0]}?' if near else ''}"
     path = error.ctx.command_path if error.ctx is not None else "shoal"
     return f"{message}\nSee '{path} --help'."
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from shoal.cli.language.texts import capitalize, duration_text, size_text
+from shoal.cli.language.texts import age_text, capitalize, duration_text, go_time_text, size_text
+from shoal.lib.units import parse_time_ns
 
 Json = Mapping[str, Any]
 NANO = 1_000_000_000
+ORDER_COLUMN = 20
 
 
-def service_lines(service: Json, networks: Mapping[str, str]) -> Iterator[str]:
+def service_lines(service: Json, networks: Mapping[str, str], now_ns: int) -> Iterator[str]:
     """Yield what `service inspect --pretty` shows; `networks` has names by id."""
     spec = service["Spec"]
     template = spec["TaskTemplate"]
@@ -22,7 +24,7 @@ def service_lines(service: Json, networks: Mapping[str, str]) -> Iterator[str]:
         yield "Labels:"
         yield from (f" {key}={value}" for key, value in sorted(spec["Labels"].items()))
     yield from _mode_lines(spec.get("Mode") or {})
-    yield from _status_lines(service.get("UpdateStatus") or {})
+    yield from _status_lines(service.get("UpdateStatus") or {}, now_ns)
     yield "Placement:"
     placement = template.get("Placement") or {}
     if placement.get("Constraints"):
@@ -47,7 +49,7 @@ def service_lines(service: Json, networks: Mapping[str, str]) -> Iterator[str]:
             yield f" PublishedPort = {port.get('PublishedPort', 0)}"
             yield f"  Protocol = {port.get('Protocol', 'tcp')}"
             yield f"  TargetPort = {port.get('TargetPort', 0)}"
-            yield f"  PublishMode = {port.get('PublishMode', 'ingress')}"
+            yield f"  PublishMode = {port.get('PublishMode', 'ingress')} "
     yield ""
 
 
@@ -61,21 +63,23 @@ def _mode_lines(mode: Json) -> Iterator[str]:
         if key in mode:
             yield f"Service Mode:\t{title}"
     if "Replicated" in mode:
-        yield f" Number of Replicas:\t{mode['Replicated'].get('Replicas', 1)}"
+        yield f" Replicas:\t{mode['Replicated'].get('Replicas', 1)}"
     if "ReplicatedJob" in mode:
         job = mode["ReplicatedJob"]
         yield f" Max Concurrent:\t{job.get('MaxConcurrent', 1)}"
         yield f" Total Completions:\t{job.get('TotalCompletions', 1)}"
 
 
-def _status_lines(status: Json) -> Iterator[str]:
+def _status_lines(status: Json, now_ns: int) -> Iterator[str]:
     if not status.get("State"):
         return
     yield "UpdateStatus:"
     yield f" State:\t\t{status['State']}"
-    for key, title in (("StartedAt", "Started"), ("CompletedAt", "Completed"), ("Message", "Message")):
+    for key, title in (("StartedAt", "Started"), ("CompletedAt", "Completed")):
         if status.get(key):
-            yield f" {title}:\t{status[key]}"
+            yield f" {title}:\t{age_text((now_ns - parse_time_ns(status[key])) / NANO)} ago"
+    if status.get("Message"):
+        yield f" Message:\t{status['Message']}"
 
 
 def _rollout_lines(title: str, config: Json) -> Iterator[str]:
@@ -87,7 +91,8 @@ def _rollout_lines(title: str, config: Json) -> Iterator[str]:
     if config.get("Monitor"):
         yield f" Monitoring Period: {duration_text(config['Monitor'])}"
     yield f" Max failure ratio: {config.get('MaxFailureRatio', 0)}"
-    yield f" {title.removesuffix('Config')} order:      {config.get('Order') or 'stop-first'}"
+    label = f" {title.removesuffix('Config')} order:"
+    yield f"{label.ljust(ORDER_COLUMN)}{config.get('Order') or 'stop-first'}"
 
 
 def _container_lines(container: Json) -> Iterator[str]:
@@ -97,11 +102,13 @@ def _container_lines(container: Json) -> Iterator[str]:
         if container.get(key):
             text = " ".join(container[key])
             yield f" {title}:\t\t{f'[{text}]' if key == 'Command' else text} "
-    for key, title in (("Dir", "Dir"), ("User", "User"), ("Hostname", "Hostname"), ("StopSignal", "Stop Signal")):
-        if container.get(key):
-            yield f" {title}:\t\t{container[key]}"
+    if container.get("Dir"):
+        yield f" Dir:\t\t{container['Dir']}"
     if container.get("Init") is not None:
         yield f" Init:\t\t{str(container['Init']).lower()}"
+    for key, title in (("User", "User"), ("Hostname", "Hostname"), ("StopSignal", "Stop Signal")):
+        if container.get(key):
+            yield f" {title}: {container[key]}"
     if container.get("Mounts"):
         yield "Mounts:"
         for mount in container["Mounts"]:
@@ -133,7 +140,7 @@ def node_lines(node: Json) -> Iterator[str]:
         yield "Labels:"
         yield from (f" - {key}={value}" for key, value in sorted(spec["Labels"].items()))
     yield f"Hostname:              \t{description.get('Hostname', '')}"
-    yield f"Joined at:             \t{node['CreatedAt']}"
+    yield f"Joined at:             \t{go_time_text(node['CreatedAt'])}"
     yield "Status:"
     yield f" State:\t\t\t{capitalize(status['State'])}"
     if status.get("Message"):
@@ -165,3 +172,9 @@ def node_lines(node: Json) -> Iterator[str]:
     if engine.get("Labels"):
         yield "Engine Labels:"
         yield from (f" - {key}={value}" for key, value in sorted(engine["Labels"].items()))
+    trust = description.get("TLSInfo") or {}
+    if trust:
+        yield "TLS Info:"
+        yield f" TrustRoot:\n{trust.get('TrustRoot', '')}"
+        yield f" Issuer Subject:\t{trust.get('CertIssuerSubject', '')}"
+        yield f" Issuer Public Key:\t{trust.get('CertIssuerPublicKey', '')}"

@@ -91,6 +91,15 @@ def section(spec: Json, *path: str) -> Json:
     return spec
 
 
+def familiar_image(image: str) -> str:
+    """Write an image's name as Docker sends it: the default registry left out, the default tag written out."""
+    for prefix in ("docker.io/library/", "docker.io/", "index.docker.io/library/"):
+        if image.startswith(prefix):
+            image = image.removeprefix(prefix)
+            break
+    return image if "@" in image or ":" in image.rpartition("/")[2] or not image else f"{image}:latest"
+
+
 def make_spec(given: Flags, image: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Json:
     """Return the spec of a new service.
 
@@ -105,7 +114,7 @@ def make_spec(given: Flags, image: str, arguments: Sequence[str], environment: M
     """
     spec: Json = {"Name": given.get("name") or "", "Labels": dict(given.get("label") or ())}
     container = section(spec, "TaskTemplate", "ContainerSpec")
-    container["Image"] = image
+    container["Image"] = familiar_image(image)
     if arguments:
         container["Args"] = list(arguments)
     _set_alike(spec, given)
@@ -265,7 +274,7 @@ def change_spec(spec: Json, given: Flags, environment: Mapping[str, str]) -> Jso
     if given.get("args") is not None:
         container["Args"] = list(given["args"])
     if given.get("image"):
-        container["Image"] = given["image"]
+        container["Image"] = familiar_image(given["image"])
     if given.get("force"):
         spec["TaskTemplate"]["ForceUpdate"] = spec["TaskTemplate"].get("ForceUpdate", 0) + 1
     _change_mode(spec, given)

@@ -45,7 +45,7 @@ def filter_query(texts: Sequence[str], **more: Iterable[str]) -> dict[str, str]:
 class Column:
     """A column of a list: the field's name in formats, the head, and how to get it from an item."""
 
-    def __init__(self, field: str, head: str, value: Callable[[Any], str], *, shown: bool = True) -> None:
+    def __init__(self, field: str, head: str, value: Callable[[Any], Any], *, shown: bool = True) -> None:
         self.field = field
         self.head = head
         self.value = value

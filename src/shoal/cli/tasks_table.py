@@ -20,7 +20,8 @@ class TaskRow:
 
     def __init__(self, task: Json, name: str, node: str, *, is_past: bool) -> None:
         self.task = task
-        self.name = rf" \_ {name}" if is_past else name
+        self.name = name
+        self.is_past = is_past
         self.node = node
 
 
@@ -60,8 +61,11 @@ def ports_text(ports: Sequence[Json]) -> str:
     )
 
 
-def columns(now_ns: int, *, truncate: bool) -> list[Column]:
-    """Return the columns of a list of tasks."""
+def columns(now_ns: int, *, truncate: bool, indent: bool) -> list[Column]:
+    """Return the columns of a list of tasks; `indent`: mark what is a slot's past."""
+
+    def name(row: TaskRow) -> str:
+        return rf" \_ {row.name}" if indent and row.is_past else row.name
 
     def error(row: TaskRow) -> str:
         text = row.task["Status"].get("Err", "")
@@ -86,7 +90,7 @@ def columns(now_ns: int, *, truncate: bool) -> list[Column]:
 
     return [
         Column("ID", "ID", identity),
-        Column("Name", "NAME", lambda row: row.name),
+        Column("Name", "NAME", name),
         Column("Image", "IMAGE", image),
         Column("Node", "NODE", lambda row: row.node),
         Column("DesiredState", "DESIRED STATE", lambda row: capitalize(row.task["DesiredState"])),

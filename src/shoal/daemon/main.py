@@ -14,7 +14,7 @@ import click
 from shoal import __version__
 from shoal.daemon.prerequisites import find_missing
 from shoal.daemon.settings import DEFAULT_DATA_ROOT, DEFAULT_EXEC_ROOT, LOG_LEVELS, Settings, read_file
-from shoal.errors import ShoalError
+from shoal.errors import NotBuilt, ShoalError
 from shoal.model.base import replace
 
 EXIT_FAILED = 1
@@ -33,10 +33,20 @@ COLLECTION_THRESHOLDS = (50_000, 20, 50)
 @click.option("--node-generic-resource", "generic_resources", multiple=True, help="KIND=N or KIND=NAME.")
 @click.option("--insecure-registry", "insecure_registries", multiple=True, help="Registry that speaks plain HTTP.")
 @click.option("-G", "--group", help="Group of the unix socket.")
+@click.option("--tls", is_flag=True, default=None, help="Serve tcp:// hosts by TLS; implied by --tlsverify.")
+@click.option(
+    "--tlsverify", "tls_verify", is_flag=True, default=None, help="By TLS, only to clients with a certificate."
+)
+@click.option(
+    "--tlscacert", "tls_ca_certificate", type=click.Path(path_type=Path), help="Who signed the clients' ones."
+)
+@click.option("--tlscert", "tls_certificate", type=click.Path(path_type=Path), help="The daemon's certificate, PEM.")
+@click.option("--tlskey", "tls_key", type=click.Path(path_type=Path), help="Its key, PEM.")
+@click.option("--metrics-addr", help="Not built yet.")
 @click.option("-l", "--log-level", type=click.Choice(LOG_LEVELS), help="How much to log [info].")
 @click.option("-D", "--debug", is_flag=True, help="The same as --log-level debug.")
 @click.version_option(__version__, "-v", "--version", prog_name="shoald")
-def main(config_file: Path | None, debug: bool, **flags: object) -> None:
+def main(config_file: Path | None, debug: bool, metrics_addr: str | None, **flags: object) -> None:
     """Run a node of a swarm: Docker's API, real containers, one daemon."""
     try:
         settings = read_file(config_file, Settings()) if config_file else Settings()
@@ -44,6 +54,8 @@ def main(config_file: Path | None, debug: bool, **flags: object) -> None:
         settings = replace(settings, **given)
         if debug:
             settings = replace(settings, log_level="debug")
+        if metrics_addr:
+            raise NotBuilt("--metrics-addr: metrics are not built yet; leave the flag out")
         _check_labels(settings)
         missing = find_missing()
         if missing:
@@ -98,7 +110,7 @@ async def _serve(settings: Settings, layout: object, daemon_id: str) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     node = SwarmNode(settings, layout, daemon_id)
-    server = Server(make_application(node), settings.listen_on, settings.group)
+    server = Server(make_application(node), settings)
     try:
         await node.start()
         await server.start()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import grp
 import os
 import socket
+import ssl
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
 
+from shoal.daemon.settings import Settings
 from shoal.errors import InvalidArgument
 
 _log = structlog.get_logger(__name__)
@@ -21,14 +23,14 @@ SOCKET_MODE = 0o660
 
 
 class Server:
-    """The API's listeners."""
+    """The API's listeners, as the settings say."""
 
-    def __init__(self, application: web.Application, hosts: tuple[str, ...], group: str) -> None:
+    def __init__(self, application: web.Application, settings: Settings) -> None:
         self._runner = web.AppRunner(
             application, handle_signals=False, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_SECONDS
         )
-        self._hosts = hosts
-        self._group = group
+        self._settings = settings
+        self._group = settings.group
         self._sockets: list[Path] = []
 
     async def start(self) -> None:
@@ -38,7 +40,7 @@ class Server:
             InvalidArgument: a host of no known form, or an address that cannot be listened on.
         """
         await self._runner.setup()
-        for host in self._hosts:
+        for host in self._settings.listen_on:
             await self._listen(host)
             _log.info("API listens", host=host)
 
@@ -48,8 +50,8 @@ class Server:
             if parts.scheme == "unix":
                 await self._listen_unix(Path(parts.netloc + parts.path))
             elif parts.scheme == "tcp":
-                address, port = parts.hostname or "127.0.0.1", parts.port or DEFAULT_TCP_PORT
-                await web.TCPSite(self._runner, address, port).start()
+                address, port = parts.hostname or "127.0.0.1", DEFAULT_TCP_PORT if parts.port is None else parts.port
+                await web.TCPSite(self._runner, address, port, ssl_context=tls_context(self._settings)).start()
             else:
                 raise InvalidArgument(f'--host "{host}": use unix:///path or tcp://address:port')
         except OSError as error:
@@ -75,11 +77,39 @@ class Server:
         path.chmod(SOCKET_MODE)
         self._sockets.append(path)
 
+    def tcp_ports(self) -> tuple[int, ...]:
+        """Return the TCP ports listened on, also where the system chose them."""
+        return tuple(address[1] for address in self._runner.addresses if isinstance(address, tuple))
+
     async def stop(self) -> None:
         """Stop listening; requests under way get a moment to end."""
         await self._runner.cleanup()
         for path in self._sockets:
             path.unlink(missing_ok=True)
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """Return how tcp:// hosts are served: None in plain text, else TLS, with `tls_verify` to known clients only.
+
+    Raises:
+        InvalidArgument: a file that cannot be read or is none; the flag is named.
+    """
+    if not settings.tls and not settings.tls_verify:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        files = f"--tlscert {settings.tls_certificate} --tlskey {settings.tls_key}"
+        raise InvalidArgument(f"{files}: {error.strerror or error}") from error
+    if settings.tls_verify:
+        try:
+            context.load_verify_locations(settings.tls_ca_certificate)
+        except (OSError, ssl.SSLError) as error:
+            raise InvalidArgument(f"--tlscacert {settings.tls_ca_certificate}: {error.strerror or error}") from error
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 def _is_answered(path: Path) -> bool:

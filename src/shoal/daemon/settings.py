@@ -12,6 +12,7 @@ from shoal.model.base import Struct, replace
 
 DEFAULT_DATA_ROOT = Path("/var/lib/shoal")
 DEFAULT_EXEC_ROOT = Path("/run/shoal")
+DEFAULT_CERTIFICATES = Path("/etc/shoal")
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 
@@ -28,6 +29,11 @@ class Settings(Struct):
     insecure_registries: tuple[str, ...] = ()
     log_level: str = "info"
     group: str = ""
+    tls: bool = False
+    tls_verify: bool = False
+    tls_ca_certificate: Path = DEFAULT_CERTIFICATES / "ca.pem"
+    tls_certificate: Path = DEFAULT_CERTIFICATES / "cert.pem"
+    tls_key: Path = DEFAULT_CERTIFICATES / "key.pem"
 
     @property
     def images(self) -> Path:
@@ -52,16 +58,24 @@ FILE_KEYS: dict[str, str] = {
     "insecure-registries": "insecure_registries",
     "log-level": "log_level",
     "group": "group",
+    "tls": "tls",
+    "tlsverify": "tls_verify",
+    "tlscacert": "tls_ca_certificate",
+    "tlscert": "tls_certificate",
+    "tlskey": "tls_key",
 }
 
 
-_PATHS = {"data_root", "exec_root", "image_root", "pidfile"}
+_PATHS = {"data_root", "exec_root", "image_root", "pidfile", "tls_ca_certificate", "tls_certificate", "tls_key"}
+_SWITCHES = {"tls", "tls_verify"}
 _LISTS = {"hosts", "labels", "generic_resources", "insecure_registries"}
 
 
 def _convert(field: str, value: object) -> object:
     if field in _LISTS:
         return msgspec.convert(value, tuple[str, ...])
+    if field in _SWITCHES:
+        return msgspec.convert(value, bool)
     text = msgspec.convert(value, str)
     return Path(text) if field in _PATHS else text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 NANOSECONDS: dict[str, int] = {
     "ns": 1,
@@ -38,10 +39,16 @@ def parse_duration_ns(text: str) -> int:
     return sign * round(total)
 
 
+@lru_cache(maxsize=4096)
+def _whole_seconds(seconds: int) -> str:
+    """Write whole seconds; lists repeat the same ones over and over."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def format_time(nanoseconds: int) -> str:
     """Write a time as RFC 3339 with up to nine digits and `Z`, as Go's RFC3339Nano does (zeros at the end cut)."""
     seconds, fraction = divmod(nanoseconds, 1_000_000_000)
-    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    text = _whole_seconds(seconds)
     digits = f"{fraction:09d}".rstrip("0")
     return f"{text}.{digits}Z" if digits else f"{text}Z"
 
@@ -49,7 +56,7 @@ def format_time(nanoseconds: int) -> str:
 def format_time_fixed(nanoseconds: int) -> str:
     """Write a time as RFC 3339 with exactly nine digits: the form of log lines."""
     seconds, fraction = divmod(nanoseconds, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction:09d}Z"
+    return f"{_whole_seconds(seconds)}.{fraction:09d}Z"
 
 
 def parse_time_ns(text: str) -> int:

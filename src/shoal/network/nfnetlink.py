@@ -29,7 +29,9 @@ REGISTER_1, REGISTER_2 = 1, 2
 ANONYMOUS, CONSTANT, MAP = 0x1, 0x2, 0x8
 TYPE_INTEGER, TYPE_ADDRESS = 4, 7
 GOTO = -4 & 0xFFFFFFFF
-META_L4PROTO, COMPARE_EQUAL, RANDOM, DESTINATION_NAT = 16, 0, 1, 1
+META_L4PROTO, COMPARE_EQUAL, DESTINATION_NAT = 16, 0, 1
+# numgen counts up: backends take new flows in turn, as under Docker's IPVS
+IN_TURN = 0
 ELEMENTS_PER_MESSAGE = 1000
 # says that keys are in host byte order; without it `nft list` shows 16777216 for 1
 HOST_BYTE_ORDER = bytes([0, 4]) + struct.pack("=I", 1)
@@ -87,7 +89,7 @@ class Batch:
         self._add(DELETE_CHAIN, 0, attribute(3, text(name)))
 
     def balance(self, chain: str, protocol: str, addresses: tuple[str, ...], target_port: int) -> None:
-        """Add the rule `dnat to numgen random mod N map { … }:port`."""
+        """Add the rule `dnat to numgen inc mod N map { … }:port`."""
         self._set_number += 1
         count = len(addresses)
         name, number = attribute(2, b"__map%d\0"), _big(self._set_number)
@@ -125,7 +127,7 @@ class Batch:
                 "numgen",
                 attribute(1, _big(REGISTER_1)),
                 attribute(2, _big(count)),
-                attribute(3, _big(RANDOM)),
+                attribute(3, _big(IN_TURN)),
                 attribute(4, _big(0)),
             ),
             _expression(

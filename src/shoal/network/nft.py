@@ -123,7 +123,7 @@ def render_sandbox(names: Names, ranges: Ranges, state: KernelState) -> str:
 def _balance(port: BalancedPort) -> str:
     entries = ", ".join(f"{index} : {address}" for index, address in enumerate(port.addresses))
     return (
-        f"meta l4proto {port.protocol} dnat to numgen random mod {len(port.addresses)} "
+        f"meta l4proto {port.protocol} dnat to numgen inc mod {len(port.addresses)} "
         f"map {{ {entries} }}:{port.target_port}"
     )
 

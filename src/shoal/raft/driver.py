@@ -390,11 +390,12 @@ class RaftDriver:
         self._snapshot_task = asyncio.create_task(self._write_snapshot(meta, self._machine.snapshot()))
 
     async def _write_snapshot(self, meta: SnapshotMeta, chunks: Iterator[bytes]) -> None:
-        writer = await asyncio.to_thread(self._snapshots.begin, meta.index)
+        writer = self._snapshots.begin(meta.index)
         try:
+            await _in_thread(writer.open)
             for chunk in chunks:
-                await asyncio.to_thread(writer.write, chunk)
-            await asyncio.to_thread(writer.finish)
+                await _in_thread(writer.write, chunk)
+            await _in_thread(writer.finish)
         except asyncio.CancelledError:
             writer.abandon()
             raise
@@ -412,3 +413,13 @@ class RaftDriver:
         await asyncio.to_thread(self._snapshots.remove_before, meta.index, self._settings.snapshots_kept)
         _log.info("snapshot written", index=meta.index)
         self._snapshot_task = None
+
+
+async def _in_thread(work: Callable[..., None], *arguments: object) -> None:
+    """Do `work` in a thread; cancelled meanwhile, wait for it all the same: it must not go on behind the caller."""
+    working = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait({working})
+        raise

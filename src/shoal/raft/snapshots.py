@@ -31,7 +31,7 @@ class SnapshotFiles:
         return self._folder / f"{index:020d}{SUFFIX}"
 
     def begin(self, index: int) -> SnapshotWriter:
-        """Begin a file."""
+        """Return a writer of a new file; it touches the disk from its `open` on."""
         return SnapshotWriter(self.path(index), self._sealer, index)
 
     def read(self, index: int) -> Iterator[bytes]:
@@ -67,7 +67,11 @@ class SnapshotWriter:
         self._sealer = sealer
         self._index = index
         self._number = 0
-        self._file: BinaryIO = self._temporary.open("wb")
+        self._file: BinaryIO | None = None
+
+    def open(self) -> None:
+        """Make the file."""
+        self._file = self._temporary.open("wb")
 
     def write(self, chunk: bytes) -> None:
         """Add a chunk."""
@@ -77,6 +81,7 @@ class SnapshotWriter:
     def finish(self) -> None:
         """End the file; once this returns it is on the disk."""
         self._put(self._sealer.seal(b"", _end_place(self._index, self._number)))
+        assert self._file is not None, "the writer was opened"
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -89,10 +94,12 @@ class SnapshotWriter:
 
     def abandon(self) -> None:
         """Take back what was written."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         self._temporary.unlink(missing_ok=True)
 
     def _put(self, sealed: bytes) -> None:
+        assert self._file is not None, "the writer was opened"
         self._file.write(LENGTH.pack(len(sealed)) + sealed)
 
 

@@ -38,7 +38,7 @@ def test_host_ruleset_publishes_every_port_in_one_transaction():
 def test_sandbox_ruleset_has_a_chain_only_for_ports_with_backends():
     text = render_sandbox(NAMES, RANGES, KernelState(balanced=(SERVED, EMPTY)))
     assert "elements = { tcp . 8080 : goto port_tcp_8080 }" in text
-    assert "dnat to numgen random mod 2 map { 0 : 10.0.0.2, 1 : 10.0.0.3 }:80" in text
+    assert "dnat to numgen inc mod 2 map { 0 : 10.0.0.2, 1 : 10.0.0.3 }:80" in text
     assert "port_udp_53" not in text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from shoal.errors import Unavailable
 from shoal.raft.driver import DriverSettings, RaftDriver
 from shoal.raft.sealing import BrokenSeal
+from shoal.raft.snapshots import SnapshotWriter
 
 
 class Journal:
@@ -172,5 +174,36 @@ def test_a_failed_write_ends_the_member(tmp_path: Path) -> None:
         with pytest.raises(Unavailable, match="restart"):
             await driver.propose(b"y")
         await driver.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_snapshot_under_way_is_taken_back_when_the_member_stops(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        driver = await started(tmp_path, Journal(), snapshot_interval=3)
+        begin = driver._snapshots.begin
+        opening, may_go_on = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def slow(index: int) -> SnapshotWriter:
+            writer = begin(index)
+            open_now = writer.open
+
+            def wait_then_open() -> None:
+                loop.call_soon_threadsafe(opening.set)
+                may_go_on.wait(10)
+                open_now()
+
+            writer.open = wait_then_open  # type: ignore[method-assign]
+            return writer
+
+        driver._snapshots.begin = slow  # type: ignore[method-assign]
+        for number in range(4):
+            await driver.propose(b"%d" % number)
+        await opening.wait()
+        stopping = asyncio.create_task(driver.stop())
+        loop.call_soon(may_go_on.set)
+        await stopping
+        assert list((tmp_path / "raft" / "snapshots").iterdir()) == []
 
     asyncio.run(scenario())

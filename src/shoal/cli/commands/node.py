@@ -59,6 +59,13 @@ def _manager_status(item: Mapping[str, Any]) -> str:
     return "Leader" if status.get("Leader") else capitalize(status.get("Reachability", ""))
 
 
+def _tls_status(item: Mapping[str, Any], trust: Mapping[str, Any]) -> str:
+    own = (item.get("Description") or {}).get("TLSInfo")
+    if not own or not trust:
+        return "Unknown"
+    return "Ready" if own == trust else "Needs Rotation"
+
+
 @command("ls", "[OPTIONS]", "List the nodes of the swarm")
 @flag("--filter", "filter", "Condition on what is listed", short="-f", many=True)
 @flag("--format", "string", "json, or a template such as {{.Hostname}}")
@@ -71,7 +78,8 @@ def list_nodes(filter: tuple[str, ...], format: str | None, quiet: bool | None) 
     if quiet and format is None:
         click.echo("".join(f"{item['ID']}\n" for item in found), nl=False)
         return
-    own = client.get("/info")["Swarm"].get("NodeID", "")
+    swarm = client.get("/info")["Swarm"]
+    own, trust = swarm.get("NodeID", ""), (swarm.get("Cluster") or {}).get("TLSInfo") or {}
 
     def described(item: Mapping[str, Any]) -> Mapping[str, Any]:
         return item.get("Description") or {}
@@ -87,7 +95,8 @@ def list_nodes(filter: tuple[str, ...], format: str | None, quiet: bool | None) 
             "ENGINE VERSION",
             lambda item: str((described(item).get("Engine") or {}).get("EngineVersion", "")),
         ),
-        Column("Self", "SELF", lambda item: str(item["ID"] == own).lower(), shown=False),
+        Column("Self", "SELF", lambda item: item["ID"] == own, shown=False),
+        Column("TLSStatus", "TLS STATUS", lambda item: _tls_status(item, trust), shown=False),
     ]
     print_list(shown, found, format)
 

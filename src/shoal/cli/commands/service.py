@@ -107,8 +107,7 @@ def _resolve_image(client: Client, spec: dict[str, Any], *, quiet: bool) -> None
                 err=True,
             )
         return
-    has_tag = ":" in image.rpartition("/")[2]
-    container["Image"] = f"{image if has_tag else f'{image}:latest'}@{digest}"
+    container["Image"] = f"{image}@{digest}"
 
 
 def _print_warnings(answer: Any) -> None:
@@ -272,7 +271,7 @@ def inspect(names: tuple[str, ...], format: str | None, pretty: bool | None) -> 
     networks = {item["Id"]: item["Name"] for item in client.get("/networks")}
     found, errors = collect(names, find)
     for item in found:
-        click.echo("\n".join(service_lines(item, networks)).lstrip("\n"))
+        click.echo("\n".join(service_lines(item, networks, time.time_ns())))
     if errors:
         raise ShoalError("\n".join(errors))
 
@@ -304,10 +303,11 @@ def print_tasks(client: Client, tasks: Sequence[Mapping[str, Any]], given: Mappi
         nodes = {item["ID"]: (item.get("Description") or {}).get("Hostname", "") for item in client.get("/nodes")}
     rows = arrange(tasks, services, nodes)
     if given["quiet"] and given["format"] is None:
-        ids = [row.task["ID"] for row in rows]
-        click.echo("".join(f"{item if given['no_trunc'] else shorten_id(item)}\n" for item in ids), nl=False)
+        # whole, as Docker has it, so that other commands take them
+        click.echo("".join(f"{row.task['ID']}\n" for row in rows), nl=False)
         return
-    print_list(columns(time.time_ns(), truncate=not given["no_trunc"]), rows, given["format"])
+    shown = columns(time.time_ns(), truncate=not given["no_trunc"], indent=given["format"] is None)
+    print_list(shown, rows, given["format"])
 
 
 def find_service_or_task(client: Client, name: str) -> tuple[str, Mapping[str, Any]]:

@@ -28,7 +28,7 @@ def parse_template(text: str) -> Render:
         NotBuilt: a part of Go's templates that Shoal does not have.
     """
     if text == "json":
-        return lambda value: json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        return _json_text
     text = _ESCAPE.sub(lambda match: _ESCAPES[match[0]], text)
     parts: list[str | tuple[bool, tuple[str, ...]]] = []
     end = 0
@@ -40,6 +40,12 @@ def parse_template(text: str) -> Render:
     if any(isinstance(part, str) and "{{" in part for part in parts):
         raise InvalidArgument(f'--format "{text}": a {{{{ is not closed by }}}}')
     return lambda value: "".join(part if isinstance(part, str) else _show(value, *part) for part in parts)
+
+
+def _json_text(value: Any) -> str:
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    # Go writes these so that JSON can stand in HTML
+    return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
 
 
 def fields_of(text: str) -> tuple[str, ...]:
@@ -65,12 +71,10 @@ def _show(value: Any, as_json: bool, path: Sequence[str]) -> str:
             value = None
         else:
             raise InvalidArgument(f"--format: there is no field {walked}")
-    if as_json:
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return go_text(value)
+    return _json_text(value) if as_json else go_text(value)
 
 
-class Row(dict[str, str]):
+class Row(dict[str, Any]):
     """A row of a table: a field that is not there is a mistake, not an empty value of Go's."""
 
 

@@ -91,6 +91,11 @@ def table_text(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def go_time_text(text: str) -> str:
+    """Write a time of the API as `--pretty` does: `2026-11-23 14:23:43.62 +0000 utc`."""
+    return f"{text.rstrip('Z').replace('T', ' ')} +0000 utc"
+
+
 def capitalize(text: str) -> str:
     """Write the first letter large, as Docker does with states."""
     return text[:1].upper() + text[1:]

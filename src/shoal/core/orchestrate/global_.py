@@ -47,7 +47,7 @@ def plan(
                 result.desire(task, TaskState.REMOVE, "its node does not fit any more")
         elif node.spec.availability != Availability.PAUSE:
             plan_restart(result, service, slot, nodes, revision_of, now_ns, new_id)
-            plan_starts(result, slot, nodes, revision_of, now_ns)
+            plan_starts(result, service, slot, nodes, revision_of, now_ns)
             updatable[place] = slot
     for node in nodes.values():
         fits = (

@@ -46,7 +46,7 @@ def plan(
             del filled[slot.place]
     for slot in filled.values():
         plan_restart(result, service, slot, nodes, revision_of, now_ns, new_id)
-        plan_starts(result, slot, nodes, revision_of, now_ns)
+        plan_starts(result, service, slot, nodes, revision_of, now_ns)
     if surplus < 0:
         free = (number for number in range(1, wanted + len(filled) + 1) if number not in filled)
         for _, number in zip(range(-surplus), free, strict=False):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from shoal.core.defaults import OLD_TASK_WAIT_NS, restart_policy
 from shoal.core.orchestrate.plan import NewId, Plan, task_label
-from shoal.core.orchestrate.slots import RevisionOf, Slot, is_node_gone, should_restart
+from shoal.core.orchestrate.slots import RevisionOf, Slot, is_dirty, is_node_gone, should_restart
 from shoal.model.actions import PatchTask
 from shoal.model.base import replace
 from shoal.model.objects import Node, Service, Task
@@ -38,6 +38,11 @@ def plan_restart(
     for position, task in enumerate(slot.active):
         if not _has_ended(task, nodes):
             continue
+        start_at_ns = _start_time(task, service, slot, nodes, revision_of)
+        if task.desired_state == TaskState.READY and task.status.state.is_terminal and start_at_ns > now_ns:
+            # Refused while it was prepared: its own delay runs on, or a missing image would be tried in a tight loop.
+            plan.wake(start_at_ns)
+            continue
         node_gone = not task.status.state.is_terminal
         why = "its node is gone" if node_gone else f"it has ended ({task.status.state.word})"
         plan.desire(task, TaskState.SHUTDOWN, why)
@@ -62,17 +67,19 @@ def _has_ended(task: Task, nodes: Mapping[str, Node]) -> bool:
     return task.status.state.is_terminal or (bool(task.node_id) and is_node_gone(nodes.get(task.node_id)))
 
 
-def plan_starts(plan: Plan, slot: Slot, nodes: Mapping[str, Node], revision_of: RevisionOf, now_ns: int) -> None:
+def plan_starts(
+    plan: Plan, service: Service, slot: Slot, nodes: Mapping[str, Node], revision_of: RevisionOf, now_ns: int
+) -> None:
     """Let a replacement run (desired READY → RUNNING) when those before it have stopped and the delay is over."""
     for task in slot.active:
-        if task.desired_state != TaskState.READY:
+        if task.desired_state != TaskState.READY or task.status.state.is_terminal:
             continue
-        before = slot.tasks[: slot.tasks.index(task)]
+        before = _older(task, slot)
         waits_until_ns = _stop_deadline(task, before, nodes, now_ns)
         if waits_until_ns is not None:
             plan.wake(waits_until_ns)
             continue
-        start_at_ns = _start_time(task, before, nodes, revision_of)
+        start_at_ns = _start_time(task, service, slot, nodes, revision_of)
         if start_at_ns <= now_ns:
             plan.desire(task, TaskState.RUNNING, "its turn has come")
         else:
@@ -93,13 +100,20 @@ def _stop_deadline(task: Task, before: list[Task], nodes: Mapping[str, Node], no
     return None
 
 
-def _start_time(task: Task, before: list[Task], nodes: Mapping[str, Node], revision_of: RevisionOf) -> int:
+def _older(task: Task, slot: Slot) -> list[Task]:
+    return slot.tasks[: slot.tasks.index(task)]
+
+
+def _start_time(task: Task, service: Service, slot: Slot, nodes: Mapping[str, Node], revision_of: RevisionOf) -> int:
+    """Return from when on a replacement may run: the delay after a failure; at once after an update or a drain."""
+    before = _older(task, slot)
     if not before:
         return 0
     last = before[-1]
+    node = nodes.get(last.node_id)
     failed = last.status.state.is_terminal and last.status.state not in _STOPPED_AS_ASKED
-    if not failed or last.spec_version != task.spec_version:
+    if not failed or is_dirty(last, service, revision_of, node) or (last.node_id and is_node_gone(node)):
         return 0
-    if last.node_id and is_node_gone(nodes.get(last.node_id)):
-        return 0
-    return last.status.applied_at_ns + restart_policy(revision_of(task).spec.task_template).delay_ns
+    # One that was refused before its own turn is replaced later than it ended: the delay counts from then.
+    since_ns = max(last.status.applied_at_ns, task.meta.created_at_ns)
+    return since_ns + restart_policy(revision_of(task).spec.task_template).delay_ns

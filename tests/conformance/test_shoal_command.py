@@ -1,0 +1,197 @@
+"""The commands of the demo, with the stock docker command and with shoal, side by side on one real daemon."""
+
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.system.daemon import busybox_archive, running_daemon, wait_for
+
+pytestmark = pytest.mark.root
+
+HTTPD = ("busybox", "httpd", "-f", "-v", "-p", "80", "-h", "/www")
+CREATE = ("service", "create", "--no-resolve-image", "--update-monitor", "100ms", "--stop-grace-period", "0s")
+
+
+@pytest.fixture(scope="module")
+def daemon():
+    with running_daemon() as made:
+        yield made
+
+
+@pytest.fixture(params=["docker", "shoal"])
+def swarm(daemon, request):
+    """A swarm of one node with busybox; `.run` drives it with the command under test."""
+    if request.param == "docker" and shutil.which("docker") is None:
+        pytest.skip("there is no docker command on the PATH")
+    daemon.run = daemon.docker if request.param == "docker" else daemon.shoal
+    daemon.run("swarm", "init", "--advertise-addr", "127.0.0.1")
+    daemon.import_busybox()
+    yield daemon
+    daemon.request("POST", "/swarm/leave?force=1")
+
+
+def column(daemon, template, *words):
+    return daemon.run(*words, "--format", template).stdout.split("\n")[:-1]
+
+
+def fetch(daemon, port=8888):
+    return daemon.execute("curl", "-sS", "--fail", "--max-time", "5", f"localhost:{port}").stdout
+
+
+def test_life_of_a_service(swarm):
+    created = swarm.run(*CREATE, "--name", "web", "--replicas", "3", "-p", "8888:80", *HTTPD).stdout
+    assert "overall progress: 3 out of 3 tasks" in created
+    assert "converged" in created
+    assert column(swarm, "{{.Name}} {{.Mode}} {{.Replicas}} {{.Image}} {{.Ports}}", "service", "ls") == [
+        "web replicated 3/3 busybox:latest *:8888->80/tcp"
+    ]
+    assert sorted(column(swarm, "{{.Name}} {{.DesiredState}}", "service", "ps", "web")) == [
+        "web.1 Running", "web.2 Running", "web.3 Running",
+    ]  # fmt: skip
+    assert [fetch(swarm) for _ in range(6)] == ["hello\n"] * 6
+    pretty = swarm.run("service", "inspect", "--pretty", "web").stdout
+    for text in (" Replicas:\t3", "PublishedPort = 8888", "Image:\t\tbusybox"):
+        assert text in pretty
+
+    def served():
+        shown = swarm.run("service", "logs", "web")
+        lines = (shown.stdout + shown.stderr).splitlines()
+        return {line.split(".")[1] for line in lines if "response:200" in line} == {"1", "2", "3"}
+
+    wait_for(served, "a line of each replica in the log")
+
+    assert "web scaled to 5" in swarm.run("service", "scale", "web=5").stdout
+    assert len(column(swarm, "{{.ID}}", "ps")) == 5
+    swarm.run("service", "update", "--replicas", "1", "--env-add", "COLOUR=blue", "web")
+    assert column(swarm, "{{json .Spec.TaskTemplate.ContainerSpec.Env}}", "service", "inspect", "web") == [
+        '["COLOUR=blue"]'
+    ]
+    wait_for(lambda: len(column(swarm, "{{.ID}}", "ps")) == 1, "one container")
+    swarm.run("service", "rollback", "web")
+    assert column(swarm, "{{json .Spec.TaskTemplate.ContainerSpec.Env}}", "service", "inspect", "web") in (
+        ["null"],
+        ["<no value>"],
+    )
+    assert column(swarm, "{{.Replicas}}", "service", "ls") == ["5/5"]
+    assert swarm.run("service", "rm", "web").stdout == "web\n"
+    wait_for(lambda: column(swarm, "{{.ID}}", "ps") == [], "no container")
+
+
+def test_global_service_and_its_container(swarm):
+    swarm.run(*CREATE, "--name", "everywhere", "--mode", "global", "busybox", "sh", "-c", "echo started; sleep 1000")
+    assert column(swarm, "{{.Mode}} {{.Replicas}}", "service", "ls") == ["global 1/1"]
+    (container,) = column(swarm, "{{.ID}}", "ps", "--filter", "name=everywhere")
+    wait_for(lambda: swarm.run("logs", container).stdout == "started\n", "the container's output")
+    assert [name.split(".")[0] for name in column(swarm, "{{.Name}}", "node", "ps")] == ["everywhere"]
+    refused = swarm.run("service", "scale", "everywhere=2", check=False)
+    assert refused.returncode == 1
+    assert "scale can only be used with replicated" in refused.stderr
+    refused = swarm.run("service", "update", "--replicas", "2", "everywhere", check=False)
+    assert "replicas can only be used with replicated mode" in refused.stderr
+
+
+def test_service_that_cannot_run_says_why(swarm):
+    swarm.run(*CREATE, "--name", "nowhere", "--detach", "--constraint", "node.role==worker", "busybox", "sleep", "1")
+
+    def reason():
+        return column(swarm, "{{.Error}}", "service", "ps", "--no-trunc", "nowhere")
+
+    wait_for(lambda: reason() and "no suitable node" in reason()[0], "why it does not run")
+
+
+def test_nodes(swarm):
+    (line,) = column(swarm, "{{.Status}} {{.Availability}} {{.ManagerStatus}}", "node", "ls")
+    assert line == "Ready Active Leader"
+    swarm.run("node", "update", "--label-add", "zone=a", "--availability", "drain", "self", check=False)
+    (node_id,) = column(swarm, "{{.ID}}", "node", "ls")
+    swarm.run("node", "update", "--label-add", "zone=a", "--availability", "drain", node_id)
+    assert column(swarm, "{{.Spec.Labels.zone}} {{.Spec.Availability}}", "node", "inspect", "self") == ["a drain"]
+    missing = swarm.run("node", "update", "--label-rm", "none", node_id, check=False)
+    assert missing.returncode == 1
+    assert "key none doesn't exist in node's labels" in missing.stderr
+    assert "Availability:" in swarm.run("node", "inspect", "--pretty", "self").stdout
+    assert swarm.run("node", "demote", node_id, check=False).returncode == 1
+
+
+def test_tokens_and_info(swarm):
+    worker, manager = (swarm.run("swarm", "join-token", "-q", role).stdout.strip() for role in ("worker", "manager"))
+    assert worker.startswith("SWMTKN-1-")
+    assert worker != manager
+    assert f"--token {worker} 127.0.0.1:2377" in swarm.run("swarm", "join-token", "worker").stdout
+    rotated = swarm.run("swarm", "join-token", "-q", "--rotate", "worker").stdout.strip()
+    assert rotated not in ("", worker)
+    swarm.run("swarm", "update", "--task-history-limit", "2")
+    assert swarm.request("GET", "/swarm")[1]["Spec"]["Orchestration"]["TaskHistoryRetentionLimit"] == 2
+    shown = swarm.run("info").stdout
+    assert "Swarm: active" in shown
+    assert "Is Manager: true" in shown
+
+
+def test_refusals_carry_dockers_text(swarm):
+    again = swarm.run("swarm", "init", "--advertise-addr", "127.0.0.1", check=False)
+    assert again.returncode == 1
+    assert "already part of a swarm" in again.stderr
+    stay = swarm.run("swarm", "leave", check=False)
+    assert stay.returncode == 1
+    assert "--force" in stay.stderr
+    absent = swarm.run("service", "rm", "absent", check=False)
+    assert absent.returncode == 1
+    assert "service absent not found" in absent.stderr
+    both = swarm.run("service", "inspect", "absent", check=False)
+    assert (both.returncode, both.stdout) == (1, "[]\n")
+    assert swarm.run("service", "create", "--no-such-flag", "x", check=False).returncode == 125
+
+
+def test_images_by_shoal(daemon):
+    with tempfile.TemporaryDirectory() as scratch:
+        archive = Path(scratch) / "rootfs.tar"
+        archive.write_bytes(busybox_archive())
+        imported = daemon.shoal("import", str(archive), "mine:1").stdout.strip()
+    assert imported.startswith("sha256:")
+    daemon.shoal("tag", "mine:1", "localhost:5000/yours:2")
+    shown = daemon.shoal("images", "--no-trunc", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}").stdout.splitlines()
+    assert {f"mine:1 {imported}", f"localhost:5000/yours:2 {imported}"} <= set(shown)
+    assert "Untagged: mine:1" in daemon.shoal("rmi", "mine:1").stdout
+    assert daemon.shoal("rmi", "mine:1", check=False).returncode == 1
+
+
+def test_lists_of_both_commands_are_alike(daemon):
+    """The tables of shoal are those of docker, to the letter."""
+    if shutil.which("docker") is None:
+        pytest.skip("there is no docker command on the PATH")
+    daemon.docker("swarm", "init", "--advertise-addr", "127.0.0.1")
+    try:
+        daemon.import_busybox()
+        daemon.shoal(*CREATE, "--quiet", "--name", "a", "--replicas", "2", "-p", "8888:80", *HTTPD)
+        daemon.shoal(*CREATE, "--quiet", "--name", "everywhere", "--mode", "global", "busybox", "sleep", "1000")
+        for words in (
+            ("service", "ls"),
+            ("service", "ls", "-q"),
+            ("service", "ls", "--format", "{{.ID}} {{.Name}} {{.Replicas}}"),
+            ("service", "ps", "-q", "a"),
+            ("service", "ps", "--format", r"{{.Name}}\t{{.Node}}\t{{.DesiredState}}", "a", "everywhere"),
+            ("node", "ls"),
+            ("swarm", "join-token", "-q", "worker"),
+            ("images", "--format", "{{.Repository}} {{.Tag}} {{.ID}} {{.Size}}"),
+            ("ps", "-q", "--no-trunc"),
+            ("service", "inspect", "--pretty", "a"),
+            ("node", "inspect", "--pretty", "self"),
+            ("node", "ls", "--format", "{{json .}}"),
+            ("service", "ls", "--format", "json"),
+            ("service", "ps", "--format", "{{json .Name}} {{json .Image}} {{.Ports}}", "a"),
+            ("service", "ls", "--format", r"table {{.Name}}\t{{.Replicas}}"),
+        ):
+            assert daemon.shoal(*words).stdout == daemon.docker(*words).stdout, words
+        for words in (("service", "inspect", "a"), ("node", "inspect", "self")):
+            assert json.loads(daemon.shoal(*words).stdout) == json.loads(daemon.docker(*words).stdout)
+    finally:
+        daemon.request("POST", "/swarm/leave?force=1")
+
+
+def test_pipe_that_ends_early_is_no_traceback(daemon):
+    done = daemon.execute("sh", "-c", f"{sys.executable} -m shoal.cli.main --help | true")
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,84 @@
+import pytest
+
+from shoal.cli.main import COMMANDS, main, shoal
+from tests.unit.cli.command_line import flags_of
+
+
+def run(capsys, *words):
+    with pytest.raises(SystemExit) as ended:
+        main(list(words))
+    out, err = capsys.readouterr()
+    return ended.value.code, out, err
+
+
+def test_every_command_can_be_imported_and_shows_help(capsys):
+    context = shoal.make_context("shoal", ["version"])
+    for name in COMMANDS:
+        command = shoal.get_command(context, name)
+        subcommands = command.list_commands(context) if name in ("swarm", "node", "service") else [None]
+        for subcommand in subcommands:
+            words = [name, *([subcommand] if subcommand else []), "--help"]
+            code, out, _ = run(capsys, *words)
+            assert code == 0
+            assert out.startswith(f"Usage:  shoal {' '.join(words[:-1])}")
+
+
+def test_help_has_dockers_layout(capsys):
+    _, out, _ = run(capsys, "service", "ls", "--help")
+    assert out == (
+        "Usage:  shoal service ls [OPTIONS]\n\n"
+        "List services\n\n"
+        "Aliases:\n  shoal service ls, shoal service list\n\n"
+        "Options:\n"
+        "  -f, --filter filter   Condition on what is listed\n"
+        "      --format string   json, or a template such as {{.Name}}\n"
+        "  -q, --quiet           Ids only\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["servise", "ls"], "unknown command: shoal servise. Did you mean service?\nSee 'shoal --help'."),
+        (["service", "lss"], "unknown command: shoal service lss. Did you mean ls?\nSee 'shoal service --help'."),
+        (["service", "ls", "--quite"], "unknown flag: --quite. Did you mean --quiet?\nSee 'shoal service ls --help'."),
+        (
+            ["service", "create", "--replicas", "many", "x"],
+            """invalid argument "many" for "--replicas" flag: invalid syntax: use a whole number
+See 'shoal service create --help'.""",
+        ),
+        (
+            ["service", "create", "--detach=maybe", "x"],
+            'invalid argument "maybe" for "--detach" flag: use true or false\nSee \'shoal service create --help\'.',
+        ),
+    ],
+)
+def test_what_is_not_understood_is_said_with_a_way_out(capsys, words, text):
+    assert run(capsys, *words) == (125, "", f"{text}\n")
+
+
+def test_no_daemon(capsys, tmp_path):
+    code, _, err = run(capsys, "-H", f"unix://{tmp_path}/no.sock", "service", "ls")
+    assert code == 1
+    assert "Is shoald running?" in err
+
+
+def test_host_of_the_environment(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", "nonsense")
+    assert run(capsys, "node", "ls") == (1, "", 'host "nonsense": use unix:///path or tcp://address:port\n')
+
+
+def test_switches_take_true_and_false():
+    assert flags_of("create", "--detach=false", "-t", "x")[0]["detach"] is False
+    assert flags_of("create", "--detach=true", "x")[0]["detach"] is True
+    assert flags_of("create", "x")[0]["detach"] is None
+
+
+def test_flags_of_create_end_at_the_image():
+    given, image, arguments = flags_of(
+        "create", "--name", "a", "-e", "A=--detach=1", "img", "cmd", "--detach=maybe", "-q"
+    )
+    assert (image, arguments) == ("img", ("cmd", "--detach=maybe", "-q"))
+    assert given["detach"] is None
+    assert given["env"] == ("A=--detach=1",)
+    assert flags_of("update", "web", "--detach=true")[0]["detach"] is True
