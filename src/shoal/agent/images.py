@@ -56,9 +56,9 @@ class ImageSource:
         except (ShoalError, TimeoutError) as error:
             local = self._local(spec.image)
             if local is None:
-                if isinstance(error, ShoalError) and not isinstance(error, NotFound):
-                    raise
-                raise NotFound(f"No such image: {spec.image}") from error
+                # Docker's text first, which people search for; Docker leaves the reason to the daemon's log
+                reason = f": {error.message}" if isinstance(error, ShoalError) and _says_more(error) else ""
+                raise NotFound(f"No such image: {spec.image}{reason}") from error
             return local
         found = self._local(spec.image)
         if found is None:
@@ -80,6 +80,10 @@ class ImageSource:
             reason = getattr(error, "message", f"no answer within {timeout_seconds} s")
             _log.info("image not pulled", image=reference, reason=reason)
             raise
+
+
+def _says_more(error: ShoalError) -> bool:
+    return not isinstance(error, NotFound)
 
 
 class _AuthHeader(msgspec.Struct):

@@ -157,14 +157,22 @@ class TaskRunner:
     async def _prepare(self) -> None:
         parts = self._parts
         container = self._find_container()
-        host_ports = self.status.host_ports
         if container is None:
             image_id = await self._while_wanted(parts.images.find(self.revision))
             host_ports = self._settle_host_ports()
-            sandbox = await parts.network.attach(self._sandbox_request(host_ports))
+            request = self._sandbox_request(host_ports)
+            sandbox = await parts.network.attach(request)
             config = container_config(self.task, self.revision, parts.node_id, parts.describe(), image_id)
-            config = replace(config, network_namespace=sandbox.path, addresses=sandbox.addresses)
+            config = replace(
+                config,
+                network_namespace=sandbox.path,
+                addresses=sandbox.addresses,
+                host_ports=request.host_ports,
+            )
             container = await parts.engine.create(config)
+        else:
+            # made before the daemon was killed, which may have been before the status was written
+            host_ports = self._settled_host_ports(container)
         detail = Detail(container=ContainerStatus(container_id=container.id), host_ports=host_ports)
         self._advance(Event.PREPARED, detail)
 
@@ -239,6 +247,14 @@ class TaskRunner:
                 number = port.published_port or find_free_port(protocol)
                 settled.append(replace(port, protocol=protocol, published_port=number))
         return tuple(settled)
+
+    def _settled_host_ports(self, container: Container) -> tuple[PortConfig, ...]:
+        spec = self.revision.spec.endpoint_spec
+        wanted = [port for port in (spec.ports if spec else ()) if port.publish_mode == "host"]
+        return tuple(
+            replace(port, protocol=settled.protocol, published_port=settled.published_port)
+            for port, settled in zip(wanted, container.config.host_ports, strict=False)
+        )
 
     def _sandbox_request(self, host_ports: tuple[PortConfig, ...]) -> SandboxRequest:
         spec = self.revision.spec.endpoint_spec

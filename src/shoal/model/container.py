@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shoal.model.base import Struct
 from shoal.model.container_spec import HealthConfig, Mount, Ulimit
+from shoal.model.netstate import HostPort
 
 
 class FileInContainer(Struct):
@@ -67,6 +68,8 @@ class ContainerConfig(Struct):
     network_namespace: str | None = None
     # addresses of the container, for /etc/hosts and inspect
     addresses: tuple[str, ...] = ()
+    # what the node forwards to it, for inspect; the engine opens none
+    host_ports: tuple[HostPort, ...] = ()
 
 
 class ExitStatus(Struct):

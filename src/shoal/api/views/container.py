@@ -9,6 +9,7 @@ from shoal.model.container_spec import Mount
 
 STORAGE_DRIVER = "overlay2"
 SIZE_OF_SHM = 64 << 20
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - what is shown, not listened on
 
 
 def container_summary_view(container: Container, now_ns: int) -> Json:
@@ -21,7 +22,15 @@ def container_summary_view(container: Container, now_ns: int) -> Json:
         "ImageID": container.image_id,
         "Command": " ".join(container.arguments),
         "Created": container.created_at_ns // NANOSECONDS_PER_SECOND,
-        "Ports": [],
+        "Ports": [
+            {
+                "IP": ANY_ADDRESS,
+                "PrivatePort": port.target_port,
+                "PublicPort": port.published_port,
+                "Type": port.protocol,
+            }
+            for port in config.host_ports
+        ],
         "Labels": config.labels,
         "State": container.state.status,
         "Status": status_text(container, now_ns),
@@ -150,7 +159,7 @@ def _host_config(config: ContainerConfig) -> Json:
         "ContainerIDFile": "",
         "LogConfig": {"Type": config.log_driver, "Config": config.log_options},
         "NetworkMode": _network_mode(config),
-        "PortBindings": {},
+        "PortBindings": _port_bindings(config, ""),
         "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
         "AutoRemove": False,
         "VolumeDriver": "",
@@ -241,6 +250,14 @@ def _mount_point(mount: Mount) -> Json:
     }
 
 
+def _port_bindings(config: ContainerConfig, address: str) -> Json:
+    bindings: Json = {}
+    for port in config.host_ports:
+        binding = {"HostIp": address, "HostPort": str(port.published_port)}
+        bindings.setdefault(f"{port.target_port}/{port.protocol}", []).append(binding)
+    return bindings
+
+
 def _network_mode(config: ContainerConfig) -> str:
     return "bridge" if config.addresses else "none"
 
@@ -274,7 +291,7 @@ def _network_settings(config: ContainerConfig) -> Json:
         "Bridge": "",
         "SandboxID": "",
         "SandboxKey": config.network_namespace or "",
-        "Ports": {},
+        "Ports": _port_bindings(config, ANY_ADDRESS),
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,

@@ -224,7 +224,7 @@ class LocalImages:
         yield PullProgress(status=f"Pulling from {_repository(target)}", id=target.tag or target.digest)
         top = await client.manifest(target, credentials)
         chosen_digest, manifest = await client.manifest_for(target, top, self._machine, credentials)
-        known = {record.id for record in self.content.index.records().values()}
+        before = self._find_name(reference)
         image_id = await self._known_image(chosen_digest)
         if image_id is None:
             with self.content.holding_blobs():
@@ -240,7 +240,8 @@ class LocalImages:
                 self.content.index.set_tag(canonical, image_id, self._clock.now_ns())
 
         await self._write(enter)
-        fresh = image_id not in known
+        # as Docker judges: a name that is new or stands for something else is news, though the content be known
+        fresh = image_id != before
         yield PullProgress(status=f"Digest: {target.digest or top.digest}")
         outcome = "Downloaded newer image for" if fresh else "Image is up to date for"
         yield PullProgress(status=f"Status: {outcome} {target.familiar}")
