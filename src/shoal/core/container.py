@@ -35,19 +35,7 @@ def container_config(
     if spec is None:
         raise InvalidArgument("the task has no ContainerSpec: only containers can be run")
     _refuse_what_is_not_built(spec)
-    name = task_name(revision.spec.name, task)
-    context = Context(
-        service_id=task.service_id,
-        service_name=revision.spec.name,
-        service_labels=revision.spec.labels,
-        node_id=node_id,
-        node_hostname=description.hostname,
-        node_architecture=description.platform.architecture,
-        node_os=description.platform.os,
-        task_id=task.id,
-        task_name=name,
-        task_slot=str(task.slot) if task.slot else node_id,
-    )
+    context = _context(task, revision, node_id, description)
     resources = revision.spec.task_template.resources
     limits = resources.limits if resources else None
     log_driver = revision.spec.task_template.log_driver
@@ -55,7 +43,7 @@ def container_config(
     seccomp = privileges.seccomp if privileges else None
     grace_ns = spec.stop_grace_period
     return ContainerConfig(
-        name=name,
+        name=context.task_name,
         image=spec.image,
         image_id=image_id,
         entrypoint=spec.command or None,
@@ -65,15 +53,7 @@ def container_config(
         user=spec.user,
         groups=spec.groups,
         hostname=expand(spec.hostname, context),
-        labels=dict(spec.labels)
-        | {
-            TASK_LABEL: "",
-            TASK_ID_LABEL: task.id,
-            TASK_NAME_LABEL: name,
-            NODE_ID_LABEL: node_id,
-            SERVICE_ID_LABEL: task.service_id,
-            SERVICE_NAME_LABEL: revision.spec.name,
-        },
+        labels=spec.labels | _labels(context),
         mounts=tuple(_expand_mount(mount, context) for mount in spec.mounts),
         tty=spec.tty,
         open_stdin=spec.open_stdin,
@@ -100,6 +80,32 @@ def container_config(
         log_driver=(log_driver.name if log_driver else "") or "json-file",
         log_options=log_driver.options if log_driver else {},
     )
+
+
+def _context(task: Task, revision: Revision, node_id: str, description: NodeDescription) -> Context:
+    return Context(
+        service_id=task.service_id,
+        service_name=revision.spec.name,
+        service_labels=revision.spec.labels,
+        node_id=node_id,
+        node_hostname=description.hostname,
+        node_architecture=description.platform.architecture,
+        node_os=description.platform.os,
+        task_id=task.id,
+        task_name=task_name(revision.spec.name, task),
+        task_slot=str(task.slot) if task.slot else node_id,
+    )
+
+
+def _labels(context: Context) -> dict[str, str]:
+    return {
+        TASK_LABEL: "",
+        TASK_ID_LABEL: context.task_id,
+        TASK_NAME_LABEL: context.task_name,
+        NODE_ID_LABEL: context.node_id,
+        SERVICE_ID_LABEL: context.service_id,
+        SERVICE_NAME_LABEL: context.service_name,
+    }
 
 
 def _refuse_what_is_not_built(spec: ContainerSpec) -> None:

@@ -263,7 +263,7 @@ def inspect(names: tuple[str, ...], format: str | None, pretty: bool | None) -> 
     client = connect()
 
     def find(name: str) -> Any:
-        return client.get(f"/services/{name}", {"insertDefaults": True if pretty else None})
+        return client.get(f"/services/{name}", {"insertDefaults": True})
 
     if not pretty:
         print_inspected(names, find, format)

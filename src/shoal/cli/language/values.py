@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 import shlex
 from collections.abc import Iterable
@@ -31,7 +32,9 @@ def parse_nano_cpus(text: str) -> int:
     try:
         nano = Decimal(text) * NANO
     except InvalidOperation:
-        raise ValueError(f"failed to parse {text} as a rational number") from None
+        nano = Decimal("NaN")
+    if not nano.is_finite():
+        raise ValueError(f"failed to parse {text} as a rational number")
     if nano != nano.to_integral_value():
         raise ValueError("value is too precise")
     return int(nano)
@@ -59,9 +62,12 @@ def parse_int(text: str) -> int:
 def parse_ratio(text: str) -> float:
     """Read a ratio. Raises ValueError."""
     try:
-        return float(text)
+        ratio = float(text)
     except ValueError:
-        raise ValueError("invalid syntax: use a number such as 0.25") from None
+        ratio = math.nan
+    if not math.isfinite(ratio):
+        raise ValueError("invalid syntax: use a number such as 0.25")
+    return ratio
 
 
 def parse_duration(text: str) -> int:
