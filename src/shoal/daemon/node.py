@@ -323,7 +323,7 @@ class SwarmNode:
 
         async def end(container_id: str) -> None:
             try:
-                await self.engine.stop(container_id)
+                # At once, as Docker: who leaves by force asks for no grace.
                 await self.engine.remove(container_id, force=True)
             except NotFound:
                 return
