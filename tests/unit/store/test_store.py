@@ -221,3 +221,13 @@ def test_everything_lists_all_tables() -> None:
     tables = Tables()
     tables.nodes.put(Node(id="n1"))
     assert [value.id for value in tables.everything()] == ["n1"]
+
+
+def test_a_spec_version_stands_for_one_spec() -> None:
+    store = make_store()
+    run(store, Create(object=service("s1", "web")))
+    with pytest.raises(Conflict, match="another spec needs another spec version than 1"):
+        run(store, Replace(object=service("s1", "web", 80)))
+    found = store.view.get(Service, "s1")
+    assert found is not None
+    assert found.spec.endpoint_spec == EndpointSpec()
