@@ -145,7 +145,7 @@ def test_service_life(daemon, docker):
 
 def test_update_and_rollback(daemon, docker):
     docker("tag", "busybox", "busybox:two")
-    create(docker, "web", "--replicas", "3", "--update-monitor", "100ms",
+    create(docker, "web", "--replicas", "3", "--update-monitor", "100ms", "--rollback-monitor", "100ms",
            "--update-parallelism", "1", "--update-delay", "200ms", *WEB)  # fmt: skip
     first = set(docker("ps", "-q").split())
     docker("service", "update", "-d", "--no-resolve-image", "--image", "busybox:two", "--env-add", "A=b", "web")

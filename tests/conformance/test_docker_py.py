@@ -16,7 +16,7 @@ def client(daemon):
     yield client
     for service in client.services.list():
         service.remove()
-    wait_for(lambda: client.containers.list(all=True) == [], "no container")
+    wait_for(lambda: client.containers.list(all=True, ignore_removed=True) == [], "no container")
     client.close()
 
 
@@ -106,7 +106,10 @@ def test_containers(client):
     wait_for(lambda: container.logs() == b"hello\n", "its output")
     container.kill()
     assert container.wait()["StatusCode"] == 137
-    wait_for(lambda: [each for each in client.containers.list() if each.id != container.id], "another is there")
+    wait_for(
+        lambda: [each for each in client.containers.list(ignore_removed=True) if each.id != container.id],
+        "another is there",
+    )
     container.reload()
     assert container.status == "exited"
     with pytest.raises(docker.errors.NotFound):

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from shoal.daemon.addresses import choose_advertise_address, resolve, split_address
-from shoal.daemon.layout import DISK_FORMAT, Layout, SwarmMembership, write_durably
+from shoal.daemon.layout import DISK_FORMAT, Layout, SwarmMembership
 from shoal.errors import Conflict, InvalidArgument
+from shoal.lib.files import write_atomically
 from shoal.lib.ids import Ids
 
 
@@ -54,7 +55,7 @@ def test_membership_is_remembered(tmp_path: Path) -> None:
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
-    write_durably(path, b"first")
+    write_atomically(path, b"first")
     assert path.stat().st_mode & 0o777 == 0o600
 
     def broken(_descriptor: int) -> None:
@@ -62,10 +63,10 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr("shoal.daemon.layout.os.fsync", broken)
     with pytest.raises(OSError, match="Input/output"):
-        write_durably(path, b"second")
+        write_atomically(path, b"second")
     assert path.read_bytes() == b"first"
     monkeypatch.undo()
-    write_durably(path, b"third")
+    write_atomically(path, b"third")
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
     assert path.read_bytes() == b"third"
 
