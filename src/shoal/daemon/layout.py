@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from pathlib import Path
+from shutil import rmtree as erase
 
 import msgspec
 
@@ -90,6 +91,13 @@ class Layout:
         self.swarm.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_durably(self._membership_file, msgspec.json.encode(membership))
 
+    def erase_swarm(self) -> None:
+        """Forget the swarm and all that was kept of it: the membership first, so that no half of it is taken up."""
+        self._membership_file.unlink(missing_ok=True)
+        if self.swarm.exists():
+            sync_directory(self.swarm)
+        erase(self.swarm, ignore_errors=True)
+
 
 def write_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Write a small file whole: under another name, synced, renamed, the directory synced."""
@@ -101,7 +109,12 @@ def write_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
     finally:
         os.close(descriptor)
     temporary.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Put the names in a directory on disk."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)
     finally:
