@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import random
+import shutil
 import threading
 import time
 from collections import Counter
@@ -172,5 +173,30 @@ def test_daemon_killed_while_it_makes_or_leaves_a_swarm():
         print(dict(outcomes))
         if get(daemon, "/info")["Swarm"]["LocalNodeState"] == "active":
             assert daemon.request("POST", "/swarm/leave?force=1", timeout=60)[0] == 200
+        assert daemon.stop() == 0
+        assert left_on_machine(daemon_id, daemon.root) == []
+
+
+def test_swarm_comes_back_after_a_power_cut():
+    """Processes, namespaces and the exec root are gone, as after a reboot: what the data root holds is run anew."""
+    with running_daemon() as daemon:
+        daemon_id = get(daemon, "/info")["ID"]
+        daemon.import_busybox()
+        init_swarm(daemon)
+        command = ["sh", "-c", "hostname > /www/index.html; exec httpd -f -p 80 -h /www"]
+        ports = {"EndpointSpec": {"Ports": [{"TargetPort": 80, "PublishedPort": 8080}]}}
+        service = create(daemon, "web", command, replicas=3, RestartPolicy={"Delay": 0}, more=ports)
+        wait_for(lambda: len(running(daemon, service)) == 3, "the tasks run")
+        before = {task["ID"] for task in running(daemon, service)}
+        daemon.kill()
+        daemon.sweep()
+        shutil.rmtree(daemon.exec_root)
+        daemon.start()
+        wait_for(lambda: len(running(daemon, service)) == 3, "the tasks run again", seconds=CONVERGENCE_SECONDS)
+        assert not before & {task["ID"] for task in running(daemon, service)}
+        wait_for_convergence(daemon)
+        asked = ("curl", "-sS", "--max-time", "5", "http://127.0.0.1:8080")
+        assert len(daemon.execute(*asked).stdout.strip()) == 12
+        assert daemon.request("POST", "/swarm/leave?force=1", timeout=60)[0] == 200
         assert daemon.stop() == 0
         assert left_on_machine(daemon_id, daemon.root) == []
