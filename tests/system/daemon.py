@@ -213,8 +213,12 @@ class RunningDaemon:
                     self.kill()
         finally:
             self._log.close()
-            sweep = [sys.executable, str(REPOSITORY / "scripts" / "sweep"), str(self.data_root), str(self.exec_root)]
-            self.execute(*sweep, check=False)
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Take away all but the directories of a daemon that was killed: its processes, mounts, namespaces, cgroups."""
+        script = str(REPOSITORY / "scripts" / "sweep")
+        self.execute(sys.executable, script, str(self.data_root), str(self.exec_root), check=False)
 
 
 @contextlib.contextmanager

@@ -6,10 +6,10 @@ def init_swarm(daemon):
     assert status == 200, answer
 
 
-def create(daemon, name, arguments, replicas=1, **template):
+def create(daemon, name, arguments, replicas=1, more=None, **template):
     container = {"Image": "busybox", "Args": arguments, "StopGracePeriod": 0}
     spec = {"Name": name, "TaskTemplate": {"ContainerSpec": container, **template},
-            "Mode": {"Replicated": {"Replicas": replicas}}}  # fmt: skip
+            "Mode": {"Replicated": {"Replicas": replicas}}} | (more or {})  # fmt: skip
     status, answer = daemon.request("POST", "/services/create", spec)
     assert status == 201, answer
     return answer["ID"]

@@ -110,3 +110,15 @@ def test_daemon_and_keeper_killed_together(daemon):
     wait_for_growth(daemon, before["Id"])
     lines = count_lines(daemon, before["Id"])
     assert lines == list(range(1, len(lines) + 1))
+
+
+def test_an_exit_while_the_daemon_is_away_is_reported_with_its_code(daemon):
+    service = create(daemon, "away", ["sleep", "1000"], RestartPolicy={"Delay": 0})
+    (task,) = wait_for(lambda: running(daemon, service), "the task runs")
+    pid = container_of(daemon, task)["State"]["Pid"]
+    daemon.kill()
+    os.kill(pid, signal.SIGKILL)
+    daemon.start()
+    wait_for(lambda: [each for each in running(daemon, service) if each["ID"] != task["ID"]], "a new task runs")
+    (old,) = [each for each in tasks_of(daemon, service) if each["ID"] == task["ID"]]
+    assert exit_of(old) == ("failed", 137, "task: non-zero exit (137)")

@@ -1,6 +1,10 @@
 """kill -9 of shoald at random moments under load: nothing acknowledged is lost, nothing runs twice or stays behind."""
 
+import contextlib
+import http.client
 import random
+import shutil
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -119,5 +123,80 @@ def test_daemon_killed_under_load(kills):
         assert status == 200, answer
         assert get(daemon, "/containers/json?all=1") == []
         assert [path for path in (daemon.exec_root / "netns").iterdir() if not path.name.startswith("ingress")] == []
+        assert daemon.stop() == 0
+        assert left_on_machine(daemon_id, daemon.root) == []
+
+
+def send_unheard(daemon, path, body=None):
+    """Send a request from a thread of its own; nobody waits for the answer of a daemon that is to be killed."""
+
+    def send():
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            daemon.request("POST", path, body)
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_daemon_killed_while_it_makes_or_leaves_a_swarm():
+    """After each kill the node is either in a swarm that works or in none; a swarm left is left whole."""
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    with running_daemon() as daemon:
+        daemon_id = get(daemon, "/info")["ID"]
+        daemon.import_busybox()
+        outcomes = Counter()
+        for turn in range(10):
+            if turn % 2:
+                thread = send_unheard(daemon, "/swarm/init", {"ListenAddr": "127.0.0.1", "AdvertiseAddr": "127.0.0.1"})
+                time.sleep(chance.uniform(0.0, 0.15))
+            else:
+                if get(daemon, "/info")["Swarm"]["LocalNodeState"] != "active":
+                    init_swarm(daemon)
+                service = create(daemon, f"web{turn}", ["sleep", "999"], replicas=3, RestartPolicy={"Delay": 0})
+                wait_for(lambda service=service: len(running(daemon, service)) == 3, "the tasks run")
+                thread = send_unheard(daemon, "/swarm/leave?force=1")
+                time.sleep(chance.uniform(0.0, 0.3))
+            daemon.kill()
+            thread.join(30)
+            daemon.start()
+            state = get(daemon, "/info")["Swarm"]["LocalNodeState"]
+            outcomes["init" if turn % 2 else "leave", state] += 1
+            if state == "active":
+                assert len(get(daemon, "/nodes")) == 1
+                wait_for_convergence(daemon)
+            else:
+                assert state == "inactive"
+                assert get(daemon, "/containers/json?all=1") == []
+        print(dict(outcomes))
+        if get(daemon, "/info")["Swarm"]["LocalNodeState"] == "active":
+            assert daemon.request("POST", "/swarm/leave?force=1", timeout=60)[0] == 200
+        assert daemon.stop() == 0
+        assert left_on_machine(daemon_id, daemon.root) == []
+
+
+def test_swarm_comes_back_after_a_power_cut():
+    """Processes, namespaces and the exec root are gone, as after a reboot: what the data root holds is run anew."""
+    with running_daemon() as daemon:
+        daemon_id = get(daemon, "/info")["ID"]
+        daemon.import_busybox()
+        init_swarm(daemon)
+        command = ["sh", "-c", "hostname > /www/index.html; exec httpd -f -p 80 -h /www"]
+        ports = {"EndpointSpec": {"Ports": [{"TargetPort": 80, "PublishedPort": 8080}]}}
+        service = create(daemon, "web", command, replicas=3, RestartPolicy={"Delay": 0}, more=ports)
+        wait_for(lambda: len(running(daemon, service)) == 3, "the tasks run")
+        before = {task["ID"] for task in running(daemon, service)}
+        daemon.kill()
+        daemon.sweep()
+        shutil.rmtree(daemon.exec_root)
+        daemon.start()
+        wait_for(lambda: len(running(daemon, service)) == 3, "the tasks run again", seconds=CONVERGENCE_SECONDS)
+        assert not before & {task["ID"] for task in running(daemon, service)}
+        wait_for_convergence(daemon)
+        asked = ("curl", "-sS", "--max-time", "5", "http://127.0.0.1:8080")
+        assert len(daemon.execute(*asked).stdout.strip()) == 12
+        assert daemon.request("POST", "/swarm/leave?force=1", timeout=60)[0] == 200
         assert daemon.stop() == 0
         assert left_on_machine(daemon_id, daemon.root) == []

@@ -5,11 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 from pathlib import Path
+from shutil import rmtree as erase
 
 import msgspec
 
 from shoal.errors import Conflict
-from shoal.lib.files import write_atomically
+from shoal.lib.files import sync_directory, write_atomically
 from shoal.lib.ids import Ids
 from shoal.model.base import Struct
 
@@ -90,3 +91,10 @@ class Layout:
         """Remember a swarm; once this returns it survives a crash."""
         self.swarm.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_atomically(self._membership_file, msgspec.json.encode(membership))
+
+    def erase_swarm(self) -> None:
+        """Forget the swarm and all that was kept of it: the membership first, so that no half of it is taken up."""
+        self._membership_file.unlink(missing_ok=True)
+        if self.swarm.exists():
+            sync_directory(self.swarm)
+        erase(self.swarm, ignore_errors=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from collections.abc import AsyncIterator
 
 import structlog
@@ -262,7 +261,7 @@ class SwarmNode:
             data_path_address=resolve(request.data_path_addr) if request.data_path_addr else "",
         )
         # Left over from an init that was killed half-way: the membership is written last.
-        await asyncio.to_thread(shutil.rmtree, self._layout.swarm, True)
+        await asyncio.to_thread(self._layout.erase_swarm)
         self._layout.certificates.mkdir(parents=True, mode=0o700)
         try:
             await self._start_manager(membership)
@@ -280,7 +279,7 @@ class SwarmNode:
             self._layout.write_membership(membership)
         except BaseException:
             await self._stop_parts()
-            await asyncio.to_thread(shutil.rmtree, self._layout.swarm, True)
+            await asyncio.to_thread(self._layout.erase_swarm)
             raise
         self._membership = membership
         self._start_agent(membership)
@@ -312,7 +311,7 @@ class SwarmNode:
             await self._stop_parts()
             await self._remove_task_containers()
             await self._network.close(remove=True)
-            await asyncio.to_thread(shutil.rmtree, self._layout.swarm, True)
+            await asyncio.to_thread(self._layout.erase_swarm)
             self._membership = None
             self._trust = NodeDescription()
             await self._network.start_up()

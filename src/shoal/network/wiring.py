@@ -148,10 +148,12 @@ class Wiring:
     def _take_away(self, record: TaskRecord) -> None:
         plumbing, request = self._plumbing, record.request
         if not request.host_network:
-            plumbing.host_links.talk(
-                [rtnetlink.delete_route(record.address, 32, plumbing.host_link_index, plumbing.ranges.sandbox_end)]
-            )
-            plumbing.sandbox_links.talk([rtnetlink.delete_route(record.address, 32, plumbing.sandbox_bridge_index)])
+            # an address is given on once its task has stopped: the routes may be another's by now
+            if all(other.address != record.address for other in self.tasks.values()):
+                plumbing.host_links.talk(
+                    [rtnetlink.delete_route(record.address, 32, plumbing.host_link_index, plumbing.ranges.sandbox_end)]
+                )
+                plumbing.sandbox_links.talk([rtnetlink.delete_route(record.address, 32, plumbing.sandbox_bridge_index)])
             # the links go with the namespace, many at once in the kernel's own time; one by one it takes 30 ms each
             namespace.remove(self.path_of(request.task_id))
         self._records.forget_task(request.task_id)

@@ -200,3 +200,14 @@ def test_a_missing_program_is_named_with_its_remedy(tmp_path):
     with pytest.raises(Unavailable, match="not started"):
         asyncio.run(network.detach("t"))
     assert not (tmp_path / "exec").exists()
+
+
+def test_an_address_that_was_given_on_stays_reachable(place):
+    """A manager gives an address on once a task has stopped; the task may be taken away only after that."""
+    driver = place.drive()
+    driver.attach("task-old", "10.0.0.21")
+    path = driver.attach("task-new", "10.0.0.21")["path"]
+    place.serve(path, "task-new")
+    publish(driver, 1, ["10.0.0.21"])
+    driver.call("detach", "task-old")
+    assert names_in(place.ask(place.client_path, "tcp", HOST_ADDRESS, 8080, 5)) == {"task-new"}
