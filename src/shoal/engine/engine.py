@@ -262,7 +262,8 @@ class RuncEngine:
         patience = DEFAULT_STOP_SECONDS if patience is None else patience
         await self._keeper.request("kill", id=live.container.id, signal=number)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(live.ended.wait(), None if patience < 0 else patience)
+            async with asyncio.timeout(None if patience < 0 else patience):
+                await live.ended.wait()
             return
         _log.info(
             "container killed", container_id=live.container.id, reason=f"still running {patience:g} s after signal"
@@ -439,7 +440,8 @@ class RuncEngine:
     async def _kill_and_wait(self, live: _Live) -> None:
         await self._keeper.request("kill", id=live.container.id, signal=9)
         try:
-            await asyncio.wait_for(live.ended.wait(), KILL_WAIT_SECONDS)
+            async with asyncio.timeout(KILL_WAIT_SECONDS):
+                await live.ended.wait()
         except TimeoutError:
             raise ShoalError(
                 f"container {live.container.id} does not end {KILL_WAIT_SECONDS:g} s after SIGKILL: "

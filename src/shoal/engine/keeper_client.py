@@ -66,7 +66,8 @@ class KeeperClient:
         """Connect, starting the keeper if need be. Raises Unavailable if it does not come."""
         self._task = asyncio.create_task(self._serve_forever(), name="keeper-client")
         try:
-            await asyncio.wait_for(self._connected.wait(), CONNECT_SECONDS)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._connected.wait()
         except TimeoutError:
             await self.close()
             raise Unavailable(f"the keeper does not start; see {self._exec_root / 'keeper.log'}") from None
@@ -91,7 +92,8 @@ class KeeperClient:
         try:
             if self._writer is not None:
                 self._writer.write(wire.encode(message))
-            return await asyncio.wait_for(future, REQUEST_SECONDS)
+            async with asyncio.timeout(REQUEST_SECONDS):
+                return await future
         except TimeoutError:
             raise Unavailable(f"the keeper did not answer {operation} within {REQUEST_SECONDS:g} seconds") from None
         finally:

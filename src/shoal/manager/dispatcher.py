@@ -64,7 +64,8 @@ class Dispatcher:
             link: carries the session; the node speaks first.
             address: where the node was seen, for its status.
         """
-        opening = await asyncio.wait_for(link.receive(), OPEN_TIMEOUT_SECONDS)
+        async with asyncio.timeout(OPEN_TIMEOUT_SECONDS):
+            opening = await link.receive()
         if not isinstance(opening, OpenSession):
             await link.send(EndSession(reason="a session begins with open-session"))
             return

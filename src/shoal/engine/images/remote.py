@@ -202,7 +202,8 @@ class Skopeo:
         except FileNotFoundError:
             raise ShoalError("no skopeo program is installed on this node: install skopeo to pull images") from None
         try:
-            output, errors = await asyncio.wait_for(process.communicate(), timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                output, errors = await process.communicate()
         except TimeoutError:
             raise Unavailable(
                 f"registry {reference.registry} did not answer within {timeout_seconds:g} seconds: "
@@ -211,7 +212,8 @@ class Skopeo:
         finally:
             if process.returncode is None:
                 process.kill()
-                await asyncio.wait_for(process.wait(), _KILL_SECONDS)
+                async with asyncio.timeout(_KILL_SECONDS):
+                    await process.wait()
         if process.returncode != 0:
             raise error_of(errors.decode("utf-8", "replace"), reference)
         return output
