@@ -114,7 +114,7 @@ def test_daemon_killed_under_load(kills):
         wait_for_convergence(daemon)
         # a kill is no reason for a task to fail, nor for anything else to go wrong
         wrong_lines = [line for line in daemon.log().splitlines() if "task refused" in line or "level=error" in line]
-        assert wrong_lines == []
+        assert not wrong_lines, "\n".join(wrong_lines)
         assert identities(daemon, untouched) == before
         for _, container, _, _ in before:
             lines = count_lines(daemon, container)
