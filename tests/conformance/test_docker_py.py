@@ -16,7 +16,8 @@ def client(daemon):
     yield client
     for service in client.services.list():
         service.remove()
-    wait_for(lambda: client.containers.list(all=True, ignore_removed=True) == [], "no container")
+    # not containers.list: it looks at each again, and one may have gone by then
+    wait_for(lambda: client.api.containers(all=True) == [], "no container")
     client.close()
 
 

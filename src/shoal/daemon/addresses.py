@@ -22,7 +22,8 @@ def split_address(text: str, default_port: int = DEFAULT_PORT) -> tuple[str, int
     if not text:
         raise InvalidArgument("invalid empty address")
     host, separator, port = text.rpartition(":")
-    if not separator or (text.count(":") > 1 and not text.startswith("[")):
+    bare_v6 = text.count(":") > 1 and not text.startswith("[")
+    if not separator or bare_v6 or text.endswith("]"):
         return text.strip("[]"), default_port
     if not port.isdecimal() or int(port) > 65535:
         raise InvalidArgument(f'invalid port in "{text}": use 1 to 65535')

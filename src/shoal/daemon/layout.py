@@ -10,6 +10,7 @@ from shutil import rmtree as erase
 import msgspec
 
 from shoal.errors import Conflict
+from shoal.lib.files import sync_directory, write_atomically
 from shoal.lib.ids import Ids
 from shoal.model.base import Struct
 
@@ -62,7 +63,7 @@ class Layout:
         self._check_format()
         id_file = self.data_root / "daemon-id"
         if not id_file.exists():
-            write_durably(id_file, ids.new().encode())
+            write_atomically(id_file, ids.new().encode())
         return id_file.read_text().strip()
 
     def close(self) -> None:
@@ -74,7 +75,7 @@ class Layout:
     def _check_format(self) -> None:
         path = self.data_root / "FORMAT"
         if not path.exists():
-            write_durably(path, f"{DISK_FORMAT}\n".encode())
+            write_atomically(path, f"{DISK_FORMAT}\n".encode())
         found = int(path.read_text().strip() or 0)
         if found > DISK_FORMAT:
             raise Conflict(f"{self.data_root} was written by a newer shoald (format {found}, this knows {DISK_FORMAT})")
@@ -89,7 +90,7 @@ class Layout:
     def write_membership(self, membership: SwarmMembership) -> None:
         """Remember a swarm; once this returns it survives a crash."""
         self.swarm.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_durably(self._membership_file, msgspec.json.encode(membership))
+        write_atomically(self._membership_file, msgspec.json.encode(membership))
 
     def erase_swarm(self) -> None:
         """Forget the swarm and all that was kept of it: the membership first, so that no half of it is taken up."""
@@ -97,25 +98,3 @@ class Layout:
         if self.swarm.exists():
             sync_directory(self.swarm)
         erase(self.swarm, ignore_errors=True)
-
-
-def write_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Write a small file whole: under another name, synced, renamed, the directory synced."""
-    temporary = path.with_name(f".{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    try:
-        os.write(descriptor, content)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    temporary.rename(path)
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Put the names in a directory on disk."""
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -19,7 +19,7 @@ from shoal.ca.tokens import make_join_token
 from shoal.core.bootstrap import check_init_request, first_actions
 from shoal.core.container import TASK_ID_LABEL
 from shoal.daemon.addresses import choose_advertise_address, resolve, split_address
-from shoal.daemon.layout import Layout, SwarmMembership, write_durably
+from shoal.daemon.layout import Layout, SwarmMembership
 from shoal.daemon.machine import DOCKER_VERSION, describe_node, survey_machine
 from shoal.daemon.manager import Manager
 from shoal.daemon.raft import open_raft
@@ -27,6 +27,7 @@ from shoal.daemon.settings import Settings
 from shoal.engine.engine import RuncEngine
 from shoal.errors import Conflict, InvalidArgument, NotBuilt, NotFound, Unavailable
 from shoal.lib.clock import SystemClock
+from shoal.lib.files import write_atomically
 from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait, supervise
 from shoal.model.container import LogLine, LogOptions, RemoteManifest
@@ -272,9 +273,9 @@ class SwarmNode:
             expiry_ns = cluster.spec.ca_config.node_cert_expiry
             now_ns = self.clock.now_ns()
             issued = issue_node_certificate(root, node_id, Role.MANAGER, cluster_id, now_ns, expiry_ns)
-            write_durably(self._layout.certificates / "swarm-root-ca.crt", root.certificate.encode(), 0o644)
-            write_durably(self._layout.certificates / "swarm-node.crt", issued.certificate.encode(), 0o644)
-            write_durably(self._layout.certificates / "swarm-node.key", issued.key.encode())
+            write_atomically(self._layout.certificates / "swarm-root-ca.crt", root.certificate.encode(), 0o644)
+            write_atomically(self._layout.certificates / "swarm-node.crt", issued.certificate.encode(), 0o644)
+            write_atomically(self._layout.certificates / "swarm-node.key", issued.key.encode())
             self._layout.write_membership(membership)
         except BaseException:
             await self._stop_parts()
@@ -321,7 +322,7 @@ class SwarmNode:
 
         async def end(container_id: str) -> None:
             try:
-                await self.engine.stop(container_id)
+                # At once, as Docker: who leaves by force asks for no grace.
                 await self.engine.remove(container_id, force=True)
             except NotFound:
                 return

@@ -103,4 +103,7 @@ def read_file(path: Path, settings: Settings) -> Settings:
             changes[field] = _convert(field, value)
         except msgspec.ValidationError as error:
             raise InvalidArgument(f"--config-file {path}: {key}: {error}") from error
+    level = changes.get("log_level", settings.log_level)
+    if level not in LOG_LEVELS:
+        raise InvalidArgument(f"--config-file {path}: log-level: {level!r}; known are {', '.join(LOG_LEVELS)}")
     return replace(settings, **changes)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from shoal.engine.files import sync_directory, write_atomically
 from shoal.engine.keeper.containers import EXIT_FILE, RUNNING_FILE
+from shoal.lib.files import sync_directory, write_atomically
 from shoal.model.base import Struct, replace
 from shoal.model.container import Container, ContainerState, ExitStatus
 

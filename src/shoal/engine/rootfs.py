@@ -15,10 +15,10 @@ from pathlib import Path
 import structlog
 
 from shoal.engine import syscalls
-from shoal.engine.files import remove_tree, write_atomically
 from shoal.engine.host import Host
 from shoal.engine.oci import FileBind
 from shoal.errors import InvalidArgument, ShoalError
+from shoal.lib.files import remove_tree, write_atomically
 from shoal.model.container import ContainerConfig, ImageRecord
 
 _log = structlog.get_logger(__name__)

@@ -1,1 +1,1 @@
-"""Clock, ids, back-off, supervision, units: no word of the domain."""
+"""Clock, ids, back-off, supervision, units, files: no word of the domain."""

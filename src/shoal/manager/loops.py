@@ -145,7 +145,7 @@ def allocator(store: Store, clock: Clock) -> LeaderLoop:
             # Something was freed: who waits for an address or a port may have it now.
             wanted.pop(_ALL)
             wanted.update({s.id: None for s in view.find(Service) if not is_allocated(s)})
-            wanted.update({t.service_id: None for t in view.find(Task) if t.status.state == TaskState.NEW})
+            wanted.update({task.service_id: None for task in view.unassigned_tasks(TaskState.NEW)})
         claims = Claims(view)
         return {key: _allocate(view, key, ingress, claims, now_ns) for key in wanted}
 
@@ -189,7 +189,7 @@ def scheduler(store: Store, clock: Clock) -> LeaderLoop:
     def plan(view: View, keys: Iterable[str], now_ns: int) -> dict[str, Round]:
         if not tuple(keys):
             return {}
-        pending = [task for task in view.find(Task) if _is_pending(task)]
+        pending = [task for task in view.unassigned_tasks(TaskState.PENDING) if _is_pending(task)]
         if not pending:
             return {_ALL: Round()}
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 import msgspec
 import structlog
 
+from shoal.lib.files import write_atomically
 from shoal.model.base import Struct
 from shoal.model.netstate import IngressState, SandboxRequest
 
@@ -94,6 +95,5 @@ def _read(path: Path, kind: type[RecordType]) -> RecordType | None:
 
 
 def _write(path: Path, record: Struct) -> None:
-    temporary = path.with_suffix(".new")
-    temporary.write_bytes(msgspec.json.encode(record))
-    temporary.replace(path)
+    # Records are of what the kernel holds: they need not outlive it.
+    write_atomically(path, msgspec.json.encode(record), sync=False)

@@ -50,7 +50,19 @@ class MemoryLink:
         """Send a message; waits while the other side is behind. Raises LinkClosed."""
         if self._closed.is_set():
             raise LinkClosed("the link is closed")
-        await self._outgoing.put(_encoder.encode(message))
+        frame = _encoder.encode(message)
+        if not self._outgoing.full():
+            self._outgoing.put_nowait(frame)
+            return
+        closed = asyncio.ensure_future(self._closed.wait())
+        putting = asyncio.ensure_future(self._outgoing.put(frame))
+        try:
+            await asyncio.wait({closed, putting}, return_when=asyncio.FIRST_COMPLETED)
+            if not putting.done():
+                raise LinkClosed("the link was closed while the other side was behind")
+        finally:
+            closed.cancel()
+            putting.cancel()
 
     async def receive(self) -> Message:
         """Return the next message. Raises LinkClosed when the other side is done."""

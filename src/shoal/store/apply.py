@@ -210,7 +210,11 @@ class _Transaction:
 
     def _keep_revision(self, service: Service) -> None:
         id_ = revision_id(service.id, service.spec_version)
-        if id_ not in self.tables.revisions.rows:
+        known = self.tables.revisions.rows.get(id_)
+        if known is not None and known.spec != service.spec:
+            # Tasks hold the key for the spec: it stands for one spec for ever.
+            raise Conflict(f"service {service.id}: another spec needs another spec version than {service.spec_version}")
+        if known is None:
             self._services_to_prune[service.id] = None
             self._put(
                 Revision(id=id_, service_id=service.id, spec_version=service.spec_version, spec=service.spec),

@@ -174,6 +174,7 @@ class Tables:
                 "node": lambda t: (t.node_id,) if t.node_id else (),
                 "revision": lambda t: (revision_id(t.service_id, t.spec_version),),
                 "address": _task_addresses,
+                "unassigned": lambda t: (t.status.state.word,) if t.status.state < TaskState.ASSIGNED else (),
             }
         )
         self.networks: Table[Network] = Table({"name": _lower_name})

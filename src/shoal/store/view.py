@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from shoal.model.events import Event
 from shoal.model.objects import Cluster, Revision, Service, StoreObject, Task
+from shoal.model.states import TaskState
 from shoal.store.events import EventRing
 from shoal.store.tables import KIND_BY_TYPE, Tables, address_key, port_key, revision_id
 
@@ -62,6 +63,10 @@ class View:
     def tasks_of_node(self, node_id: str) -> tuple[Task, ...]:
         """Return the tasks that a node was given."""
         return self._tables.tasks.lookup("node", node_id)
+
+    def unassigned_tasks(self, state: TaskState) -> tuple[Task, ...]:
+        """Return the tasks that are NEW or PENDING: what allocator and scheduler have to do."""
+        return self._tables.tasks.lookup("unassigned", state.word)
 
     def revision(self, service_id: str, spec_version: int) -> Revision | None:
         """Return a spec of a service as it stood."""

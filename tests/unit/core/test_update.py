@@ -317,3 +317,24 @@ def test_credentials_of_the_pull_make_no_task_outdated() -> None:
     swarm.update(id_, with_auth)
     swarm.settle()
     assert [task.id for task in swarm.running(id_)] == [before]
+
+
+def test_an_old_task_that_fails_beside_its_successor_is_not_replaced_again() -> None:
+    swarm, id_ = started(1, order="start-first", failure_action="continue")
+    old = swarm.running(id_)[0]
+    swarm.set_image(id_, "new")
+    swarm.decide(("orchestrator",))
+    swarm.finish(old)
+    swarm.settle()
+    assert len(swarm.tasks(id_)) == 2
+    assert images(swarm, id_) == ["new"]
+
+
+def test_a_successor_that_is_tried_again_does_not_wait_for_the_old_task_to_stop() -> None:
+    swarm, id_ = started(1, order="start-first", failure_action="continue")
+    swarm.set_image(id_, BAD_IMAGE)
+    while not swarm.tasks(id_, TaskState.REJECTED):
+        swarm.round()
+    swarm.bad_images.clear()
+    swarm.pass_seconds(2.1)
+    assert images(swarm, id_) == [BAD_IMAGE]

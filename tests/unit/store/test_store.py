@@ -99,6 +99,16 @@ def test_tasks_only_move_forward() -> None:
     assert [t.id for t in store.view.tasks_of_node("n1")] == ["t1"]
 
 
+def test_unassigned_tasks_are_found_by_their_state() -> None:
+    store = make_store()
+    run(store, *(Create(object=Task(id=id_, service_id="s1", spec_version=1)) for id_ in ("t1", "t2", "t3")))
+    run(store, PatchTask(id="t2", status=TaskStatus(state=TaskState.PENDING)))
+    run(store, PatchTask(id="t3", status=TaskStatus(state=TaskState.ASSIGNED), node_id="n1"))
+    assert [task.id for task in store.view.unassigned_tasks(TaskState.NEW)] == ["t1"]
+    assert [task.id for task in store.view.unassigned_tasks(TaskState.PENDING)] == ["t2"]
+    assert store.view.unassigned_tasks(TaskState.ASSIGNED) == ()
+
+
 def test_addresses_are_never_given_twice_and_come_back_when_a_task_ends() -> None:
     store = make_store()
     attachment = (Attachment(network_id="net", addresses=("10.0.0.5/24",)),)
@@ -211,3 +221,13 @@ def test_everything_lists_all_tables() -> None:
     tables = Tables()
     tables.nodes.put(Node(id="n1"))
     assert [value.id for value in tables.everything()] == ["n1"]
+
+
+def test_a_spec_version_stands_for_one_spec() -> None:
+    store = make_store()
+    run(store, Create(object=service("s1", "web")))
+    with pytest.raises(Conflict, match="another spec needs another spec version than 1"):
+        run(store, Replace(object=service("s1", "web", 80)))
+    found = store.view.get(Service, "s1")
+    assert found is not None
+    assert found.spec.endpoint_spec == EndpointSpec()

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shoal.engine import syscalls
-from shoal.engine.files import remove_tree, write_atomically
 from shoal.engine.images.formats import Blob, Manifest, checked_digest, diff_ids_of, parse_manifest, sha256
 from shoal.engine.images.index import Index, Layer, short_name
 from shoal.engine.images.unpack import compression_of, unpack
 from shoal.errors import InvalidArgument
+from shoal.lib.files import remove_tree, write_atomically
 
 
 class Content:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from shoal.core.reference import DEFAULT_TAG, Reference, parse_reference
-from shoal.engine.files import write_atomically
 from shoal.engine.images import archive, remote
 from shoal.engine.images.content import Content
 from shoal.engine.images.formats import Blob, apply_changes, make_config, make_manifest
@@ -20,6 +19,7 @@ from shoal.engine.images.unpack import digest_of_content
 from shoal.engine.protocol import PullProgress, RegistryCredentials
 from shoal.errors import Conflict, InvalidArgument, NotFound
 from shoal.lib.clock import Clock
+from shoal.lib.files import write_atomically
 from shoal.model.base import replace
 from shoal.model.container import ImageRecord, RemoteManifest, RemotePlatform
 

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from shoal.agent import runner as runner_module
+from shoal.engine.protocol import PullProgress, RegistryCredentials
+from shoal.lib.supervise import cancel_and_wait
+from shoal.model.netstate import Sandbox, SandboxRequest
+from shoal.model.states import TaskState
+from tests.unit.agent.bench import Bench, task
+
+S = TaskState
+
+
+def run(body: Callable[[Bench], Awaitable[None]]) -> None:
+    async def main() -> None:
+        await body(Bench())
+
+    asyncio.run(main())
+
+
+def test_a_task_runs_and_ends_with_its_exit_code() -> None:
+    async def body(bench: Bench) -> None:
+        runner = bench.runner()
+        running = asyncio.create_task(runner.run())
+        await bench.until(lambda: runner.status.state == S.RUNNING)
+        assert bench.seen == [S.ACCEPTED, S.PREPARING, S.READY, S.STARTING, S.RUNNING]
+        assert set(bench.network.attached) == {"t1"}
+        assert runner.status.container is not None
+        bench.engine.finish(runner.status.container.container_id, 7)
+        await running
+        assert (runner.status.state, runner.status.err) == (S.FAILED, "task: non-zero exit (7)")
+        assert runner.status.container.exit_code == 7
+        assert bench.network.attached == {}, "its network is given back"
+        assert len(bench.engine.list()) == 1, "its container stays for its log"
+        await runner.remove()
+        assert bench.engine.list() == ()
+
+    run(body)
+
+
+def test_a_clean_exit_is_complete() -> None:
+    async def body(bench: Bench) -> None:
+        runner = bench.runner()
+        running = asyncio.create_task(runner.run())
+        await bench.until(lambda: runner.status.state == S.RUNNING)
+        bench.engine.finish(bench.engine.list()[0].id, 0)
+        await running
+        assert (runner.status.state, runner.status.message, runner.status.err) == (S.COMPLETE, "finished", "")
+
+    run(body)
+
+
+def test_a_task_that_should_be_ready_waits_prepared_until_it_is_its_turn() -> None:
+    async def body(bench: Bench) -> None:
+        runner = bench.runner(task(desired_state=S.READY))
+        running = asyncio.create_task(runner.run())
+        await bench.until(lambda: runner.status.state == S.READY)
+        assert bench.engine.list()[0].state.status == "created"
+        runner.desire(S.RUNNING)
+        await bench.until(lambda: runner.status.state == S.RUNNING)
+        runner.desire(S.READY)
+        assert runner.task.desired_state == S.RUNNING, "what is desired is never lowered"
+        runner.desire(S.SHUTDOWN)
+        await running
+        assert runner.status.state == S.SHUTDOWN
+
+    run(body)
+
+
+def test_an_image_that_is_nowhere_rejects_the_task() -> None:
+    async def body(bench: Bench) -> None:
+        runner = bench.runner(image="nosuch")
+        await runner.run()
+        assert (runner.status.state, runner.status.err) == (S.REJECTED, "No such image: nosuch")
+        assert bench.network.attached == {}
+
+    run(body)
+
+
+def test_a_start_that_is_refused_fails_the_task() -> None:
+    async def body(bench: Bench) -> None:
+        bench.engine.refuse_start = "exec: no such file"
+        runner = bench.runner()
+        await runner.run()
+        assert (runner.status.state, runner.status.err) == (S.FAILED, "exec: no such file")
+        assert bench.network.attached == {}
+
+    run(body)
+
+
+def test_a_task_that_is_unwanted_while_its_image_is_pulled_stops_at_once() -> None:
+    async def body(bench: Bench) -> None:
+        pulling = asyncio.Event()
+
+        async def slow(_reference: str, _credentials: RegistryCredentials | None = None) -> AsyncIterator[PullProgress]:
+            pulling.set()
+            await asyncio.Event().wait()
+            yield PullProgress(status="")
+
+        bench.engine.images.pull = slow  # type: ignore[method-assign,assignment]
+        runner = bench.runner(image="nosuch")
+        running = asyncio.create_task(runner.run())
+        await pulling.wait()
+        runner.desire(S.SHUTDOWN)
+        await asyncio.wait_for(running, 5)
+        assert runner.status.state == S.SHUTDOWN
+        assert bench.engine.list() == ()
+        await cancel_and_wait(*(bench.parts.images._pulls.values()))
+
+    run(body)
+
+
+def test_what_only_went_wrong_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_module, "RETRY_FIRST_SECONDS", 0.001)
+
+    async def body(bench: Bench) -> None:
+        attach, failures = bench.network.attach, [OSError(28, "No space left on device"), OSError(5, "again")]
+
+        async def attach_later(request: SandboxRequest) -> Sandbox:
+            if failures:
+                raise failures.pop()
+            return await attach(request)
+
+        bench.network.attach = attach_later  # type: ignore[method-assign]
+        runner = bench.runner()
+        running = asyncio.create_task(runner.run())
+        await bench.until(lambda: runner.status.state == S.RUNNING)
+        assert (failures, runner.status.err) == ([], "")
+        assert len(bench.engine.list()) == 1
+        await cancel_and_wait(running)
+
+    run(body)
+
+
+def test_a_restarted_daemon_takes_up_what_is_there() -> None:
+    async def body(bench: Bench) -> None:
+        first = bench.runner()
+        running = asyncio.create_task(first.run())
+        await bench.until(lambda: first.status.state == S.RUNNING)
+        await cancel_and_wait(running)
+        container = bench.engine.list()[0]
+        assert container.state.status == "running", "a daemon that stops lets containers run"
+        # The last word it wrote down may be older than what had happened.
+        for state in (S.PREPARING, S.STARTING, S.RUNNING):
+            known = task(status=first.status.__class__(state=state))
+            second = bench.runner(known)
+            running = asyncio.create_task(second.run())
+            await bench.until(lambda second=second: second.status.state == S.RUNNING)  # type: ignore[misc]
+            assert [each.id for each in bench.engine.list()] == [container.id]
+            await cancel_and_wait(running)
+
+    run(body)
+
+
+def test_a_container_that_ended_while_no_daemon_ran_is_told() -> None:
+    async def body(bench: Bench) -> None:
+        first = bench.runner()
+        running = asyncio.create_task(first.run())
+        await bench.until(lambda: first.status.state == S.RUNNING)
+        await cancel_and_wait(running)
+        bench.engine.finish(bench.engine.list()[0].id, 3)
+        second = bench.runner(first.task)
+        await second.run()
+        assert (second.status.state, second.status.err) == (S.FAILED, "task: non-zero exit (3)")
+
+    run(body)
+
+
+def test_a_container_that_was_taken_away_is_told() -> None:
+    async def body(bench: Bench) -> None:
+        first = bench.runner()
+        running = asyncio.create_task(first.run())
+        await bench.until(lambda: first.status.state == S.RUNNING)
+        await cancel_and_wait(running)
+        await bench.engine.remove(bench.engine.list()[0].id, force=True)
+        second = bench.runner(first.task)
+        await second.run()
+        assert (second.status.state, second.status.err) == (S.FAILED, "the task's container is gone")
+
+    run(body)
