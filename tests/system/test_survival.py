@@ -85,7 +85,8 @@ def test_daemon_killed_under_load(kills):
     with running_daemon() as daemon:
         daemon_id = get(daemon, "/info")["ID"]
         daemon.import_busybox()
-        init_swarm(daemon)
+        # many snapshots, so that kills hit their writing, too
+        init_swarm(daemon, Raft={"SnapshotInterval": 100, "LogEntriesForSlowFollowers": 10})
         untouched = [create(daemon, f"untouched-{n}", ["sh", "-c", COUNT_LINES], replicas=2) for n in range(2)]
         wait_for(lambda: all(len(running(daemon, each)) == 2 for each in untouched), "the untouched services run")
         before = identities(daemon, untouched)
@@ -115,6 +116,7 @@ def test_daemon_killed_under_load(kills):
         # a kill is no reason for a task to fail, nor for anything else to go wrong
         wrong_lines = [line for line in daemon.log().splitlines() if "task refused" in line or "level=error" in line]
         assert not wrong_lines, "\n".join(wrong_lines)
+        assert daemon.log().count('event="snapshot written"') > 1
         assert identities(daemon, untouched) == before
         for _, container, _, _ in before:
             lines = count_lines(daemon, container)
