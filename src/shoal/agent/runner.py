@@ -312,6 +312,7 @@ class TaskRunner:
     async def _wait_for(self, event: asyncio.Event, timeout_seconds: float) -> None:
         event.clear()
         try:
-            await asyncio.wait_for(event.wait(), timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                await event.wait()
         except TimeoutError:
             return

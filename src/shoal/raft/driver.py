@@ -262,7 +262,9 @@ class RaftDriver:
                 if self._inbox or self._proposals:
                     continue
                 try:
-                    await asyncio.wait_for(self._wake.wait(), max(0.0, next_tick - loop.time()))
+                    # not wait_for: before Python 3.12 it loses a cancellation that comes together with the event
+                    async with asyncio.timeout(max(0.0, next_tick - loop.time())):
+                        await self._wake.wait()
                 except TimeoutError:
                     continue
         except asyncio.CancelledError:

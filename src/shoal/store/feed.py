@@ -89,7 +89,9 @@ class Follower:
             self._feed._waiters.add(waiter)
             try:
                 remaining = None if deadline is None else max(0.0, deadline - loop.time())
-                await asyncio.wait_for(waiter, remaining)
+                # not wait_for: before Python 3.12 it loses a cancellation that comes together with a change
+                async with asyncio.timeout(remaining):
+                    await waiter
             except TimeoutError:
                 return self.take()
             finally:
