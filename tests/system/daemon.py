@@ -143,6 +143,11 @@ class RunningDaemon:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(STOP_SECONDS)
 
+    def wait_for_end(self) -> int:
+        """Wait until it ends of itself, and return its exit code."""
+        assert self._process is not None, "the daemon does not run"
+        return self._process.wait(STOP_SECONDS)
+
     def restart(self) -> None:
         """Start it again on the same roots; stops it first if it runs."""
         if self._process is not None and self._process.poll() is None:

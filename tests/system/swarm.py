@@ -1,8 +1,9 @@
 """Short words for tests that drive a swarm of one node through the API."""
 
 
-def init_swarm(daemon):
-    status, answer = daemon.request("POST", "/swarm/init", {"ListenAddr": "127.0.0.1", "AdvertiseAddr": "127.0.0.1"})
+def init_swarm(daemon, **spec):
+    request = {"ListenAddr": "127.0.0.1", "AdvertiseAddr": "127.0.0.1", "Spec": spec}
+    status, answer = daemon.request("POST", "/swarm/init", request)
     assert status == 200, answer
 
 

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import random
 import shutil
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -85,7 +86,8 @@ def test_daemon_killed_under_load(kills):
     with running_daemon() as daemon:
         daemon_id = get(daemon, "/info")["ID"]
         daemon.import_busybox()
-        init_swarm(daemon)
+        # many snapshots, so that kills hit their writing, too
+        init_swarm(daemon, Raft={"SnapshotInterval": 100, "LogEntriesForSlowFollowers": 10})
         untouched = [create(daemon, f"untouched-{n}", ["sh", "-c", COUNT_LINES], replicas=2) for n in range(2)]
         wait_for(lambda: all(len(running(daemon, each)) == 2 for each in untouched), "the untouched services run")
         before = identities(daemon, untouched)
@@ -114,7 +116,8 @@ def test_daemon_killed_under_load(kills):
         wait_for_convergence(daemon)
         # a kill is no reason for a task to fail, nor for anything else to go wrong
         wrong_lines = [line for line in daemon.log().splitlines() if "task refused" in line or "level=error" in line]
-        assert wrong_lines == []
+        assert not wrong_lines, "\n".join(wrong_lines)
+        assert daemon.log().count('event="snapshot written"') > 1
         assert identities(daemon, untouched) == before
         for _, container, _, _ in before:
             lines = count_lines(daemon, container)
@@ -175,6 +178,34 @@ def test_daemon_killed_while_it_makes_or_leaves_a_swarm():
             assert daemon.request("POST", "/swarm/leave?force=1", timeout=60)[0] == 200
         assert daemon.stop() == 0
         assert left_on_machine(daemon_id, daemon.root) == []
+
+
+def test_a_log_that_cannot_be_written_ends_the_daemon():
+    """Nobody knows what is on a disk after a failed write: the daemon ends, and starts from what was acknowledged."""
+    with running_daemon() as daemon:
+        daemon.import_busybox()
+        init_swarm(daemon)
+        service = create(daemon, "before", ["sleep", "1000"])
+        (task,) = wait_for(lambda: running(daemon, service), "the task runs")
+        acknowledged = {"before"}
+        # no file of the daemon may grow beyond 1 MB: as good as a full disk
+        subprocess.run(["prlimit", "--pid", str(daemon.pid), "--fsize=1000000:1000000"], check=True)
+        bulk = {"Labels": {"bulk": "x" * 100_000}, "Mode": {"Replicated": {"Replicas": 0}}}
+        for number in range(50):
+            name = f"bulk{number}"
+            spec = bulk | {"Name": name, "TaskTemplate": {"ContainerSpec": {"Image": "busybox"}}}
+            try:
+                status, answer = daemon.request("POST", "/services/create", spec)
+            except (OSError, http.client.HTTPException):
+                break
+            if status != 201:
+                assert status in (500, 503), answer
+                break
+            acknowledged.add(name)
+        assert daemon.wait_for_end() == 1
+        daemon.start()
+        assert acknowledged <= {each["Spec"]["Name"] for each in get(daemon, "/services")}
+        assert [each["ID"] for each in wait_for(lambda: running(daemon, service), "it is known")] == [task["ID"]]
 
 
 def test_swarm_comes_back_after_a_power_cut():

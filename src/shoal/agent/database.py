@@ -43,6 +43,7 @@ class TaskDatabase:
         self._decoder = msgspec.msgpack.Decoder(TaskRecord)
         self._changed: dict[str, TaskRecord | None] = {}
         self._wake = asyncio.Event()
+        self._turn = asyncio.Lock()
 
     def load(self) -> tuple[TaskRecord, ...]:
         """Return all records."""
@@ -67,11 +68,16 @@ class TaskDatabase:
             # Tasks change in bursts; one transaction holds what a burst leaves.
             await asyncio.sleep(BURST_SECONDS)
             self._wake.clear()
-            await asyncio.to_thread(self.flush)
+            await self.written()
 
-    def flush(self) -> None:
-        """Write what was noted, now."""
-        changed, self._changed = self._changed, {}
+    async def written(self) -> None:
+        """Return when all that was noted is in the file: it then survives a kill of the daemon."""
+        async with self._turn:
+            changed, self._changed = self._changed, {}
+            if changed:
+                await asyncio.to_thread(self._write, changed)
+
+    def _write(self, changed: dict[str, TaskRecord | None]) -> None:
         with self._lock:
             self._connection.execute("BEGIN")
             for task_id, record in changed.items():
@@ -84,6 +90,6 @@ class TaskDatabase:
 
     def close(self) -> None:
         """Write what is left and close the file."""
-        self.flush()
+        self._write(self._changed)
         with self._lock:
             self._connection.close()

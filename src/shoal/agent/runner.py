@@ -77,13 +77,22 @@ class TaskRunner:
         task: as assigned; its status is where to go on from.
         revision: what it is made from.
         on_status: told of every new status.
+        remembered: returns when the node remembers all it was told, also if it is killed.
     """
 
-    def __init__(self, parts: NodeParts, task: Task, revision: Revision, on_status: Callable[[Task], None]) -> None:
+    def __init__(
+        self,
+        parts: NodeParts,
+        task: Task,
+        revision: Revision,
+        on_status: Callable[[Task], None],
+        remembered: Callable[[], Awaitable[None]],
+    ) -> None:
         self._parts = parts
         self.task = task
         self.revision = revision
         self._on_status = on_status
+        self._remembered = remembered
         self._desired_changed = asyncio.Event()
         self._unwanted = asyncio.Event()
         if task.desired_state >= TaskState.SHUTDOWN:
@@ -219,6 +228,8 @@ class TaskRunner:
 
     async def _clean(self) -> None:
         """Give the network back; the container stays for its log until the task is forgotten."""
+        # else a daemon killed now would start the task again, in a namespace that is gone
+        await self._remembered()
         await self._parts.network.detach(self.task.id)
 
     async def remove(self) -> None:

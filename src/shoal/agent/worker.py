@@ -98,7 +98,7 @@ class Worker:
     def _begin(self, task: Task, revision: Revision) -> None:
         if task.status.state < TaskState.ASSIGNED:
             task = replace(task, status=replace(task.status, state=TaskState.ASSIGNED))
-        runner = TaskRunner(self._parts, task, revision, self._status_changed)
+        runner = TaskRunner(self._parts, task, revision, self._status_changed, self._database.written)
         self._runners[task.id] = runner
         self._running[task.id] = asyncio.create_task(runner.run(), name=f"task {task.id}")
         self._running[task.id].add_done_callback(_log_failure)

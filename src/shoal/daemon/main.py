@@ -116,11 +116,14 @@ async def _serve(settings: Settings, layout: object, daemon_id: str) -> int:
         await server.start()
         # What is there by now stays: collections need not look at it again.
         gc.freeze()
-        await stop.wait()
+        ends = [asyncio.ensure_future(event.wait()) for event in (stop, node.failed)]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
     finally:
         await server.stop()
         await node.stop()
-    return 0
+    return EXIT_FAILED if node.failed.is_set() else 0
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from shoal.ca.tokens import make_join_token
+from shoal.core.validate.cluster import LOG_ENTRIES_FOR_SLOW_FOLLOWERS, SNAPSHOT_INTERVAL_ENTRIES
 from shoal.errors import Unavailable
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
@@ -47,6 +48,7 @@ class Manager:
         self._leader: Leader | None = None
         self._leading = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
+        self._settings: asyncio.Task[None] | None = None
         self._sessions: set[asyncio.Task[None]] = set()
 
     @property
@@ -82,10 +84,11 @@ class Manager:
         self._raft = await self._open_raft(self.store)
         self.store.attach(self._raft)
         self._watch = asyncio.create_task(supervise("leadership", self._follow_leadership), name="leadership")
+        self._settings = asyncio.create_task(supervise("raft settings", self._follow_settings), name="raft settings")
 
     async def stop(self) -> None:
         """Stop everything; what was acknowledged is on disk."""
-        await cancel_and_wait(self._watch, *self._sessions)
+        await cancel_and_wait(self._watch, self._settings, *self._sessions)
         if self._leader is not None:
             await self._leader.stop()
             self._leader = None
@@ -96,6 +99,20 @@ class Manager:
     async def wait_until_leading(self) -> None:
         """Return when this manager leads and its loops run."""
         await self._leading.wait()
+
+    async def _follow_settings(self) -> None:
+        """Take the raft settings of the swarm whenever they change."""
+        follower = self.store.follow("cluster")
+        while True:
+            cluster = self.store.view.cluster()
+            if cluster is not None:
+                raft = cluster.spec.raft
+                self.raft.set_snapshots(
+                    raft.snapshot_interval or SNAPSHOT_INTERVAL_ENTRIES,
+                    raft.log_entries_for_slow_followers or LOG_ENTRIES_FOR_SLOW_FOLLOWERS,
+                    raft.keep_old_snapshots or 0,
+                )
+            await follower.wait()
 
     async def _follow_leadership(self) -> None:
         while True:

@@ -80,6 +80,8 @@ class SwarmNode:
         self._tasks: list[asyncio.Task[None]] = []
         self._changing = asyncio.Lock()
         self._error = ""
+        # set when a part has died for good; the daemon is to end then
+        self.failed = asyncio.Event()
         self.engine = RuncEngine(
             data_root=settings.data_root,
             exec_root=settings.exec_root,
@@ -120,12 +122,19 @@ class SwarmNode:
     async def _start_manager(self, membership: SwarmMembership) -> None:
         manager = Manager(self.clock, self.ids, lambda store: open_raft(self._layout, membership, store))
         await manager.start()
+        manager.raft.failure.add_done_callback(self._manager_failed)
         self._manager = manager
         async with asyncio.timeout(LEADER_TIMEOUT_SECONDS):
             await manager.wait_until_leading()
         cluster = manager.store.view.cluster()
         if cluster is not None:
             self._take_trust(cluster)
+
+    def _manager_failed(self, failure: asyncio.Future[BaseException]) -> None:
+        """End the daemon: what is on the disk is known again only by reading it anew."""
+        if not failure.cancelled():
+            self._error = f"the manager has failed: {failure.result()}"
+            self.failed.set()
 
     def _take_trust(self, cluster: Cluster) -> None:
         if cluster.root_ca is not None:

@@ -103,6 +103,7 @@ class RaftDriver:
 
     def __init__(self, settings: DriverSettings, machine: StateMachine, transport: Transport | None = None) -> None:
         self._settings = settings
+        self.set_snapshots(settings.snapshot_interval, settings.entries_kept, settings.snapshots_kept)
         self._machine = machine
         self._transport = transport or NoTransport()
         settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -383,9 +384,13 @@ class RaftDriver:
 
     # -- snapshots
 
+    def set_snapshots(self, interval: int, entries_kept: int, files_kept: int) -> None:
+        """Take the swarm's settings: entries between snapshots, entries kept before one, older files kept."""
+        self._snapshot_interval, self._entries_kept, self._snapshots_kept = interval, entries_kept, files_kept
+
     def _maybe_snapshot(self) -> None:
         since = self._applied - self._storage.snapshot().index
-        if since < self._settings.snapshot_interval or self._snapshot_task is not None:
+        if since < self._snapshot_interval or self._snapshot_task is not None:
             return
         meta = SnapshotMeta(self._applied, self._applied_term, self._node.raft.tracker.config.to_conf_state())
         # The state is taken now; encoding and writing go on beside the loop.
@@ -407,12 +412,12 @@ class RaftDriver:
             _log.error("a snapshot could not be written", index=meta.index, error=str(error))
             self._snapshot_task = None
             return
-        kept_from = max(self._storage.first_index(), meta.index - self._settings.entries_kept + 1)
+        kept_from = max(self._storage.first_index(), meta.index - self._entries_kept + 1)
         await asyncio.to_thread(self._database.compact, meta, kept_from)
         self._storage.set_snapshot(meta)
         if kept_from > self._storage.first_index():
             self._storage.compact(kept_from - 1)
-        await asyncio.to_thread(self._snapshots.remove_before, meta.index, self._settings.snapshots_kept)
+        await asyncio.to_thread(self._snapshots.remove_before, meta.index, self._snapshots_kept)
         _log.info("snapshot written", index=meta.index)
         self._snapshot_task = None
 

@@ -270,3 +270,28 @@ def test_a_node_that_is_down_loses_its_replicas_to_others(tmp_path: Path) -> Non
         )
 
     scenario(tmp_path, 2, body)
+
+
+def test_the_end_of_a_task_is_on_disk_before_its_network_goes(tmp_path: Path) -> None:
+    """Else a node killed in between starts the task again without a network."""
+
+    async def body(cluster: FakeCluster) -> None:
+        (node,) = cluster.nodes
+        service_id = await cluster.create(spec("web", 2))
+        await cluster.until(lambda: len(cluster.wanted_running(service_id)) == 2, "both run")
+        ended_on_disk: list[bool] = []
+        detach = node.network.detach
+
+        async def look_and_detach(task_id: str) -> None:
+            records = [record for record in node.database.load() if record.task.id == task_id]
+            ended_on_disk.extend(record.task.status.state.is_terminal for record in records)
+            await detach(task_id)
+
+        node.network.detach = look_and_detach  # type: ignore[method-assign]
+        await change(cluster, service_id, scaled(0))
+        await cluster.until(lambda: not cluster.tasks(service_id), "none is left")
+        await cluster.until(lambda: not node.network.attached, "the networks are gone")
+        assert len(ended_on_disk) >= 2
+        assert all(ended_on_disk)
+
+    scenario(tmp_path, 1, body)
