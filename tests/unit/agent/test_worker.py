@@ -43,7 +43,7 @@ def test_assignments_are_run_and_what_is_removed_is_taken_away(tmp_path: Path) -
         assert worker.runner("t1") is None
         assert set(bench.network.attached) == {"t2"}
         await bench.until(lambda: not worker._removing)
-        database.flush()
+        await database.written()
         assert [record.task.id for record in database.load()] == ["t2"]
 
     run(tmp_path, body)
