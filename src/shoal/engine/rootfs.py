@@ -26,6 +26,11 @@ _log = structlog.get_logger(__name__)
 _CGROUP_TRIES = 50
 _CGROUP_WAIT_SECONDS = 0.02
 SECRETS_BYTES = 64 << 20
+# The lowest layer of every container, beside those of images (which count from 1): places for what is mounted. Where an
+# image lacks them runc would make them in the container's own layer, a copy of /etc and four files a start.
+MOUNTPOINTS = "0"
+MOUNTPOINT_DIRECTORIES = ("dev", "etc", "proc", "sys")
+MOUNTPOINT_FILES = ("etc/hosts", "etc/hostname", "etc/resolv.conf")
 
 
 class Layout:
@@ -40,6 +45,7 @@ class Layout:
         self.runc_root = exec_root / "runc"
         self.consoles = exec_root / "tty"
         self.layer_root = layer_root
+        self.mountpoints = layer_root / MOUNTPOINTS
         self.cgroup_parent = f"/shoal-{daemon_id}"
         self.keeper_cgroup = f"shoal-keeper-{daemon_id}"
         self.host = host
@@ -49,6 +55,10 @@ class Layout:
         for path in (self.containers, self.volumes, self.bundles, self.runc_root, self.consoles, self.secrets):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.containers.parent.chmod(0o711)
+        for name in ("", *MOUNTPOINT_DIRECTORIES):
+            (self.mountpoints / name).mkdir(parents=True, exist_ok=True, mode=0o755)
+        for name in MOUNTPOINT_FILES:
+            (self.mountpoints / name).touch(mode=0o644)
         if not syscalls.is_tmpfs(self.secrets):
             flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
             try:
@@ -109,10 +119,7 @@ def mount_root(layout: Layout, container_id: str, lower: tuple[str, ...]) -> Pat
         remove_tree(volatile)
     descriptor = os.open(layout.layer_root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        if not lower:
-            # an image without layers: overlayfs wants one
-            (directory / "empty").mkdir(exist_ok=True)
-        names = ":".join(f"/proc/self/fd/{descriptor}/{name}" for name in lower) or _escape(directory / "empty")
+        names = ":".join(f"/proc/self/fd/{descriptor}/{name}" for name in (*lower, MOUNTPOINTS))
         options = f"lowerdir={names},upperdir={_escape(upper)},workdir={_escape(work)}"
         for extra in (",volatile", ""):
             try:
