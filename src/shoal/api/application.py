@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 
 from shoal.api.context import CONTEXT, ApiContext
-from shoal.api.responses import ENCODED_SERVICES, EncodedServices, error_response
+from shoal.api.responses import ENCODED_SERVICES, ENCODED_TASKS, EncodedObjects, error_response
 from shoal.api.routes import (
     containers,
     distribution,
@@ -56,7 +56,8 @@ def make_application(context: ApiContext) -> web.Application:
     """Return the application that answers Docker's API from `context`."""
     application = web.Application(client_max_size=BODY_BYTES_MOST, middlewares=[_answer_errors, _check_version])
     application[CONTEXT] = context
-    application[ENCODED_SERVICES] = EncodedServices()
+    application[ENCODED_SERVICES] = EncodedObjects()
+    application[ENCODED_TASKS] = EncodedObjects()
     application.on_response_prepare.append(_add_headers)
     for module in MODULES:
         for route in module.ROUTES:

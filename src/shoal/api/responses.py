@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
 
-from shoal.model.objects import Service
+from shoal.model.objects import Service, Task
 
 SLICE_ITEMS = 200
 ENCODED_MOST = 10_000
@@ -18,25 +18,33 @@ JSON_TYPE = "application/json"
 _encoder = msgspec.json.Encoder()
 
 
-class EncodedServices:
-    """Services as they were last encoded: a service that has not changed is not encoded again for the next list."""
+T = TypeVar("T", Service, Task)
+
+
+class EncodedObjects:
+    """Objects as they were last encoded: one that has not changed is not encoded again for the next list."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[int, msgspec.Raw]] = {}
+        self._known: dict[str, tuple[tuple[int, ...], msgspec.Raw]] = {}
 
-    def of(self, service: Service, view: Callable[[Service], Any]) -> msgspec.Raw:
-        """Return a service's JSON, made by `view` if this version of it was not seen yet."""
-        known = self._known.get(service.id)
-        if known is not None and known[0] == service.meta.version:
+    def of(self, value: T, view: Callable[[T], Any], *seen_versions: int) -> msgspec.Raw:
+        """Return an object's JSON, made by `view` if this state was not seen yet.
+
+        `seen_versions` are those of other objects that the view shows, too.
+        """
+        versions = (value.meta.version, *seen_versions)
+        known = self._known.get(value.id)
+        if known is not None and known[0] == versions:
             return known[1]
         if len(self._known) >= ENCODED_MOST:
             self._known.clear()
-        encoded = msgspec.Raw(_encoder.encode(view(service)))
-        self._known[service.id] = (service.meta.version, encoded)
+        encoded = msgspec.Raw(_encoder.encode(view(value)))
+        self._known[value.id] = (versions, encoded)
         return encoded
 
 
-ENCODED_SERVICES: web.AppKey[EncodedServices] = web.AppKey("shoal_encoded_services")
+ENCODED_SERVICES: web.AppKey[EncodedObjects] = web.AppKey("shoal_encoded_services")
+ENCODED_TASKS: web.AppKey[EncodedObjects] = web.AppKey("shoal_encoded_tasks")
 
 
 def json_response(value: Any, status: int = 200) -> web.Response:

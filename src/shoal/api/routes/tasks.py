@@ -8,7 +8,7 @@ from aiohttp import web
 
 from shoal.api.filters import Filters, matches_labels, matches_prefix, parse_boolean, parse_filters
 from shoal.api.requests import read_view
-from shoal.api.responses import json_response, list_response
+from shoal.api.responses import ENCODED_TASKS, json_response, list_response
 from shoal.api.routing import Route
 from shoal.api.views.task import TaskViews
 from shoal.core.orchestrate.slots import is_dirty
@@ -38,7 +38,8 @@ async def list_tasks(request: web.Request) -> web.Response:
     passing.sort(key=lambda task: task.id)
     views = TaskViews(view)
     views.prepare(passing)
-    return await list_response(views.of(task) for task in passing)
+    known = request.app[ENCODED_TASKS]
+    return await list_response(known.of(task, views.of, *views.network_versions(task)) for task in passing)
 
 
 def _desired_states(filters: Filters) -> frozenset[TaskState]:

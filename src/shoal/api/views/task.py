@@ -21,6 +21,7 @@ class TaskViews:
         self._view = view
         self._specs: dict[tuple[str, int], msgspec.Raw] = {}
         self._networks: dict[str, Json] = {}
+        self._network_versions: dict[str, int] = {}
 
     def prepare(self, tasks: Iterable[Task]) -> None:
         """Read what the views of `tasks` need from the store, so that they may be made after it has gone on."""
@@ -28,6 +29,10 @@ class TaskViews:
             self._spec(task)
             for attachment in task.attachments:
                 self._network(attachment.network_id)
+
+    def network_versions(self, task: Task) -> tuple[int, ...]:
+        """Return the versions of the networks that a task's view shows; `prepare` has read them."""
+        return tuple(self._network_versions.get(attachment.network_id, 0) for attachment in task.attachments)
 
     def of(self, task: Task) -> Json:
         """Return a task."""
@@ -66,6 +71,7 @@ class TaskViews:
             network = self._view.get(Network, network_id)
             found = attached_network_view(network) if network is not None else {"ID": network_id}
             self._networks[network_id] = found
+            self._network_versions[network_id] = network.meta.version if network is not None else 0
         return found
 
 
