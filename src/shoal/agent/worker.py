@@ -14,19 +14,22 @@ from shoal.lib.backoff import Backoff
 from shoal.lib.supervise import cancel_and_wait
 from shoal.model.base import replace
 from shoal.model.messages import Assignments, ReportStatus, TaskReport
-from shoal.model.objects import Revision, Task, TaskStatus
+from shoal.model.objects import Revision, Task, TaskStatus, revision_id
 from shoal.model.states import TaskState
-from shoal.store.tables import revision_id
 
 _log = structlog.get_logger(__name__)
 
 REMOVALS_AT_ONCE_MOST = 4
+REPORT_BURST_SECONDS = 0.005
 
 
 class Worker:
     """Runs what the node was assigned; goes on without a manager."""
 
-    def __init__(self, parts: NodeParts, database: TaskDatabase) -> None:
+    def __init__(
+        self, parts: NodeParts, database: TaskDatabase, report_burst_seconds: float = REPORT_BURST_SECONDS
+    ) -> None:
+        self._report_burst_seconds = report_burst_seconds
         self._parts = parts
         self._database = database
         self._runners: dict[str, TaskRunner] = {}
@@ -159,9 +162,14 @@ class Worker:
 
         One report is under way at a time; what changes meanwhile goes, in its newest form, into the next.
         """
-        while not self._unreported or self._in_flight:
-            self._report_wake.clear()
-            await self._report_wake.wait()
+        while True:
+            while not self._unreported or self._in_flight:
+                self._report_wake.clear()
+                await self._report_wake.wait()
+            # Tasks change in bursts: what changes in this moment shares a report, and so an entry of the log.
+            await asyncio.sleep(self._report_burst_seconds)
+            if self._unreported and not self._in_flight:
+                break
         self._in_flight, self._unreported = self._unreported, {}
         self._report_sequence += 1
         reports = tuple(TaskReport(task_id=id_, status=status) for id_, status in self._in_flight.items())

@@ -22,6 +22,7 @@ from shoal.manager.loops import ingress_network
 from shoal.model.actions import Action, PatchNode, PatchTask
 from shoal.model.base import replace
 from shoal.model.messages import (
+    Assignments,
     DescribeNode,
     EndSession,
     Heartbeat,
@@ -152,7 +153,7 @@ class Session:
         batch = Batch(changes=(), gap=True)
         while True:
             view = self._store.view
-            assignments = diff(self._sent, view.tasks_of_node(self._node_id), view.revision_of)
+            assignments = self._assignments(view, batch)
             ingress = self._ingress(view, batch)
             # The mesh first: a task that is to stop has then left it before it is told.
             if self._ingress_sent is None or ingress.ports != self._ingress_sent.ports:
@@ -164,6 +165,15 @@ class Session:
             await asyncio.sleep(ASSIGNMENT_DEBOUNCE_SECONDS)
             rest = follower.take()
             batch = Batch(changes=first.changes + rest.changes, gap=first.gap or rest.gap)
+
+    def _assignments(self, view: View, batch: Batch) -> Assignments | None:
+        """Return what the node does not know yet; only tasks that `batch` changed are looked at."""
+        if batch.gap:
+            return diff(self._sent, view.tasks_of_node(self._node_id), view.revision_of)
+        changed = frozenset(change.id for change in batch.changes if change.kind == "task")
+        found = (view.get(Task, id_) for id_ in changed)
+        ours = [task for task in found if task is not None and task.node_id == self._node_id]
+        return diff(self._sent, ours, view.revision_of, among=changed)
 
     def _ingress(self, view: View, batch: Batch) -> IngressState:
         """Return the mesh after `batch`; only services that it concerns are looked at again."""

@@ -136,6 +136,11 @@ class Revision(Struct, tag="revision"):
     meta: Meta = Meta()
 
 
+def revision_id(service_id: str, spec_version: int) -> str:
+    """Return the id of a revision: its service's id and the version."""
+    return f"{service_id}.{spec_version}"
+
+
 class ContainerStatus(Struct):
     """The container behind a task."""
 

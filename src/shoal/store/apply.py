@@ -9,9 +9,9 @@ from __future__ import annotations
 from shoal.errors import Conflict, InvalidArgument, NameConflict, NotFound, OutOfSequence, ShoalError
 from shoal.model.actions import Action, Create, LogEntry, PatchNode, PatchService, PatchTask, Remove, Replace
 from shoal.model.base import Struct, replace
-from shoal.model.objects import Config, Meta, Network, Revision, Secret, Service, StoreObject, Task
+from shoal.model.objects import Config, Meta, Network, Revision, Secret, Service, StoreObject, Task, revision_id
 from shoal.model.states import TaskState
-from shoal.store.tables import Tables, address_key, kind_of, name_of, port_key, ports_of, revision_id
+from shoal.store.tables import Tables, address_key, kind_of, name_of, port_key, ports_of
 
 KEPT_REVISIONS = 10
 HIGHEST_FEATURE_LEVEL = 1

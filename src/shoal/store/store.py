@@ -15,12 +15,12 @@ from shoal.lib.clock import Clock
 from shoal.model.actions import LOG_FORMAT, Action, LogEntry
 from shoal.model.base import Struct, replace
 from shoal.model.events import Event
-from shoal.model.objects import Service, StoreObject
+from shoal.model.objects import Service, StoreObject, revision_id
 from shoal.store.apply import apply_entry
 from shoal.store.consensus import Consensus
 from shoal.store.events import EventRing, events_of
 from shoal.store.feed import Feed, Follower
-from shoal.store.tables import Tables, revision_id
+from shoal.store.tables import Tables
 from shoal.store.view import View
 
 ENTRY_BYTES_MOST = 1 << 20

@@ -20,6 +20,7 @@ from shoal.model.objects import (
     Service,
     StoreObject,
     Task,
+    revision_id,
 )
 from shoal.model.specs import PortConfig
 from shoal.model.states import TaskState
@@ -82,11 +83,6 @@ def _task_addresses(task: Task) -> tuple[str, ...]:
 
 def _service_addresses(service: Service) -> tuple[str, ...]:
     return tuple(address_key(vip.network_id, vip.address) for vip in service.endpoint.virtual_ips)
-
-
-def revision_id(service_id: str, spec_version: int) -> str:
-    """Return the id of a revision: its service's id and the version."""
-    return f"{service_id}.{spec_version}"
 
 
 def _lower_name(value: Service | Network | Secret | Config) -> tuple[str, ...]:

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from shoal.model.events import Event
-from shoal.model.objects import Cluster, Revision, Service, StoreObject, Task
+from shoal.model.objects import Cluster, Revision, Service, StoreObject, Task, revision_id
 from shoal.model.states import TaskState
 from shoal.store.events import EventRing
-from shoal.store.tables import KIND_BY_TYPE, Tables, address_key, port_key, revision_id
+from shoal.store.tables import KIND_BY_TYPE, Tables, address_key, port_key
 
 T = TypeVar("T", bound=StoreObject)
 

@@ -51,7 +51,7 @@ class Bench:
 
     def worker(self, directory: Path) -> tuple[Worker, TaskDatabase]:
         database = TaskDatabase(directory / "tasks.sqlite")
-        return Worker(self.parts, database), database
+        return Worker(self.parts, database, report_burst_seconds=0), database
 
     def _note(self, changed: Task) -> None:
         self.seen.append(changed.status.state)
