@@ -186,6 +186,7 @@ class RuncEngine:
             created_at_ns=self._clock.now_ns(),
             state=ContainerState(status="created"),
             arguments=arguments,
+            run_directory=str(self._layout.bundle(container_id)),
             log_path="" if config.log_driver == "none" else str(directory / f"{container_id}-json.log"),
         )
         live = _Live(container)

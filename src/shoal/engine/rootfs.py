@@ -139,8 +139,11 @@ def _escape(path: Path) -> str:
 
 
 def write_etc_files(layout: Layout, container_id: str, config: ContainerConfig) -> tuple[FileBind, ...]:
-    """Write /etc/hosts, /etc/hostname and /etc/resolv.conf of a container; return where they are bound."""
-    directory = layout.directory(container_id)
+    """Write /etc/hosts, /etc/hostname and /etc/resolv.conf of a container; return where they are bound.
+
+    They live as long as the run, where they cost the disk nothing.
+    """
+    directory = layout.bundle(container_id)
     hostname = config.hostname or container_id[:12]
     texts = {"hosts": hosts_text(config, hostname), "hostname": f"{hostname}\n", "resolv.conf": resolv_text(config)}
     targets = {mount.target for mount in config.mounts}

@@ -104,6 +104,8 @@ class Container(Struct):
     # what was really run, image defaults filled in
     arguments: tuple[str, ...] = ()
     log_path: str = ""
+    # where what a run needs lies: /etc/hosts and its like; written anew at each start
+    run_directory: str = ""
 
 
 class ImageRecord(Struct):

@@ -75,7 +75,7 @@ def human_duration(nanoseconds: int) -> str:
 def container_view(container: Container, data_root: str) -> Json:
     """Return a container as inspect shows it."""
     config, arguments = container.config, container.arguments
-    directory = f"{data_root}/containers/{container.id}"
+    directory = container.run_directory or f"{data_root}/containers/{container.id}"
     return {
         "Id": container.id,
         "Created": time_text(container.created_at_ns),
