@@ -20,7 +20,6 @@ from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait
 from shoal.manager.loops import ingress_network
 from shoal.model.actions import Action, PatchNode, PatchTask
-from shoal.model.base import replace
 from shoal.model.messages import (
     Assignments,
     DescribeNode,
@@ -88,20 +87,6 @@ class Dispatcher:
         finally:
             if self._sessions.get(node.id) is session:
                 del self._sessions[node.id]
-
-    async def mark_down(self, node_id: str, reason: str) -> None:
-        """Write that a node is down, unless it has a session again."""
-        if node_id in self._sessions:
-            return
-
-        def plan(view: View) -> list[Action]:
-            node = view.get(Node, node_id)
-            if node is None:
-                return []
-            down = replace(node.status, state=NodeState.DOWN, message=reason)
-            return [PatchNode(id=node_id, status=down)]
-
-        await self._store.update(plan)
 
 
 class Session:
