@@ -101,15 +101,20 @@ class DriverSettings:
 class RaftDriver:
     """A running member. Made by `start`."""
 
-    def __init__(self, settings: DriverSettings, machine: StateMachine, transport: Transport | None = None) -> None:
+    def __init__(
+        self,
+        settings: DriverSettings,
+        machine: StateMachine,
+        transport: Transport,
+        database: LogDatabase,
+        snapshots: SnapshotFiles,
+    ) -> None:
         self._settings = settings
         self.set_snapshots(settings.snapshot_interval, settings.entries_kept, settings.snapshots_kept)
         self._machine = machine
-        self._transport = transport or NoTransport()
-        settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        sealer = Sealer(load_or_make_key(settings.folder / "key"), settings.cluster_id.encode())
-        self._database = LogDatabase(settings.folder / "log.sqlite", sealer)
-        self._snapshots = SnapshotFiles(settings.folder / "snapshots", sealer)
+        self._transport = transport
+        self._database = database
+        self._snapshots = snapshots
         self._storage = self._database.load()
         if not self._storage.snapshot().conf_state.voters:
             first = SnapshotMeta(conf_state=ConfState(voters=settings.voters))
@@ -149,7 +154,15 @@ class RaftDriver:
         cls, settings: DriverSettings, machine: StateMachine, transport: Transport | None = None
     ) -> RaftDriver:
         """Load what is on disk, restore the state machine, and run."""
-        driver = cls(settings, machine, transport)
+        settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        sealer = Sealer(load_or_make_key(settings.folder / "key"), settings.cluster_id.encode())
+        database = LogDatabase(settings.folder / "log.sqlite", sealer)
+        try:
+            snapshots = SnapshotFiles(settings.folder / "snapshots", sealer)
+            driver = cls(settings, machine, transport or NoTransport(), database, snapshots)
+        except BaseException:
+            database.close()
+            raise
         if driver._node.raft.tracker.is_singleton:
             # Nobody else could win: no election timeout needs to pass.
             driver._node.campaign()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
@@ -99,7 +100,8 @@ def test_snapshots_shorten_the_log_and_restore_all(tmp_path: Path) -> None:
         assert driver._storage.snapshot().index >= 80
         assert len(list((tmp_path / "raft" / "snapshots").iterdir())) == 1
         await driver.stop()
-        rows = sqlite3.connect(tmp_path / "raft" / "log.sqlite").execute("SELECT count(*) FROM entries").fetchone()[0]
+        with contextlib.closing(sqlite3.connect(tmp_path / "raft" / "log.sqlite")) as connection:
+            rows = connection.execute("SELECT count(*) FROM entries").fetchone()[0]
         assert rows < 40
         again = Journal()
         driver = await started(tmp_path, again)
