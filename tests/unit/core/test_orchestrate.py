@@ -7,7 +7,7 @@ import pytest
 from shoal.model.actions import Remove, Replace
 from shoal.model.base import replace
 from shoal.model.objects import Cluster
-from shoal.model.specs import ClusterSpec, OrchestrationConfig, Placement, RestartPolicy
+from shoal.model.specs import ClusterSpec, OrchestrationConfig, Placement, RestartPolicy, UpdateConfig
 from shoal.model.states import Availability, NodeState, TaskState
 from tests.doubles.swarm import SECOND, PureSwarm, service_spec
 
@@ -234,6 +234,25 @@ def test_global_services_follow_constraints_labels_pause_and_drain() -> None:
     assert places() == {"n2"}
     swarm.set_availability("n2", Availability.DRAIN)
     assert places() == set()
+
+
+def test_a_start_first_update_on_a_node_that_is_paused_midway_leaves_one_task() -> None:
+    swarm = PureSwarm(2)
+    spec = service_spec("web", None)
+    config = UpdateConfig(parallelism=0, order="start-first", failure_action="pause", monitor=SECOND)
+    id_ = swarm.create(replace(spec, update_config=config))
+    swarm.settle()
+    swarm.set_image(id_, "new")
+    swarm.round()
+    swarm.set_availability("n1", Availability.PAUSE)
+    swarm.settle()
+    waiting = [task for task in swarm.wanted(id_) if task.status.state != TaskState.RUNNING]
+    assert len(swarm.running(id_)) == 2, "one a node, whether the old one or the new one"
+    assert {task.node_id for task in waiting} <= {"n1"}
+    swarm.set_availability("n1", Availability.ACTIVE)
+    swarm.settle()
+    assert len(swarm.running(id_)) == len(swarm.wanted(id_)) == 2
+    assert {task.spec_version for task in swarm.running(id_)} == {2}
 
 
 def test_a_drained_node_gets_its_global_task_back_also_if_it_never_got_it() -> None:

@@ -33,7 +33,7 @@ def plan(
     placement = service.spec.task_template.placement
     constraints = constraint.parse(placement.constraints) if placement else ()
     slots = group(tasks, by_node=True)
-    updatable = {}
+    updatable, resting = {}, {}
     for place, slot in slots.items():
         node = nodes.get(str(place))
         if node is None:
@@ -49,6 +49,8 @@ def plan(
             plan_restart(result, service, slot, nodes, revision_of, now_ns, new_id)
             plan_starts(result, service, slot, nodes, revision_of, now_ns)
             updatable[place] = slot
+        else:
+            resting[place] = slot
     for node in nodes.values():
         fits = (
             not is_node_gone(node)
@@ -59,7 +61,7 @@ def plan(
         present = slots.get(node.id)
         if fits and (present is None or _may_return(present, revision_of)):
             result.create(service, new_id, now_ns, TaskState.RUNNING, "a node to fill", node_id=node.id)
-    plan_update(result, service, updatable, nodes, revision_of, now_ns, new_id, previous)
+    plan_update(result, service, updatable, nodes, revision_of, now_ns, new_id, previous, resting)
     return result
 
 

@@ -38,6 +38,7 @@ class Turn(Struct):
 
     service: Service
     slots: Mapping[Place, Slot]
+    resting: Mapping[Place, Slot]
     nodes: Mapping[str, Node]
     revision_of: RevisionOf
     config: UpdateConfig
@@ -58,10 +59,12 @@ def plan_update(
     now_ns: int,
     new_id: NewId,
     previous: ServiceSpec | None,
+    resting: Mapping[Place, Slot] | None = None,
 ) -> None:
     """Add to `plan` what the next step of an update needs; nothing if the service is as it should be.
 
     `previous` is the spec that a failing update goes back to, if its failure action says so; None if there is none.
+    `resting` slots get no new task (their node is paused), but a step begun there is finished: one task stays.
     Slots that become outdated after the end of an update (a node that was paused) are updated without a new status.
     """
     status = service.update_status
@@ -69,6 +72,7 @@ def plan_update(
     turn = Turn(
         service=service,
         slots=slots,
+        resting=resting or {},
         nodes=nodes,
         revision_of=revision_of,
         config=update_config(service.spec, rollback),
@@ -174,12 +178,18 @@ def _update_slots(plan: Plan, turn: Turn, progress: Progress, new_id: NewId) -> 
 
 
 def _retire_outdated(plan: Plan, turn: Turn) -> None:
-    """Leave one task a slot: where the newest up-to-date task runs, the others are shut down (start-first)."""
-    for slot in turn.slots.values():
+    """Leave one task a slot: where the newest up-to-date task runs, the others are shut down (start-first).
+
+    In a resting slot nothing new comes: of several that run there the newest stays, also if it is outdated.
+    """
+    for slot in (*turn.slots.values(), *turn.resting.values()):
         if len(slot.active) < 2:
             continue
         wanted = [task for task in slot.active if plan.is_wanted(task)]
-        current = [task for task in wanted if task.status.state == TaskState.RUNNING and not turn.is_dirty(task)]
+        running = [task for task in wanted if task.status.state == TaskState.RUNNING]
+        current = [task for task in running if not turn.is_dirty(task)]
+        if not current and slot.place in turn.resting:
+            current = wanted = running
         for task in wanted if current else ():
             if task is not current[-1]:
                 plan.desire(task, TaskState.SHUTDOWN, "its successor runs")
