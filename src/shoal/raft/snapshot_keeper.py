@@ -65,20 +65,27 @@ class SnapshotKeeper:
         """Take back what is being written."""
         await cancel_and_wait(self.task)
         self.task = None
+        self._wanted = {}
 
     # -- of the own state
 
+    @property
+    def can_be_joined(self) -> bool:
+        """Whether a new member can replay the log, or gets a snapshot.
+
+        Logs of the first versions do not say who founded them: a snapshot must stand in the place of their beginning.
+        """
+        newest = self._storage.snapshot()
+        return newest.index > 0 or not newest.conf_state.voters
+
     def begin_if_due(self) -> None:
         """Take a snapshot if enough was applied since the last."""
-        newest = self._storage.snapshot()
-        # Logs of the first versions do not say who founded them: a new member cannot replay them from the beginning.
-        interval = 1 if newest.index == 0 and newest.conf_state.voters else self._interval
-        if self.task is None and self._position().index - newest.index >= interval:
+        interval = self._interval if self.can_be_joined else 1
+        if self.task is None and self._position().index - self._storage.snapshot().index >= interval:
             self._begin()
 
     def _begin(self) -> None:
-        newest = self._storage.snapshot()
-        kept = 0 if newest.index == 0 and newest.conf_state.voters else self._entries_kept
+        kept = self._entries_kept if self.can_be_joined else 0
         # The state is taken now; encoding and writing go on beside the loop.
         meta, chunks = self._position(), self._machine.snapshot()
         self.task = asyncio.create_task(self._write(meta, chunks, kept), name="raft snapshot")
@@ -101,6 +108,10 @@ class SnapshotKeeper:
             wanted, self._wanted = self._wanted, {}
             for raft_id in wanted:
                 self._report(raft_id, False)
+            return
+        except Exception as error:
+            writer.abandon()
+            self._fail(error)
             return
         kept_from = max(self._storage.first_index(), meta.index - kept + 1)
         try:
