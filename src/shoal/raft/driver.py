@@ -16,7 +16,7 @@ import structlog
 
 from shoal.errors import NotLeader, Unavailable
 from shoal.lib.supervise import cancel_and_wait
-from shoal.raft.bootstrap import forget_others, found_group, is_empty
+from shoal.raft.bootstrap import open_log
 from shoal.raft.conditions import Conditions
 from shoal.raft.core.confchange import ConfChangeError
 from shoal.raft.core.messages import (
@@ -38,7 +38,7 @@ from shoal.raft.membership import ChangeRefused, Membership, MemberView
 from shoal.raft.reads import Reads
 from shoal.raft.sealing import KeyFile, Sealer
 from shoal.raft.settings import DriverSettings
-from shoal.raft.snapshot_keeper import SnapshotKeeper
+from shoal.raft.snapshot_keeper import SnapshotKeeper, in_thread
 from shoal.raft.snapshots import SnapshotFiles
 
 __all__ = ["DriverSettings", "MemberView", "NoTransport", "RaftDriver", "StateMachine", "Transport"]
@@ -87,11 +87,7 @@ class RaftDriver:
         self._transport = transport
         self._database = database
         self.key_file = key_file
-        self._storage = database.load()
-        if settings.forgets_others:
-            forget_others(database, self._storage, settings.raft_id)
-        elif settings.founds and is_empty(self._storage):
-            found_group(database, self._storage, settings.raft_id)
+        self._storage = open_log(database, settings)
         snapshot = self._storage.snapshot()
         if snapshot.index:
             machine.restore(files.read(snapshot.index))
@@ -147,10 +143,14 @@ class RaftDriver:
         """
         settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         key_file = KeyFile(settings.folder / "key", settings.cluster_id)
-        sealer = Sealer(key_file.load(settings.unlock_key), settings.cluster_id.encode())
+        key_file.load(settings.unlock_key)
+        sealer = Sealer(key_file.keys, settings.cluster_id.encode())
         database = LogDatabase(settings.folder / "log.sqlite", sealer)
         try:
             files = SnapshotFiles(settings.folder / "snapshots", sealer)
+            if key_file.is_rotating:
+                _log.info("going on with a rotation of the data key that was interrupted")
+                _seal_anew(key_file, database, files)
             driver = cls(settings, machine, transport or NoTransport(), database, files, key_file)
         except BaseException:
             database.close()
@@ -304,6 +304,30 @@ class RaftDriver:
     def set_snapshots(self, interval: int, entries_kept: int, files_kept: int) -> None:
         """Take the swarm's settings: entries between snapshots, entries kept before one, older files kept."""
         self._keeper.set(interval, entries_kept, files_kept)
+
+    async def rotate_data_key(self, unlock_key: bytes | None) -> None:
+        """Seal everything on disk with a new data key; killed on the way, the next start goes on with it.
+
+        Args:
+            unlock_key: wraps the new data key; None stores it plain.
+
+        Raises:
+            Unavailable: a snapshot was on its way for too long, or the member has failed.
+        """
+        try:
+            async with asyncio.timeout(BARRIER_TIMEOUT_SECONDS):
+                await self.wait_until(self._keeper.pause)
+        except TimeoutError:
+            raise Unavailable("a snapshot is being written for too long: try again") from None
+        try:
+            await in_thread(self.key_file.begin_rotation, unlock_key)
+            await in_thread(_seal_anew, self.key_file, self._database, self._keeper.files)
+        except Exception as error:
+            self._fail(error)
+            raise Unavailable(FAILED) from error
+        finally:
+            self._keeper.go_on()
+        _log.info("data key rotated", is_wrapped=unlock_key is not None)
 
     def _require_running(self) -> None:
         if self.failure.done():
@@ -548,6 +572,13 @@ class RaftDriver:
 
     def _position(self) -> SnapshotMeta:
         return SnapshotMeta(self._applied, self._applied_term, self._node.raft.tracker.config.to_conf_state())
+
+
+def _seal_anew(key_file: KeyFile, database: LogDatabase, files: SnapshotFiles) -> None:
+    """Between the two writes of the key file everything can be opened, whichever of the two keys it is sealed with."""
+    database.seal_anew(key_file.keys)
+    files.seal_anew()
+    key_file.finish_rotation()
 
 
 def _removes(change: ConfChange, raft_id: int) -> bool:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from shoal.errors import InvalidArgument, Locked, WrongUnlockKey
+from shoal.errors import InvalidArgument, Locked, Unavailable, WrongUnlockKey
+from shoal.raft.disk import LogDatabase
 from shoal.raft.driver import DriverSettings, RaftDriver
 from shoal.raft.sealing import BrokenSeal, KeyFile, Sealer, parse_unlock_key
+from shoal.raft.snapshots import SnapshotFiles
 from tests.doubles.raft_group import DEADLINE_SECONDS, Journal
 
 UNLOCK = bytes(range(32))
@@ -87,10 +89,10 @@ def test_unlock_keys_are_read_in_dockers_form() -> None:
 
 
 def test_a_record_opens_in_its_place_alone() -> None:
-    sealer = Sealer(UNLOCK, b"c")
+    sealer = Sealer([UNLOCK], b"c")
     sealed = sealer.seal(b"data", b"1")
     assert sealer.open(sealed, b"1") == b"data"
-    for opener, place in ((sealer, b"2"), (Sealer(UNLOCK, b"d"), b"1"), (Sealer(OTHER, b"c"), b"1")):
+    for opener, place in ((sealer, b"2"), (Sealer([UNLOCK], b"d"), b"1"), (Sealer([OTHER], b"c"), b"1")):
         with pytest.raises(BrokenSeal):
             opener.open(sealed, place)
 
@@ -122,3 +124,104 @@ def test_a_member_starts_with_its_unlock_key(tmp_path: Path) -> None:
         assert repr(UNLOCK) not in repr(settings(UNLOCK))
 
     asyncio.run(scenario())
+
+
+def settings_of(folder: Path, unlock_key: bytes | None = None) -> DriverSettings:
+    return DriverSettings(
+        raft_id=1,
+        cluster_id="c",
+        folder=folder,
+        random_int=lambda _n: 0,
+        founds=True,
+        unlock_key=unlock_key,
+        snapshot_interval=20,
+    )
+
+
+async def started(folder: Path, journal: Journal, unlock_key: bytes | None = None) -> RaftDriver:
+    driver = await RaftDriver.start(settings_of(folder, unlock_key), journal)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await driver.wait_for_leadership(True)
+    return driver
+
+
+def test_the_data_key_is_rotated_while_the_member_writes(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        journal = Journal()
+        driver = await started(tmp_path, journal)
+        before = driver.key_file.keys
+
+        async def write(client: int) -> None:
+            for number in range(60):
+                await driver.propose(b"%d-%d" % (client, number))
+
+        writing = asyncio.gather(*(write(client) for client in range(4)))
+        await driver.wait_until(lambda: driver.applied_index > 50)
+        await driver.rotate_data_key(UNLOCK)
+        await writing
+        await driver.stop()
+        assert driver.key_file.keys != before
+        assert not driver.key_file.is_rotating
+        assert KeyFile(tmp_path / "key", "c").is_locked()
+        again = Journal()
+        driver = await started(tmp_path, again, UNLOCK)
+        assert again.entries == journal.entries
+        assert len(again.entries) == 240
+        await driver.rotate_data_key(None)
+        assert not driver.key_file.is_locked()
+        await driver.stop()
+        again = Journal()
+        await (await started(tmp_path, again)).stop()
+        assert again.entries == journal.entries
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("moment", ["database", "files", "end"])
+def test_a_rotation_that_was_interrupted_is_finished_at_the_next_start(
+    tmp_path: Path, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = {
+        "database": (LogDatabase, "seal_anew"),
+        "files": (SnapshotFiles, "seal_anew"),
+        "end": (KeyFile, "finish_rotation"),
+    }
+
+    def crash(*_: object) -> None:
+        raise OSError("killed")
+
+    async def scenario() -> None:
+        journal = Journal()
+        driver = await started(tmp_path, journal)
+        for number in range(50):
+            await driver.propose(b"%d" % number)
+        await driver.wait_until(lambda: driver._keeper.task is None)
+        with monkeypatch.context() as patch:
+            patch.setattr(*places[moment], crash)
+            with pytest.raises(Unavailable):
+                await driver.rotate_data_key(UNLOCK)
+            await driver.stop()
+        assert KeyFile(tmp_path / "key", "c").is_locked()
+        again = Journal()
+        driver = await started(tmp_path, again, UNLOCK)
+        assert not driver.key_file.is_rotating
+        await driver.stop()
+        assert again.entries == journal.entries
+        await (await started(tmp_path, Journal(), UNLOCK)).stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_rotation_begun_twice_loses_no_key(tmp_path: Path) -> None:
+    key_file = KeyFile(tmp_path / "key", "c")
+    first = key_file.load()
+    key_file.begin_rotation(None)
+    keys = key_file.keys
+    assert keys[1] == first
+    key_file.begin_rotation(UNLOCK)
+    again = KeyFile(tmp_path / "key", "c")
+    assert again.load(UNLOCK) == keys[0]
+    assert again.keys == keys
+    again.finish_rotation()
+    assert again.keys == keys[:1]
+    assert again.is_locked()
