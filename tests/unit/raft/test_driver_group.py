@@ -232,9 +232,27 @@ def test_lost_and_late_messages_and_restarts(tmp_path: Path, seed: int) -> None:
                     await group.leader(*({1, 2, 3} - {raft_id}))
                     network.cut = set()
 
+        reads = 0
+
+        async def read() -> None:
+            nonlocal reads
+            while True:
+                raft_id = network.random.choice(tuple(group.drivers))
+                known = set(acknowledged)
+                try:
+                    await group.drivers[raft_id].read_barrier()
+                except Unavailable:
+                    continue  # it was stopped meanwhile
+                assert known <= set(group.journals[raft_id].data), f"member {raft_id} served a stale read"
+                reads += 1
+
         writing = asyncio.gather(*(write(client) for client in range(4)))
+        reading = asyncio.create_task(read())
         await disturb()
         await writing
+        assert not reading.done(), reading.exception()
+        assert reads > 10
+        reading.cancel()
         network.loss = network.delay_seconds = 0.0
         data = await group.until_alike()
         assert set(acknowledged) <= set(data)
