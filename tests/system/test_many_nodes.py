@@ -120,7 +120,7 @@ def test_a_dead_worker_is_replaced():
 
 
 def test_autolock():
-    with running_swarm(1, 1) as (manager, worker):
+    with running_swarm(1, 1) as (manager, _worker):
         service = create(manager.daemon, "web", ["sleep", "999"], replicas=2)
         wait_for(lambda: len(running(manager.daemon, service)) == 2, "they run")
         text = manager.daemon.docker("swarm", "update", "--autolock=true").stdout
@@ -186,3 +186,46 @@ def answer_of(host: Host, path: str) -> tuple[int, dict[str, str], object]:
     first, *lines = head.splitlines()
     headers = {name: value for name, _, value in (line.partition(": ") for line in lines)}
     return int(first.split()[1]), headers, json.loads(body)
+
+
+def test_what_is_refused():
+    with running_swarm(1, 1) as (manager, worker):
+        tokens = get(manager.daemon, "/swarm")["JoinTokens"]
+        address = f"{manager.address}:2377"
+        taken = worker.daemon.docker("swarm", "join", "--token", tokens["Worker"], address, check=False)
+        assert "This node is already part of a swarm" in taken.stderr
+        manager_id, worker_id = node_id(manager), node_id(worker)
+        for arguments, words in (
+            (("node", "rm", worker_id), "is not down and can't be removed"),
+            (("node", "rm", "--force", manager_id), "is a cluster manager and is a member of the raft cluster"),
+            (("node", "demote", manager_id), "attempting to demote the last manager of the swarm"),
+            (("swarm", "leave"), "Removing the last manager erases all current state of the swarm"),
+        ):
+            assert words in manager.daemon.docker(*arguments, check=False).stderr
+
+        # removed by force while it runs a task: the task goes elsewhere and ends here
+        service = create(manager.daemon, "web", ["sleep", "999"], replicas=2)
+        wait_for(lambda: len(running(manager.daemon, service)) == 2, "they run")
+        manager.daemon.docker("node", "rm", "--force", worker_id)
+        wait_for(lambda: get(worker.daemon, "/containers/json") == [], "its task is stopped")
+        wait_for(lambda: len(running(manager.daemon, service)) == 2, "another runs")
+        wait_for(lambda: "docker swarm leave" in get(worker.daemon, "/info")["Swarm"]["Error"], "it says so")
+        worker.daemon.docker("swarm", "leave")
+
+        # a wrong secret, a token of another swarm, one that was rotated, no token at all
+        old = tokens["Worker"]
+        head, _, secret = old.rpartition("-")
+        other = f"SWMTKN-1-{'0' * 50}-{secret}"
+        manager.daemon.docker("swarm", "join-token", "--rotate", "worker")
+        for token, words in (
+            (f"{head}-{'0' * 25}", "valid join token is necessary"),
+            (old, "valid join token is necessary"),
+            (other, "remote CA does not match fingerprint"),
+            ("SWMTKN-1-nonsense", "invalid join token"),
+        ):
+            refused = worker.daemon.docker("swarm", "join", "--token", token, address, check=False)
+            assert words in refused.stderr, (token, refused.stderr)
+            assert get(worker.daemon, "/info")["Swarm"]["LocalNodeState"] == "inactive"
+        # an address without a port means 2377
+        fresh = get(manager.daemon, "/swarm")["JoinTokens"]["Worker"]
+        worker.daemon.docker("swarm", "join", "--token", fresh, manager.address)

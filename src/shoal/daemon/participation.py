@@ -29,13 +29,13 @@ from shoal.daemon.manager import Manager
 from shoal.daemon.node_port import JOIN_PATH, RENEW_PATH, SESSION_PATH, make_node_port
 from shoal.daemon.raft import open_raft
 from shoal.engine.engine import RuncEngine
-from shoal.errors import Locked, ShoalError, Unavailable
+from shoal.errors import Forbidden, Locked, ShoalError, Unavailable
 from shoal.lib.backoff import Backoff
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait, supervise
 from shoal.model.base import replace
-from shoal.model.messages import EndSession, NodeChanged
+from shoal.model.messages import Assignments, EndSession, NodeChanged
 from shoal.model.node_port import (
     CertificateAnswer,
     CertificateCall,
@@ -346,6 +346,9 @@ class Participation:
         for address in self._managers_to_try():
             try:
                 return await self.dialer.open_link(address, SESSION_PATH)
+            except Forbidden as error:
+                self._note_removal(error.message)
+                raise
             except ShoalError as error:
                 last = error
         self.error = last.message
@@ -366,8 +369,16 @@ class Participation:
         """A manager serves no session: another leads, or this node is no longer of the swarm."""
         self._leader_hint = ended.leader_address
         if ended.removed:
-            self.error = ended.reason
+            self._note_removal(ended.reason)
+
+    def _note_removal(self, reason: str) -> None:
+        """This node is no longer of the swarm: what it ran for it runs elsewhere by now, and is stopped here."""
+        self.error = f"{reason}: leave the swarm (docker swarm leave) and join again"
+        if not self.removed.is_set():
             self.removed.set()
+            _log.warning("this node was removed from its swarm", reason=reason)
+            if self._worker is not None:
+                self._worker.take(Assignments(sequence=0, complete=True))
 
     def take_node(self, changed: NodeChanged) -> None:
         """The swarm says what this node is to be, where the managers are, and which roots to trust."""
