@@ -229,3 +229,35 @@ def test_what_is_refused():
         # an address without a port means 2377
         fresh = get(manager.daemon, "/swarm")["JoinTokens"]["Worker"]
         worker.daemon.docker("swarm", "join", "--token", fresh, manager.address)
+
+
+def test_the_root_is_rotated():
+    with running_swarm(2, 1) as hosts:
+        first, second, worker = hosts
+        before = get(first.daemon, "/swarm")
+        service = create(first.daemon, "web", ["sleep", "999"], replicas=3)
+        wait_for(lambda: len(running(first.daemon, service)) == 3, "they run")
+        tasks = {task["ID"] for task in running(first.daemon, service)}
+        first.daemon.docker("swarm", "ca", "--rotate", "--quiet")
+        after = get(second.daemon, "/swarm")
+        assert not after["RootRotationInProgress"]
+        assert after["TLSInfo"]["TrustRoot"] != before["TLSInfo"]["TrustRoot"]
+        assert not set(after["JoinTokens"].values()) & set(before["JoinTokens"].values())
+        wait_for(
+            lambda: (
+                {n["Description"]["TLSInfo"]["TrustRoot"] for n in nodes(first).values()}
+                == {after["TLSInfo"]["TrustRoot"]}
+            ),
+            "all trust the new root",
+        )
+        # all of them come back with it, and the old one is worth nothing
+        for host in hosts:
+            host.daemon.restart()
+        wait_for(lambda: {n["Status"]["State"] for n in nodes(second).values()} == {"ready"}, "all are ready")
+        assert {task["ID"] for task in running(second.daemon, service)} == tasks
+        assert worker.daemon.docker("swarm", "leave").returncode == 0
+        address = f"{first.address}:2377"
+        old, new = before["JoinTokens"]["Worker"], after["JoinTokens"]["Worker"]
+        refused = worker.daemon.docker("swarm", "join", "--token", old, address, check=False)
+        assert "remote CA does not match fingerprint" in refused.stderr
+        worker.daemon.docker("swarm", "join", "--token", new, address)

@@ -14,7 +14,7 @@ import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from shoal.ca.root import CertificateRequest, issuer_of, make_request, validity_of
+from shoal.ca.root import CertificateRequest, issuer_of_chain, make_request, validity_of
 from shoal.errors import ShoalError, WrongUnlockKey
 from shoal.lib.backoff import Backoff
 from shoal.lib.clock import Clock
@@ -22,7 +22,7 @@ from shoal.lib.files import write_atomically
 from shoal.model.node_port import Identity
 from shoal.model.objects import NodeDescription
 from shoal.model.states import Role
-from shoal.rpc.tls import ROLES, CertificateFiles, client_context, server_context
+from shoal.rpc.tls import ROLES, CertificateFiles, client_context, external_context, server_context
 
 _log = structlog.get_logger(__name__)
 
@@ -127,10 +127,14 @@ class Credentials:
         """Return how this node dials managers."""
         return client_context(self.files, self._password)
 
+    def external_context(self, roots: str) -> ssl.SSLContext:
+        """Return how this manager dials an outside authority that is verified by `roots`."""
+        return external_context(self.files, roots, self._password)
+
     def describe(self) -> NodeDescription:
         """Return what a node says of its trust: its roots, and who issued its certificate."""
         roots = self.roots
-        issuer = issuer_of(roots)
+        issuer = issuer_of_chain(self.files.certificate.read_text(), roots)
         return NodeDescription(
             trust_root=roots,
             certificate_issuer_subject=issuer.subject,

@@ -18,12 +18,14 @@ from shoal.manager.control import Control
 from shoal.manager.leader import Leader
 from shoal.manager.membership import Membership
 from shoal.manager.raft_transport import RaftTransport
+from shoal.manager.root_change import RotationLoop, Signer
 from shoal.model.messages import EndSession
 from shoal.model.node_port import Acknowledged, Identity, ManagerAddress, MemberHello
 from shoal.model.objects import Node
 from shoal.raft.driver import RaftDriver
 from shoal.rpc.dialer import Dialer
 from shoal.rpc.link import Link
+from shoal.rpc.tls import ExternalContext
 from shoal.store.store import Store
 
 _log = structlog.get_logger(__name__)
@@ -50,6 +52,7 @@ class Manager:
         dialer: reaches other managers.
         hello: who this manager is.
         known: where other managers are, as long as the store does not say it.
+        external_context: how outside authorities are dialled.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Manager:
         dialer: Dialer,
         hello: MemberHello,
         known: tuple[ManagerAddress, ...] = (),
+        external_context: ExternalContext | None = None,
     ) -> None:
         self._clock = clock
         self._ids = ids
@@ -68,14 +72,16 @@ class Manager:
         self._known = known
         self._hello = hello
         self.store = Store(clock)
+        signer = Signer(clock, external_context)
         self.control = Control(
             self.store,
             ids,
             clock,
             make_join_token=lambda root: make_join_token(root, ids),
             make_unlock_key=lambda: make_unlock_key(ids),
+            signer=signer,
         )
-        self.authority = CertificateAuthority(self.store, clock, ids)
+        self.authority = CertificateAuthority(self.store, signer, ids)
         self.transport = RaftTransport(dialer, hello, self._address_of)
         self._raft: RaftDriver | None = None
         self._leader: Leader | None = None
@@ -240,7 +246,8 @@ class Manager:
         while True:
             await self.raft.wait_for_leadership(True)
             membership = Membership(self.store, self.raft, self._check_reachable)
-            self._leader = Leader(self.store, self._clock, self._ids, membership)
+            rotation = RotationLoop(self.store, lambda root: make_join_token(root, self._ids))
+            self._leader = Leader(self.store, self._clock, self._ids, membership, rotation)
             self._leader.start()
             self._leading.set()
             _log.info("this manager leads", applied_index=self.raft.applied_index)

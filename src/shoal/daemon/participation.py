@@ -246,7 +246,15 @@ class Participation:
                 unlock_key=unlock_key,
             )
 
-        manager = Manager(machinery.clock, machinery.ids, open_member, self.dialer, hello, membership.managers)
+        manager = Manager(
+            machinery.clock,
+            machinery.ids,
+            open_member,
+            self.dialer,
+            hello,
+            membership.managers,
+            self.credentials.external_context,
+        )
         port = make_node_port(manager, membership.cluster_id, machinery.forwarded_api())
         host, number = split_address(membership.listen_address)
         try:
@@ -397,7 +405,6 @@ class Participation:
             if changed.roots and changed.roots != self.credentials.roots:
                 self.credentials.store_roots(changed.roots)
                 await self._renew_contexts()
-                self.credentials.renew_soon()
             if changed.certificate_wanted:
                 self.credentials.renew_soon()
 

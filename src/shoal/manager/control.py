@@ -12,11 +12,12 @@ import structlog
 from shoal.core.service_names import RANDOM_BYTES_NEEDED, make_service_name
 from shoal.core.validate.cluster import prepare_cluster
 from shoal.core.validate.node import prepare_node
-from shoal.errors import InvalidArgument, NotBuilt, OutOfSequence, Unavailable
+from shoal.errors import InvalidArgument, OutOfSequence, Unavailable
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
 from shoal.manager.lookup import find_node, find_service
 from shoal.manager.payloads import Payloads
+from shoal.manager.root_change import Signer
 from shoal.manager.service_plans import ServiceUpdate, new_service, refuse_job, require_service, updated_service
 from shoal.model.actions import Action, Create, PatchNode, Remove, Replace
 from shoal.model.base import Struct, replace
@@ -51,7 +52,8 @@ class Control:
         ids: makes ids and chance.
         clock: for times that stand in objects (the start of a rollback, of a job's run).
         make_join_token: a fresh join token for this root, in Docker's form.
-        make_unlock_key: a fresh unlock key; None where autolock is not built.
+        make_unlock_key: a fresh unlock key.
+        signer: what is behind the swarm's certificates, to change it.
     """
 
     def __init__(
@@ -61,13 +63,15 @@ class Control:
         clock: Clock,
         *,
         make_join_token: MakeJoinToken,
-        make_unlock_key: MakeUnlockKey | None = None,
+        make_unlock_key: MakeUnlockKey,
+        signer: Signer,
     ) -> None:
         self._store = store
         self._ids = ids
         self._clock = clock
         self._make_join_token = make_join_token
         self._make_unlock_key = make_unlock_key
+        self._signer = signer
         self.payloads = Payloads(store, ids)
 
     # -- services
@@ -210,6 +214,9 @@ class Control:
             OutOfSequence: it has changed since `version`.
         """
         wanted = rotation or Rotation()
+        before = require_cluster(self._store.view)
+        prepare_cluster(spec, before.spec)
+        root_rotation = await self._signer.prepare(before, spec)
 
         def plan(view: View) -> Sequence[Action]:
             cluster = require_cluster(view)
@@ -219,6 +226,7 @@ class Control:
             changed = replace(
                 cluster,
                 spec=prepared,
+                root_rotation=root_rotation,
                 join_tokens=self._rotated_tokens(cluster, wanted),
                 unlock_key=self._next_unlock_key(cluster, prepared, wanted),
             )
@@ -247,8 +255,6 @@ class Control:
             return ""
         if cluster.unlock_key and not rotation.unlock_key:
             return cluster.unlock_key
-        if self._make_unlock_key is None:
-            raise NotBuilt("autolock is not built yet: leave AutoLockManagers false")
         return self._make_unlock_key()
 
 
