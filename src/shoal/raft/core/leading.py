@@ -155,7 +155,6 @@ def _take_rejection(raft: Raft, message: Message, progress: Progress) -> None:
 
 
 def _take_acknowledgement(raft: Raft, message: Message, progress: Progress) -> None:
-    was_paused = progress.is_paused
     agreed_in_probe = progress.match == message.index and progress.state is ProgressState.PROBE
     if not progress.may_update(message.index) and not agreed_in_probe:
         return
@@ -170,7 +169,8 @@ def _take_acknowledgement(raft: Raft, message: Message, progress: Progress) -> N
     if maybe_commit(raft):
         _release_pending_reads(raft)
         broadcast_append(raft)
-    elif was_paused and message.sender != raft.id:
+    elif message.sender != raft.id and progress.can_bump_commit(raft.log.committed):
+        # The next heartbeat would tell it the commit index, too; this may be earlier.
         send_append(raft, message.sender)
     if message.sender != raft.id:
         while _maybe_send_append(raft, message.sender, send_if_empty=False):
