@@ -42,7 +42,8 @@ class Role(StrEnum):
 
 
 class ProposalDropped(Exception):
-    """A proposal was not taken: no leader here, a transfer under way, or too much uncommitted."""
+    """A proposal was not taken: no leader here, a transfer under way, too much uncommitted, or a change of members
+    that cannot be made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +124,8 @@ class Raft:
 
     @property
     def is_promotable(self) -> bool:
-        """Whether this member may stand for election: a voter with no snapshot under way."""
-        return self.id in self.tracker.config.voters and self.log.next_snapshot() is None
+        """Whether this member may stand for election: a voter with no snapshot to be written, or being written."""
+        return self.id in self.tracker.config.voters and self.log.pending_snapshot is None
 
     @property
     def has_committed_own_term(self) -> bool:
@@ -168,7 +169,9 @@ class Raft:
             self.tracker.progress[member] = fresh
         self.pending_conf_index = 0
         self.uncommitted_bytes = 0
+        # Reads are lost with the lead: whoever asked asks again.
         self.read_only = ReadOnly()
+        self.pending_reads = []
 
     def _randomize_election(self) -> None:
         ticks = self.config.election_ticks
@@ -405,14 +408,16 @@ class Raft:
 
     def apply_conf_change(self, change: ConfChange) -> ConfState:
         """Take a committed change of members; returns the new members."""
+        return self.switch_config(*self.work_out(change))
+
+    def work_out(self, change: ConfChange) -> tuple[Config, dict[int, Progress]]:
+        """Return what a change makes of the present members, without making it. Raises ConfChangeError."""
         changer = Changer(self.tracker, self.log.last_index())
         if change.leaves_joint:
-            result = changer.leave_joint()
-        elif change.enters_joint:
-            result = changer.enter_joint(change.auto_leave, change.changes)
-        else:
-            result = changer.simple(change.changes)
-        return self.switch_config(*result)
+            return changer.leave_joint()
+        if change.enters_joint:
+            return changer.enter_joint(change.auto_leave, change.changes)
+        return changer.simple(change.changes)
 
     def switch_config(self, config: Config, progress: dict[int, Progress]) -> ConfState:
         """Take a configuration; a leader that is not in it steps down, one that is goes on under it."""

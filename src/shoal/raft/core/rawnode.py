@@ -76,7 +76,11 @@ class RawNode:
         self.raft.step(Message(MessageType.PROPOSE, sender=self.raft.id, entries=(entry,)))
 
     def propose_conf_change(self, change: ConfChange) -> None:
-        """Propose a change of members. Raises ProposalDropped."""
+        """Propose a change of members. Raises ProposalDropped.
+
+        While another change is not applied yet, an empty entry takes its place: whoever waits for the entry sees it by
+        the entry's type.
+        """
         entry = Entry(0, 0, EntryType.CONF_CHANGE_V2, encode_conf_change(change))
         self.raft.step(Message(MessageType.PROPOSE, sender=self.raft.id, entries=(entry,)))
 
@@ -85,11 +89,14 @@ class RawNode:
         return self.raft.apply_conf_change(change)
 
     def step(self, message: Message) -> None:
-        """Take a message from another member; one of nobody known, or a local one, is ignored."""
-        if message.type in LOCAL_TYPES and message.sender != self.raft.id:
+        """Take a message from another member.
+
+        Ignored are responses of members that are not known, and what only the member itself may say: local messages,
+        and proposals, which members do not pass on.
+        """
+        if message.type in LOCAL_TYPES or message.type is MessageType.PROPOSE:
             return
-        known = message.sender in self.raft.tracker.progress
-        if message.type in RESPONSE_TYPES and not known and message.sender != self.raft.id:
+        if message.type in RESPONSE_TYPES and message.sender not in self.raft.tracker.progress:
             return
         self.raft.step(message)
 
@@ -102,7 +109,7 @@ class RawNode:
         self.raft.step(Message(MessageType.SNAPSHOT_STATUS, sender=member, reject=not ok))
 
     def transfer_leadership(self, member: int) -> None:
-        """Hand the lead to a member."""
+        """Hand the lead to a member; a transfer to oneself takes one under way back."""
         self.raft.step(Message(MessageType.TRANSFER_LEADER, sender=member))
 
     def read_index(self, context: bytes) -> None:
