@@ -1,0 +1,118 @@
+"""What must come to pass once the disturbances are over: a leader, one log everywhere, reads; and who comes back, or is cut
+off, disturbs nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from shoal.raft.core.raft import Role
+from tests.sim.raft_referee import Violation
+from tests.sim.raft_world import Member, World
+
+CALM_ELECTIONS_MOST = 60
+
+
+def _leader(world: World) -> Member | None:
+    """The member whom all members of now follow."""
+    members = [world.members[id_] for id_ in world.referee.now.everyone]
+    followed = {(member.node.raft.leader, member.node.raft.term) for member in members}
+    leader = world.members.get(next(iter(followed))[0]) if len(followed) == 1 else None
+    return leader if leader is not None and leader.node.raft.role is Role.LEADER else None
+
+
+def _until(world: World, what: str, holds: Callable[[], bool]) -> None:
+    for _ in range(CALM_ELECTIONS_MOST * world.plan.election_ticks):
+        if holds():
+            return
+        world.tick()
+    raise Violation(f"liveness: {what} does not come to pass after all faults are over")
+
+
+def _is_in_step(world: World) -> bool:
+    """Whether all members have applied all that is in the leader's log."""
+    leader = _leader(world)
+    if leader is None:
+        return False
+    last = leader.node.raft.log.last_index()
+    return leader.node.raft.has_committed_own_term and all(
+        world.members[id_].applied == last for id_ in world.referee.now.everyone
+    )
+
+
+def calm_down(world: World) -> None:
+    """End all disturbances and see that the group goes on."""
+    world.loss = world.crash = world.slow_disk = world.straggling = 0.0
+    world.delay_rounds = min(world.delay_rounds, 1)
+    world.cut.clear()
+    for member in world.members.values():
+        member.stalled_until = 0
+        if not member.up:
+            member.start()
+    _until(world, "a leader whom all follow", lambda: _leader(world) is not None)
+    _until(world, "one log everywhere", lambda: _is_in_step(world))
+    before = world.referee.applied
+    _until(world, "a write that is taken", world.write)
+    _until(world, "a write", lambda: _is_in_step(world) and world.referee.applied > before)
+    served = world.referee.reads_served
+    asked = [world.members[id_] for id_ in sorted(world.referee.now.everyone)]
+    for member in asked:
+        world.read(member)
+    _until(world, "a read on every member", lambda: world.referee.reads_served >= served + len(asked))
+    for index in range(1, world.referee.committed + 1):
+        assert index in world.referee.states, f"committed entry {index} was never applied"
+
+
+def _cut_off(world: World, id_: int, elections: int) -> None:
+    others = [other for other in world.members if other != id_]
+    world.cut = {(id_, other) for other in others} | {(other, id_) for other in others}
+    for _ in range(elections * 2 * world.plan.election_ticks):
+        world.tick()
+
+
+def return_of_a_follower(world: World) -> None:
+    """A voter is cut off for some election timeouts and comes back: nobody changes the term or the leader."""
+    leader = _leader(world)
+    assert leader is not None, "the group was calm"
+    followers = sorted(world.referee.now.voters - {leader.id})
+    if not followers:
+        return
+    term = leader.node.raft.term
+    _cut_off(world, world.chance.choice(followers), 3 if len(followers) > 1 else 0)
+    world.cut.clear()
+    for _ in range(2 * world.plan.election_ticks):
+        world.tick()
+    now = _leader(world)
+    if now is not leader or leader.node.raft.term != term:
+        raise Violation(f"disturbance: a follower came back, and {leader.id} does not lead term {term} any more")
+
+
+def loss_of_a_leader(world: World) -> None:
+    """A leader is cut off: it notices and steps down, the others go on with another one."""
+    leader = _leader(world)
+    assert leader is not None, "the group was calm"
+    if len(world.referee.now.voters) < 3:
+        return
+    _cut_off(world, leader.id, 2)
+    if leader.node.raft.role is Role.LEADER:
+        raise Violation(f"{leader.id} is cut off and still leads term {leader.node.raft.term}")
+    rest = [world.members[id_] for id_ in world.referee.now.voters - {leader.id}]
+    _until(world, "another leader", lambda: any(member.node.raft.role is Role.LEADER for member in rest))
+    world.cut.clear()
+    _until(world, "a leader whom all follow", lambda: _leader(world) is not None)
+
+
+def run(seed: int) -> World:
+    """Run one history from its start to calm. Raises Violation, or an assertion of the core."""
+    world = World(seed)
+    for _ in range(world.plan.rounds):
+        world.round()
+    calm_down(world)
+    match seed % 4:
+        case 0:
+            return_of_a_follower(world)
+        case 1:
+            loss_of_a_leader(world)
+        case _:
+            pass
+    return world
