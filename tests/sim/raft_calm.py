@@ -102,6 +102,42 @@ def loss_of_a_leader(world: World) -> None:
     _until(world, "a leader whom all follow", lambda: _leader(world) is not None)
 
 
+def transfer_of_the_lead(world: World) -> None:
+    """The lead is handed to a voter, which comes to lead; at most it is asked again, when an election timeout is short."""
+    leader = _leader(world)
+    assert leader is not None, "the group was calm"
+    heirs = sorted(world.referee.now.voters - {leader.id})
+    if not heirs:
+        return
+    heir = world.members[world.chance.choice(heirs)]
+    _until(world, "a last write", world.write)
+
+    def has_taken_over() -> bool:
+        raft = leader.node.raft
+        if raft.role is Role.LEADER and not raft.transferee:
+            leader.node.transfer_leadership(heir.id)
+        return heir.node.raft.role is Role.LEADER
+
+    _until(world, f"a transfer of the lead to {heir.id}", has_taken_over)
+    _until(world, "a write under the heir", world.write)
+
+
+def transfer_to_nobody(world: World) -> None:
+    """The lead is handed to a voter that is down: after an election timeout the leader goes on as before."""
+    leader = _leader(world)
+    assert leader is not None, "the group was calm"
+    heirs = sorted(world.referee.now.voters - {leader.id})
+    if len(heirs) < 2:
+        return
+    heir = world.members[world.chance.choice(heirs)]
+    heir.crash()
+    leader.node.transfer_leadership(heir.id)
+    for _ in range(2 * world.plan.election_ticks):
+        world.tick()
+    if leader.node.raft.role is not Role.LEADER or not world.write():
+        raise Violation(f"transfer: {leader.id} handed over to {heir.id}, which is down, and takes no writes any more")
+
+
 def run(seed: int) -> World:
     """Run one history from its start to calm. Raises Violation, or an assertion of the core."""
     world = World(seed)
@@ -113,6 +149,8 @@ def run(seed: int) -> World:
             return_of_a_follower(world)
         case 1:
             loss_of_a_leader(world)
+        case 2:
+            transfer_of_the_lead(world)
         case _:
-            pass
+            transfer_to_nobody(world)
     return world

@@ -41,7 +41,9 @@ class Members:
 
 def next_state(state: int, entry: Entry) -> int:
     """The state machine: a chain over all that was applied, so that it shows every difference."""
-    return hash((state, entry.index, entry.term, entry.type.value, entry.data))
+    # Of numbers only: the hash of text differs from process to process.
+    kind = entry.type is EntryType.NORMAL
+    return hash((state, entry.index, entry.term, kind, int.from_bytes(entry.data)))
 
 
 class Referee:
@@ -58,6 +60,7 @@ class Referee:
         self.members: dict[int, Members] = {0: Members(frozenset())}
         self.applied = 0
         self.reads_served = 0
+        self.restored = 0
         self._reads: dict[bytes, int] = {}
         self._last_of_leader: dict[int, tuple[int, int, int]] = {}
         state = 0
@@ -92,8 +95,19 @@ class Referee:
         ):
             raise Violation(f"leader completeness: {raft.id} leads term {raft.term} without entry {index}")
 
-    def note_written(self, raft: Raft, entries: tuple[Entry, ...]) -> None:
-        """Log matching: the same index and term mean the same entry, and the same before it."""
+    def look_at_follower(self, raft: Raft) -> None:
+        """Election safety: whom a member follows in a term leads that term."""
+        if self.leaders.get(raft.term) != raft.leader:
+            raise Violation(f"election safety: {raft.id} follows {raft.leader} in term {raft.term}, which it never led")
+
+    def note_written(self, raft: Raft, entries: tuple[Entry, ...], disk: Disk) -> None:
+        """Log matching: the same index and term mean the same entry, and the same before it. What is committed stays."""
+        for index in range(entries[0].index, min(self.committed, disk.last_index) + 1):
+            term = self.committed_terms[index]
+            position = index - entries[0].index
+            kept = position < len(entries) and entries[position].term == term
+            if not kept and index > disk.saved.meta.index and disk.holds(index, term):
+                raise Violation(f"{raft.id} gives up entry {index} of term {term}, which is committed")
         previous = raft.log.term_or_zero(entries[0].index - 1)
         for entry in entries:
             content = (entry.type, entry.data, previous)
@@ -166,6 +180,7 @@ class Referee:
 
     def check_restored(self, member: int, saved: Saved) -> None:
         """State machine safety of a snapshot that a member begins anew from."""
+        self.restored += 1
         if self.states.get(saved.meta.index) != saved.state:
             raise Violation(f"{member} restored a state at {saved.meta.index} that never was")
 

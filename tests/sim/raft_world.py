@@ -134,6 +134,8 @@ class Member:
             self.commit_seen = raft.log.committed
         if raft.role is Role.LEADER:
             self.world.referee.look_at_leader(raft)
+        elif raft.leader:
+            self.world.referee.look_at_follower(raft)
 
     def work(self) -> None:
         """Carry out all that is ready; a slow disk leaves something in hand for later."""
@@ -143,7 +145,7 @@ class Member:
                     return
                 self.in_hand = self.node.ready()
                 if self.in_hand.entries:
-                    self.world.referee.note_written(self.node.raft, self.in_hand.entries)
+                    self.world.referee.note_written(self.node.raft, self.in_hand.entries, self.disk)
                 if self.world.happens(self.world.slow_disk):
                     return
             self._finish(self.in_hand)
@@ -261,6 +263,10 @@ class World:
         """The members that do something now."""
         return [member for member in self.members.values() if member.runs]
 
+    def leaders(self) -> list[Member]:
+        """The members that run and hold themselves for the leader."""
+        return [member for member in self.members.values() if member.node.raft.role is Role.LEADER and member.runs]
+
     # -- the network
 
     def send(self, member: Member, message: Message) -> None:
@@ -335,11 +341,16 @@ class World:
 
     def _change_cuts(self) -> None:
         ids = list(self.members)
-        one = self.chance.choice(ids)
+        leaders = self.leaders()
+        # Who leads is the one that matters most.
+        one = self.chance.choice(leaders).id if leaders and self.happens(0.6) else self.chance.choice(ids)
         others = [id_ for id_ in ids if id_ != one]
-        match self.chance.randrange(7):
+        match self.chance.randrange(8):
             case 0 | 1:
                 self.cut.clear()
+            case 7:  # with one other on a small side
+                two = {one, self.chance.choice(others)}
+                self.cut |= {(a, b) for a in ids for b in ids if (a in two) is not (b in two)}
             case 2:  # alone
                 self.cut |= {(one, other) for other in others} | {(other, one) for other in others}
             case 3:  # it hears, but is not heard
@@ -356,7 +367,8 @@ class World:
         if self.happens(self.plan.cut):
             self._change_cuts()
         if self.happens(self.plan.stall):
-            stalled = self.chance.choice(list(self.members.values()))
+            leaders = self.leaders()
+            stalled = self.chance.choice(leaders if leaders and self.happens(0.5) else list(self.members.values()))
             stalled.stalled_until = self.now + self.chance.randrange(1, 4 * self.plan.election_ticks)
         if self.crash and self.happens(self.crash * 2):
             self.chance.choice(list(self.members.values())).crash()
@@ -369,16 +381,15 @@ class World:
     def write(self) -> bool:
         """Write something at every member that says it leads, be it so or not; whether one took it."""
         taken = False
-        for member in self.running():
-            if member.node.raft.role is Role.LEADER:
-                self.written += 1
-                try:
-                    member.node.propose(b"%d" % self.written)
-                    taken = True
-                except ProposalDropped:
-                    continue
-                finally:
-                    member.observe()
+        for member in self.leaders():
+            self.written += 1
+            try:
+                member.node.propose(b"%d" % self.written)
+                taken = True
+            except ProposalDropped:
+                continue
+            finally:
+                member.observe()
         return taken
 
     def read(self, member: Member) -> None:
@@ -428,19 +439,27 @@ class World:
         running = self.running()
         if running and self.happens(plan.reads):
             self.read(self.chance.choice(running))
-        leaders = [member for member in running if member.node.raft.role is Role.LEADER]
+        leaders = self.leaders()
+        if len(leaders) > 1:  # one of them is deposed and does not know: ask it
+            self.write()
+            for leader in leaders:
+                self.read(leader)
         if leaders and self.happens(plan.member_changes):
             self._change_members(self.chance.choice(leaders))
         if leaders and self.happens(plan.transfers):
             leader = self.chance.choice(leaders)
-            leader.node.transfer_leadership(self.chance.choice(list(self.members)))
+            heirs = sorted(leader.node.raft.tracker.progress)
+            leader.node.transfer_leadership(self.chance.choice(heirs))
             leader.observe()
 
     # -- time
 
     def tick(self) -> None:
-        """Let one round of time pass for everybody who runs."""
+        """One round without troubles."""
         self.now += 1
+        self._pass_time()
+
+    def _pass_time(self) -> None:
         for member in self.running():
             member.node.tick()
             member.observe()
@@ -448,7 +467,8 @@ class World:
         self.deliver_due()
 
     def round(self) -> None:
-        """One round with all its troubles."""
+        """One round with all its troubles. Who wakes from a stall is asked before it hears what it missed."""
+        self.now += 1
         self._disturb()
         self._operate()
-        self.tick()
+        self._pass_time()

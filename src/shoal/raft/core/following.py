@@ -100,7 +100,18 @@ def _restore(raft: Raft, message: Message) -> bool:
     return True
 
 
+def _learn_commit(raft: Raft, message: Message) -> None:
+    """Take from a rejection how far the log is committed: what one member knows to be, is, if this log agrees."""
+    log = raft.log
+    if not message.commit or message.commit <= log.committed or not log.matches(message.log_term, message.commit):
+        return
+    log.commit_to(message.commit)
+    if raft.role is not Role.FOLLOWER and raft.has_unapplied_conf_change():
+        raft.become_follower(raft.term, NO_ONE)  # the votes may be other members' to give
+
+
 def _count_vote(raft: Raft, message: Message) -> None:
+    _learn_commit(raft, message)
     own_kind = {
         Role.CANDIDATE: MessageType.VOTE_RESPONSE,
         Role.PRE_CANDIDATE: MessageType.PRE_VOTE_RESPONSE,

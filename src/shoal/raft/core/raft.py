@@ -214,7 +214,7 @@ class Raft:
 
     def hup(self, transfer: bool = False) -> None:
         """Stand for election, if this member may."""
-        if self.role is Role.LEADER or not self.is_promotable or self._has_unapplied_conf_change():
+        if self.role is Role.LEADER or not self.is_promotable or self.has_unapplied_conf_change():
             return
         if transfer:
             self.campaign(MessageType.VOTE, transfer=True)
@@ -223,7 +223,7 @@ class Raft:
         else:
             self.campaign(MessageType.VOTE)
 
-    def _has_unapplied_conf_change(self) -> bool:
+    def has_unapplied_conf_change(self) -> bool:
         """Whether a committed change of members waits to be applied: the majority may be another then."""
         low, high = self.log.applied + 1, self.log.committed + 1
         while low < high:
@@ -339,7 +339,7 @@ class Raft:
                 # A leader of an older term learns of the newer one and steps down, instead of being stuck.
                 self.send(Message(MessageType.APPEND_RESPONSE, to=message.sender))
         elif message.type is MessageType.PRE_VOTE:
-            self.send(Message(MessageType.PRE_VOTE_RESPONSE, to=message.sender, term=self.term, reject=True))
+            self._reject_vote(MessageType.PRE_VOTE_RESPONSE, message.sender)
 
     def _answer_vote(self, message: Message) -> None:
         can_vote = (
@@ -356,7 +356,17 @@ class Raft:
                 self.election_elapsed = 0
                 self.vote = message.sender
         else:
-            self.send(Message(response, to=message.sender, term=self.term, reject=True))
+            self._reject_vote(response, message.sender)
+
+    def _reject_vote(self, response: MessageType, candidate: int) -> None:
+        """Say no; one that is no voter (any more) says also how far the log is committed.
+
+        When the leader of two removes itself and steps down before the other one knows that this is committed, that one
+        asks it for its vote for ever: it must learn that no vote is needed. (As TiKV's raft does; etcd gets stuck.)
+        """
+        commit = 0 if self.id in self.tracker.config.voters else self.log.committed
+        log_term = self.log.term_or_zero(commit)
+        self.send(Message(response, to=candidate, term=self.term, reject=True, commit=commit, log_term=log_term))
 
     # -- the log
 

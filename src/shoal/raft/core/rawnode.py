@@ -81,6 +81,7 @@ class RawNode:
         self._previous_soft = self.raft.soft_state()
         self._previous_hard = self.raft.hard_state()
         self._steps_on_advance: list[Message] = []
+        self._snapshots_held: list[Message] = []
         self._accepted: Ready | None = None
 
     def tick(self) -> None:
@@ -118,6 +119,10 @@ class RawNode:
         if message.type in LOCAL_TYPES or message.type is MessageType.PROPOSE:
             return
         if message.type in RESPONSE_TYPES and message.sender not in self.raft.tracker.progress:
+            return
+        if message.type is MessageType.SNAPSHOT and self._accepted is not None:
+            # It brings its own members. Changes that were handed out before and are applied after it would spoil them.
+            self._snapshots_held.append(message)
             return
         self.raft.step(message)
 
@@ -196,6 +201,7 @@ class RawNode:
         if ready.committed_entries:
             raft.applied_to(ready.committed_entries[-1].index)
             raft.release(list(ready.committed_entries))
-        steps, self._steps_on_advance = self._steps_on_advance, []
+        steps = [*self._steps_on_advance, *self._snapshots_held]
+        self._steps_on_advance, self._snapshots_held = [], []
         for message in steps:
             raft.step(message)
