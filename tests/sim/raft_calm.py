@@ -1,5 +1,7 @@
-"""What must come to pass once the disturbances are over: a leader, one log everywhere, reads; and who comes back, or is cut
-off, disturbs nobody.
+"""What must come to pass once the disturbances are over: a leader, one log everywhere, reads on every member.
+
+After that, by seed, one more trial: a follower comes back from a cut and disturbs nobody, a leader is cut off and steps
+down, the lead is handed over, or is handed to nobody.
 """
 
 from __future__ import annotations
@@ -103,7 +105,7 @@ def loss_of_a_leader(world: World) -> None:
 
 
 def transfer_of_the_lead(world: World) -> None:
-    """The lead is handed to a voter, which comes to lead; at most it is asked again, when an election timeout is short."""
+    """The lead is handed to a voter, which comes to lead; a transfer that took too long is asked for again."""
     leader = _leader(world)
     assert leader is not None, "the group was calm"
     heirs = sorted(world.referee.now.voters - {leader.id})
