@@ -1,15 +1,25 @@
-"""Sealing what rests on disk: AES-256-GCM, a random nonce, and associated data that ties a record to its place."""
+"""Sealing what rests on disk: AES-256-GCM, a random nonce, and associated data that ties a record to its place.
+
+The data key itself rests in a file, plain or wrapped by the swarm's unlock key.
+"""
 
 from __future__ import annotations
 
+import base64
 import os
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from shoal.errors import InvalidArgument, Locked, WrongUnlockKey
+from shoal.lib.files import write_atomically
+
 KEY_BYTES = 32
 NONCE_BYTES = 12
+UNLOCK_KEY_PREFIX = "SWMKEY-1-"
+WRAPPED_MARK = b"shoal wrapped key 1\n"
+KEY_CONTEXT = b"data key of "
 
 
 class BrokenSeal(Exception):
@@ -41,16 +51,65 @@ class Sealer:
             raise BrokenSeal("a record of the raft log cannot be opened: changed, or another key") from error
 
 
-def load_or_make_key(path: Path) -> bytes:
-    """Return the data key in `path`, made at the first call (readable by root only)."""
-    if not path.exists():
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(descriptor, os.urandom(KEY_BYTES))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    key = path.read_bytes()
-    if len(key) != KEY_BYTES:
-        raise BrokenSeal(f"{path} is no key of {KEY_BYTES} bytes")
+class KeyFile:
+    """The file that holds the data key: plain, or wrapped by the swarm's unlock key (autolock).
+
+    Args:
+        path: of the file, readable by root only.
+        cluster_id: a key that is wrapped for one swarm cannot be opened for another.
+    """
+
+    def __init__(self, path: Path, cluster_id: str) -> None:
+        self._path = path
+        self._context = KEY_CONTEXT + cluster_id.encode()
+        self._key: bytes | None = None
+
+    def is_locked(self) -> bool:
+        """Whether the unlock key is needed to read it."""
+        return self._path.exists() and self._path.read_bytes().startswith(WRAPPED_MARK)
+
+    def load(self, unlock_key: bytes | None = None) -> bytes:
+        """Return the data key, made at the first call; an unlock key that is not needed is not looked at.
+
+        Raises:
+            Locked: the key is wrapped and no unlock key was given.
+            WrongUnlockKey: it was wrapped by another.
+            BrokenSeal: the file is no key.
+        """
+        if not self._path.exists():
+            write_atomically(self._path, os.urandom(KEY_BYTES))
+        content = self._path.read_bytes()
+        if content.startswith(WRAPPED_MARK):
+            if unlock_key is None:
+                raise Locked
+            try:
+                content = Sealer(unlock_key, self._context).open(content[len(WRAPPED_MARK) :], b"")
+            except (BrokenSeal, ValueError):
+                raise WrongUnlockKey from None
+        if len(content) != KEY_BYTES:
+            raise BrokenSeal(f"{self._path} is no key of {KEY_BYTES} bytes")
+        self._key = content
+        return content
+
+    def wrap(self, unlock_key: bytes) -> None:
+        """Wrap the key by `unlock_key` (32 bytes), whatever it was wrapped by; on disk when this returns."""
+        sealed = Sealer(unlock_key, self._context).seal(self._loaded(), b"")
+        write_atomically(self._path, WRAPPED_MARK + sealed)
+
+    def unwrap(self) -> None:
+        """Store the key plain; on disk when this returns."""
+        write_atomically(self._path, self._loaded())
+
+    def _loaded(self) -> bytes:
+        return self.load() if self._key is None else self._key
+
+
+def parse_unlock_key(text: str) -> bytes:
+    """Return the 32 bytes of an unlock key in its readable form. Raises InvalidArgument."""
+    try:
+        key = base64.b64decode(text.removeprefix(UNLOCK_KEY_PREFIX) + "=", validate=True)
+    except ValueError:
+        key = b""
+    if not text.startswith(UNLOCK_KEY_PREFIX) or len(key) != KEY_BYTES:
+        raise InvalidArgument(f"invalid human-readable key: it is {UNLOCK_KEY_PREFIX} and 43 characters")
     return key
