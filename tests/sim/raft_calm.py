@@ -7,6 +7,7 @@ down, the lead is handed over, or is handed to nobody.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from shoal.raft.core.raft import Role
 from tests.sim.raft_referee import Violation
@@ -46,6 +47,8 @@ def calm_down(world: World) -> None:
     """End all disturbances and see that the group goes on."""
     world.loss = world.crash = world.slow_disk = world.straggling = 0.0
     world.delay_rounds = min(world.delay_rounds, 1)
+    # What is late comes now, or it would disturb in the middle of a trial.
+    world.flight = [replace(parcel, due=min(parcel.due, world.now)) for parcel in world.flight]
     world.cut.clear()
     for member in world.members.values():
         member.stalled_until = 0

@@ -7,11 +7,22 @@ record after it a torn piece, which a checksum shows when the log is read again.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from shoal.raft.core.messages import Entry, HardState, SnapshotMeta
+from shoal.raft.core.messages import (
+    ConfChange,
+    ConfChangeSingle,
+    ConfChangeType,
+    Entry,
+    EntryType,
+    HardState,
+    SnapshotMeta,
+    encode_conf_change,
+)
 from shoal.raft.core.storage import MemoryStorage
 
+ADD = ConfChangeType.ADD_NODE
 Record = SnapshotMeta | Entry | HardState
 
 
@@ -104,6 +115,15 @@ class Disk:
         if not self.entries or not self.entries[0].index <= index <= self.entries[-1].index:
             return False
         return self.entries[index - self.entries[0].index].term == term
+
+
+def first_on_disk(voters: Iterable[int]) -> tuple[tuple[Entry, ...], HardState]:
+    """Return what the first members start with: committed entries that add them, for all who join to see."""
+    entries = tuple(
+        Entry(1, index, EntryType.CONF_CHANGE_V2, encode_conf_change(ConfChange((ConfChangeSingle(ADD, voter),))))
+        for index, voter in enumerate(voters, start=1)
+    )
+    return entries, HardState(term=1, commit=len(entries))
 
 
 def _row(snapshot: SnapshotMeta | None, entries: tuple[Entry, ...], hard_state: HardState) -> list[Record]:

@@ -26,7 +26,7 @@ MUTATIONS: dict[str, Mutation] = {}
 SEEDS_MOST = {
     "read_without_quorum": 300,
     "read_confirmed_by_learners": 5000,
-    "removed_member_keeps_what_it_knows": 1000,
+    "removed_member_keeps_what_it_knows": 5000,
 }
 
 
@@ -267,7 +267,7 @@ def snapshot_without_reset() -> list[Patch]:
     restore = RaftLog.restore
 
     def untidy(self: RaftLog, snapshot: SnapshotMeta) -> None:
-        kept = [entry for entry in self.entries(self.first_index(), self.last_index() + 1, 1 << 30)]
+        kept = self.entries(self.first_index(), self.last_index() + 1, 1 << 30)
         restore(self, snapshot)
         self.unstable = [replace(entry, index=snapshot.index + n) for n, entry in enumerate(kept, start=1)]
 

@@ -1,7 +1,7 @@
 """Watches all members of a simulated group at once and says when one breaks a rule of the Raft paper.
 
-It keeps its own account of what is committed, applied and who the members are, and trusts no member's word for it. Knows
-nothing of time, messages under way or faults.
+It keeps its own account of what is committed, applied and who the members are, and trusts no member's word for it.
+Knows nothing of time, messages under way or faults.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Referee:
             raise Violation(f"election safety: {raft.id} follows {raft.leader} in term {raft.term}, which it never led")
 
     def note_written(self, raft: Raft, entries: tuple[Entry, ...], disk: Disk) -> None:
-        """Log matching: the same index and term mean the same entry, and the same before it. What is committed stays."""
+        """Log matching: the same index and term mean the same entry and the same before it. What is committed stays."""
         for index in range(entries[0].index, min(self.committed, disk.last_index) + 1):
             term = self.committed_terms[index]
             position = index - entries[0].index

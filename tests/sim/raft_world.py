@@ -1,9 +1,10 @@
-"""A simulated raft group: members on disks that crash, a network that loses, doubles, delays and cuts, and an operator who
-writes, reads, changes members and hands the lead over. One seed is one history, the same every time.
+"""A simulated raft group: members on disks that crash, a network that loses, doubles, delays and cuts, and an operator.
 
-Time passes in rounds: every member that runs ticks once, more or less; then what is due is delivered. Each seed draws its
-own mixture of faults (`Plan`), so that some histories are calm but for one fault and some have everything at once. The
-referee judges after every single thing that a member does.
+The operator writes, reads, changes the members and hands the lead over. One seed is one history, the same every time.
+
+Time passes in rounds: every member that runs ticks once, then what is due is delivered. Each seed draws its own mixture
+of faults (`Plan`), so that some histories are calm but for one fault and some have everything at once. The referee
+judges after every single thing that a member does.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from shoal.raft.core.messages import (
     decode_conf_change,
 )
 from shoal.raft.core.raft import ProposalDropped, RaftConfig, Role
-from shoal.raft.core.rawnode import RawNode, Ready, bootstrap
-from tests.sim.raft_disk import Disk, Saved
+from shoal.raft.core.rawnode import RawNode, Ready
+from shoal.raft.driver import BEFORE_WRITE_TYPES
+from tests.sim.raft_disk import Disk, Saved, first_on_disk
 from tests.sim.raft_referee import Referee
 
 MEMBERS_MOST = 9
@@ -155,6 +157,10 @@ class Member:
         crash = world.crash
         if world.happens(crash):
             return self.crash()
+        # As the driver does: what a leader sends may leave before its own write.
+        for message in ready.messages:
+            if message.type in BEFORE_WRITE_TYPES:
+                world.send(self, message)
         if ready.must_sync or ready.snapshot is not None:
             # What the Ready did not change is as it was before, or newer: both are true.
             hard_state = ready.hard_state or HardState(raft.term, raft.vote, min(raft.log.committed, self.commit_limit))
@@ -168,7 +174,8 @@ class Member:
         if world.happens(crash):
             return self.crash()
         for message in ready.messages:
-            world.send(self, message)
+            if message.type not in BEFORE_WRITE_TYPES:
+                world.send(self, message)
         self._apply(ready)
         for read in ready.read_states:
             world.referee.end_read(self.id, read.index, read.context)
@@ -242,7 +249,7 @@ class World:
         self.flight: list[Parcel] = []
         self.cut: set[tuple[int, int]] = set()
         first = range(1, plan.voters + 1)
-        entries, hard_state = bootstrap(first)
+        entries, hard_state = first_on_disk(first)
         self.referee = Referee(entries)
         self.members: dict[int, Member] = {}
         self.disks: dict[int, Disk] = {}
@@ -403,16 +410,16 @@ class World:
     def _change_members(self, leader: Member) -> None:
         config = leader.node.raft.tracker.config
         voters, learners = sorted(config.incoming), sorted(config.learners)
-        kinds = [ConfChangeType.REMOVE_NODE] if len(voters) > 1 else []
+        kinds: list[str] = [ConfChangeType.REMOVE_NODE] if len(voters) > 1 else []
         if len(self.members) < MEMBERS_MOST and len(voters) + len(learners) < MEMBERS_ALIVE_MOST:
             kinds += [ConfChangeType.ADD_LEARNER, ConfChangeType.ADD_LEARNER, ConfChangeType.ADD_NODE]
         if learners:
-            kinds += ["promote", "promote", "promote"]  # type: ignore[list-item]
+            kinds += ["promote", "promote", "promote"]
         if len(voters) > 2:
-            kinds.append("demote")  # type: ignore[arg-type]
+            kinds.append("demote")
         if not kinds:
             return
-        kind: str = self.chance.choice(kinds)
+        kind = self.chance.choice(kinds)
         new = max(self.members) + 1
         match kind:
             case "promote":

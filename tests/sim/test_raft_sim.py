@@ -1,8 +1,8 @@
-"""Raft under loss, delay, doubling, reordering, cuts (one-way, too), stalls, slow disks, crashes that lose unsynced writes
-or tear them, changes of members, transfers of the lead, snapshots and compaction; and mutations of the core, which the same
-simulation must catch.
+"""Raft under every fault that a seed draws, and mutations of the core, which the same simulation must catch.
 
-Each seed is one history, the same every time: a failing one is named with the command that repeats it.
+Faults: loss, delay, doubling, reordering, cuts (one-way, too), stalls, slow disks, crashes that lose unsynced writes or
+tear them; meanwhile members change, the lead is handed over, snapshots are taken and logs compacted. Each seed is one
+history, the same every time: a failing one is named with the command that repeats it.
 """
 
 from __future__ import annotations

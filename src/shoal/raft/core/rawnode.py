@@ -6,7 +6,6 @@ The order is: write `entries`, `hard_state` and `snapshot` durably; then send `m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shoal.raft.core.log import Storage
@@ -14,8 +13,6 @@ from shoal.raft.core.messages import (
     LOCAL_TYPES,
     RESPONSE_TYPES,
     ConfChange,
-    ConfChangeSingle,
-    ConfChangeType,
     ConfState,
     Entry,
     EntryType,
@@ -53,24 +50,6 @@ class Ready:
     committed_entries: tuple[Entry, ...]
     messages: tuple[Message, ...]
     must_sync: bool
-
-
-def bootstrap(voters: Sequence[int]) -> tuple[tuple[Entry, ...], HardState]:
-    """Return what the first members of a new group have on disk before they start, alike on each of them.
-
-    The members stand in entries, which are committed already: whoever joins later learns of them as of all others.
-    A member that joins starts with nothing.
-    """
-    entries = tuple(
-        Entry(
-            1,
-            index,
-            EntryType.CONF_CHANGE_V2,
-            encode_conf_change(ConfChange((ConfChangeSingle(ConfChangeType.ADD_NODE, voter),))),
-        )
-        for index, voter in enumerate(voters, start=1)
-    )
-    return entries, HardState(term=1, commit=len(entries))
 
 
 class RawNode:
