@@ -115,6 +115,7 @@ class Member:
         self.applied, self.applied_term, self.state = meta.index, meta.term, self.disk.saved.state
         self.saved = {meta.index: self.disk.saved}
         self.in_hand: Ready | None = None
+        self.write_ends = 0
         self.commit_seen = self.node.raft.log.committed
         self.up = True
         self.stalled_until = 0
@@ -148,8 +149,14 @@ class Member:
                 self.in_hand = self.node.ready()
                 if self.in_hand.entries:
                     self.world.referee.note_written(self.node.raft, self.in_hand.entries, self.disk)
+                # As the driver does: what a leader sends may leave before its own write.
+                for message in self.in_hand.messages:
+                    if message.type in BEFORE_WRITE_TYPES:
+                        self.world.send(self, message)
                 if self.world.happens(self.world.slow_disk):
-                    return
+                    self.write_ends = self.world.now + self.world.chance.randrange(1, 3)
+            if self.world.now < self.write_ends:
+                return
             self._finish(self.in_hand)
 
     def _finish(self, ready: Ready) -> None:
@@ -157,10 +164,6 @@ class Member:
         crash = world.crash
         if world.happens(crash):
             return self.crash()
-        # As the driver does: what a leader sends may leave before its own write.
-        for message in ready.messages:
-            if message.type in BEFORE_WRITE_TYPES:
-                world.send(self, message)
         if ready.must_sync or ready.snapshot is not None:
             # What the Ready did not change is as it was before, or newer: both are true.
             hard_state = ready.hard_state or HardState(raft.term, raft.vote, min(raft.log.committed, self.commit_limit))
@@ -373,6 +376,8 @@ class World:
     def _disturb(self) -> None:
         if self.happens(self.plan.cut):
             self._change_cuts()
+            for _ in range(self.chance.randrange(4)):
+                self.write()  # a leader that is cut off gets entries that may have to go again
         if self.happens(self.plan.stall):
             leaders = self.leaders()
             stalled = self.chance.choice(leaders if leaders and self.happens(0.5) else list(self.members.values()))

@@ -116,8 +116,7 @@ def _read_index(raft: Raft, message: Message) -> None:
 
 
 def _begin_read(raft: Raft, message: Message) -> None:
-    raft.read_only.add(raft.log.committed, message)
-    context = message.entries[0].data
+    context = raft.read_only.add(raft.log.committed, message)
     raft.read_only.acknowledge(raft.id, context)
     broadcast_heartbeat(raft, context)
 
