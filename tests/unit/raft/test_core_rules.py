@@ -293,11 +293,18 @@ def test_a_read_asked_for_twice_releases_no_younger_one_by_old_answers() -> None
         leader.node.step(Message(MessageType.READ_INDEX, to=1, sender=2, entries=(entry,)))
         return next(m.context for m in leader.settle() if m.type is MessageType.HEARTBEAT and m.to == 3)
 
-    old = ask(b"of 2")
+    def confirm(member: int, context: bytes) -> list[Message]:
+        leader.node.step(
+            Message(MessageType.HEARTBEAT_RESPONSE, to=1, sender=member, term=leader.raft.term, context=context)
+        )
+        return [message for message in leader.settle() if message.type is MessageType.READ_INDEX_RESPONSE]
+
+    first_round = ask(b"of 2")
+    assert confirm(2, first_round)
     leader.node.read_index(b"own, younger")
     leader.settle()
     ask(b"of 2")
-    confirmed = Message(MessageType.HEARTBEAT_RESPONSE, to=1, sender=3, term=leader.raft.term, context=old)
-    leader.node.step(confirmed)
-    assert not leader.raft.read_states
-    assert [m.type for m in leader.settle() if m.to == 2] == [MessageType.READ_INDEX_RESPONSE]
+    leader.node.step(
+        Message(MessageType.HEARTBEAT_RESPONSE, to=1, sender=3, term=leader.raft.term, context=first_round)
+    )
+    assert not leader.raft.read_states, "this answer is older than the younger read"
