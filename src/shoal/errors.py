@@ -88,7 +88,14 @@ class Unavailable(ShoalError):
 
 
 class NotLeader(Unavailable):
-    """This member is not the leader, or ceased to be while the proposal was under way."""
+    """This member is not the leader, or ceased to be while the proposal was under way.
+
+    `leader_address` is where the leader's node port answers, empty if that is not known.
+    """
+
+    def __init__(self, message: str, leader_address: str = "") -> None:
+        super().__init__(message)
+        self.leader_address = leader_address
 
 
 class Locked(Unavailable):

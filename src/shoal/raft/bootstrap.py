@@ -15,8 +15,19 @@ from shoal.raft.core.messages import (
 )
 from shoal.raft.core.storage import MemoryStorage
 from shoal.raft.disk import LogDatabase
+from shoal.raft.settings import DriverSettings
 
 FIRST_TERM = 1
+
+
+def open_log(database: LogDatabase, settings: DriverSettings) -> MemoryStorage:
+    """Load the log, begun or ended as the settings say. Raises Conflict."""
+    storage = database.load()
+    if settings.forgets_others:
+        forget_others(database, storage, settings.raft_id)
+    elif settings.founds and is_empty(storage):
+        found_group(database, storage, settings.raft_id)
+    return storage
 
 
 def is_empty(storage: MemoryStorage) -> bool:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 
 from shoal.errors import NotLeader, Unavailable
 from shoal.lib.supervise import cancel_and_wait
-from shoal.raft.bootstrap import forget_others, found_group, is_empty
+from shoal.raft.bootstrap import open_log
+from shoal.raft.conditions import Conditions
 from shoal.raft.core.confchange import ConfChangeError
 from shoal.raft.core.messages import (
     ConfChange,
@@ -37,14 +37,14 @@ from shoal.raft.interfaces import NoTransport, StateMachine, Transport
 from shoal.raft.membership import ChangeRefused, Membership, MemberView
 from shoal.raft.reads import Reads
 from shoal.raft.sealing import KeyFile, Sealer
-from shoal.raft.snapshot_keeper import SnapshotKeeper
+from shoal.raft.settings import DriverSettings
+from shoal.raft.snapshot_keeper import SnapshotKeeper, in_thread
 from shoal.raft.snapshots import SnapshotFiles
 
 __all__ = ["DriverSettings", "MemberView", "NoTransport", "RaftDriver", "StateMachine", "Transport"]
 
 _log = structlog.get_logger(__name__)
 
-TICK_SECONDS = 0.1
 PROPOSALS_QUEUED_MOST = 10_000
 PROPOSALS_PER_APPEND_MOST = 512
 MESSAGES_QUEUED_MOST = 10_000
@@ -52,41 +52,9 @@ BARRIER_TIMEOUT_SECONDS = 20.0
 FAILED = "this manager cannot write to its disk any more: see its log, then restart it"
 # A leader's messages promise nothing of its own disk (thesis 10.2.1): they leave while it writes.
 BEFORE_WRITE_TYPES = frozenset({MessageType.APPEND, MessageType.HEARTBEAT})
+NOT_AFTER_WRITE_TYPES = BEFORE_WRITE_TYPES | {MessageType.SNAPSHOT}
 # What no other member may send as a message: proposals are not forwarded, snapshots come with their file.
 REFUSED_TYPES = frozenset({MessageType.PROPOSE, MessageType.SNAPSHOT, MessageType.FORGET_LEADER})
-
-
-@dataclass(frozen=True, slots=True)
-class DriverSettings:
-    """Settings of a member.
-
-    Attributes:
-        raft_id: of this member, never that of a member there was before.
-        cluster_id: ties sealed records to their swarm.
-        folder: holds the log, the snapshots and the data key.
-        random_int: spreads elections.
-        founds: an empty log begins a new group; without it this member waits to be added to one.
-        forgets_others: go on alone with the log there is, whoever else was in the group (force-new-cluster).
-        unlock_key: opens the data key, if that is wrapped.
-        election_ticks, heartbeat_ticks: in ticks of `tick_seconds`.
-        snapshot_interval: entries between snapshots.
-        entries_kept: entries kept in the log before a snapshot, for slow members.
-        snapshots_kept: older snapshot files that are kept.
-    """
-
-    raft_id: int
-    cluster_id: str
-    folder: Path
-    random_int: Callable[[int], int]
-    founds: bool = False
-    forgets_others: bool = False
-    unlock_key: bytes | None = None
-    election_ticks: int = 10
-    heartbeat_ticks: int = 1
-    tick_seconds: float = TICK_SECONDS
-    snapshot_interval: int = 10_000
-    entries_kept: int = 500
-    snapshots_kept: int = 0
 
 
 @dataclass(slots=True)
@@ -119,11 +87,7 @@ class RaftDriver:
         self._transport = transport
         self._database = database
         self.key_file = key_file
-        self._storage = database.load()
-        if settings.forgets_others:
-            forget_others(database, self._storage, settings.raft_id)
-        elif settings.founds and is_empty(self._storage):
-            found_group(database, self._storage, settings.raft_id)
+        self._storage = open_log(database, settings)
         snapshot = self._storage.snapshot()
         if snapshot.index:
             machine.restore(files.read(snapshot.index))
@@ -147,11 +111,17 @@ class RaftDriver:
         self._waiting: dict[int, _Proposal] = {}
         self._inbox: deque[Message] = deque()
         self._reports: deque[Callable[[], None]] = deque()
-        self._waits: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        self._conditions = Conditions()
         self._reads = Reads(settings.raft_id, settings.election_ticks)
-        self._membership = Membership(self._node, settings.election_ticks, self._propose_change, self.wait_until)
         self._keeper = SnapshotKeeper(
             files, database, self._storage, machine, transport, self._position, self.report_snapshot, self._fail
+        )
+        self._membership = Membership(
+            self._node,
+            settings.election_ticks,
+            self._propose_change,
+            lambda: self._keeper.can_be_joined,
+            self.wait_until,
         )
         self.set_snapshots(settings.snapshot_interval, settings.entries_kept, settings.snapshots_kept)
         self._leadership_changed = asyncio.Event()
@@ -173,10 +143,14 @@ class RaftDriver:
         """
         settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         key_file = KeyFile(settings.folder / "key", settings.cluster_id)
-        sealer = Sealer(key_file.load(settings.unlock_key), settings.cluster_id.encode())
+        key_file.load(settings.unlock_key)
+        sealer = Sealer(key_file.keys, settings.cluster_id.encode())
         database = LogDatabase(settings.folder / "log.sqlite", sealer)
         try:
             files = SnapshotFiles(settings.folder / "snapshots", sealer)
+            if key_file.is_rotating:
+                _log.info("going on with a rotation of the data key that was interrupted")
+                _seal_anew(key_file, database, files)
             driver = cls(settings, machine, transport or NoTransport(), database, files, key_file)
         except BaseException:
             database.close()
@@ -249,12 +223,8 @@ class RaftDriver:
     async def wait_until(self, holds: Callable[[], bool]) -> None:
         """Return when `holds`, a quick condition on what this member knows, is true; raises what it raises."""
         self._require_running()
-        if holds():
-            return
-        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waits.append((holds, waiting))
         self._wake.set()
-        await waiting
+        await self._conditions.wait_until(holds)
 
     # -- what others ask
 
@@ -335,6 +305,30 @@ class RaftDriver:
         """Take the swarm's settings: entries between snapshots, entries kept before one, older files kept."""
         self._keeper.set(interval, entries_kept, files_kept)
 
+    async def rotate_data_key(self, unlock_key: bytes | None) -> None:
+        """Seal everything on disk with a new data key; killed on the way, the next start goes on with it.
+
+        Args:
+            unlock_key: wraps the new data key; None stores it plain.
+
+        Raises:
+            Unavailable: a snapshot was on its way for too long, or the member has failed.
+        """
+        try:
+            async with asyncio.timeout(BARRIER_TIMEOUT_SECONDS):
+                await self.wait_until(self._keeper.pause)
+        except TimeoutError:
+            raise Unavailable("a snapshot is being written for too long: try again") from None
+        try:
+            await in_thread(self.key_file.begin_rotation, unlock_key)
+            await in_thread(_seal_anew, self.key_file, self._database, self._keeper.files)
+        except Exception as error:
+            self._fail(error)
+            raise Unavailable(FAILED) from error
+        finally:
+            self._keeper.go_on()
+        _log.info("data key rotated", is_wrapped=unlock_key is not None)
+
     def _require_running(self) -> None:
         if self.failure.done():
             raise Unavailable(FAILED)
@@ -400,7 +394,7 @@ class RaftDriver:
                     await self._handle(self._node.ready())
                     continue
                 self._stand_at_once()
-                self._settle_waits()
+                self._conditions.settle()
                 self._wake.clear()
                 if self._inbox or self._reports or self._proposals or self._node.has_ready():
                     continue
@@ -467,9 +461,9 @@ class RaftDriver:
             self._waiting[raft.log.last_index()] = proposal
 
     async def _handle(self, ready: Ready) -> None:
-        self._transport.send([message for message in ready.messages if message.type in BEFORE_WRITE_TYPES])
+        self._send(message for message in ready.messages if message.type in BEFORE_WRITE_TYPES)
         await self._write(ready)
-        self._transport.send([m for m in ready.messages if m.type not in BEFORE_WRITE_TYPES | {MessageType.SNAPSHOT}])
+        self._send(message for message in ready.messages if message.type not in NOT_AFTER_WRITE_TYPES)
         for entry in ready.committed_entries:
             self._apply(entry)
         for answer in ready.read_states:
@@ -485,10 +479,15 @@ class RaftDriver:
             if ready.soft_state.role != Role.LEADER:
                 self._lose_lead()
         if self._was_removed is not self.removed.is_set() and self._applied >= self._node.raft.log.committed:
-            self._note_removal()
+            await self._note_removal()
         self._note_leadership()
-        self._settle_waits()
+        self._conditions.settle()
         self._keeper.begin_if_due()
+
+    def _send(self, messages: Iterable[Message]) -> None:
+        batch = list(messages)
+        if batch:
+            self._transport.send(batch)
 
     async def _write(self, ready: Ready) -> None:
         raft = self._node.raft
@@ -543,8 +542,10 @@ class RaftDriver:
         _log.info("members changed", index=entry.index, voters=state.voters, learners=state.learners)
         return result
 
-    def _note_removal(self) -> None:
+    async def _note_removal(self) -> None:
         if self._was_removed:
+            # Nobody would tell it again after a restart that this entry is committed.
+            await asyncio.to_thread(self._database.write, (), self._node.raft.hard_state())
             _log.info("this manager was removed from its group")
             self.removed.set()
         else:
@@ -555,20 +556,6 @@ class RaftDriver:
             self._was_leading = self.is_leader
             self._leadership_changed.set()
 
-    def _settle_waits(self) -> None:
-        still = []
-        for holds, waiting in self._waits:
-            if waiting.done():
-                continue
-            try:
-                if holds():
-                    waiting.set_result(None)
-                else:
-                    still.append((holds, waiting))
-            except Exception as error:
-                waiting.set_exception(error)
-        self._waits = still
-
     def _lose_lead(self) -> None:
         waiting, self._waiting = self._waiting, {}
         for proposal in waiting.values():
@@ -576,18 +563,22 @@ class RaftDriver:
 
     def _fail_all(self, error: Unavailable) -> None:
         proposals = [*self._waiting.values(), *self._proposals]
-        waits, self._waits = self._waits, []
         self._waiting = {}
         self._proposals.clear()
         for proposal in proposals:
             _fail_one(proposal, error)
-        for _, waiting in waits:
-            if not waiting.done():
-                waiting.set_exception(error)
+        self._conditions.fail(error)
         self._reads.fail(error)
 
     def _position(self) -> SnapshotMeta:
         return SnapshotMeta(self._applied, self._applied_term, self._node.raft.tracker.config.to_conf_state())
+
+
+def _seal_anew(key_file: KeyFile, database: LogDatabase, files: SnapshotFiles) -> None:
+    """Between the two writes of the key file everything can be opened, whichever of the two keys it is sealed with."""
+    database.seal_anew(key_file.keys)
+    files.seal_anew()
+    key_file.finish_rotation()
 
 
 def _removes(change: ConfChange, raft_id: int) -> bool:

@@ -48,6 +48,7 @@ class Membership:
         node: the core.
         election_ticks: whoever is not heard of for so long counts as unreachable.
         propose: replicates a change; returns what applying its data returned. Raises ChangeRefused, NotLeader.
+        can_be_joined: whether a new member can be given everything.
         wait_until: returns when a condition on the core's state holds, raises what the condition raises.
     """
 
@@ -56,12 +57,14 @@ class Membership:
         node: RawNode,
         election_ticks: int,
         propose: Callable[[ConfChange], Awaitable[object]],
+        can_be_joined: Callable[[], bool],
         wait_until: _WaitUntil,
     ) -> None:
         self._node = node
         self._raft: Raft = node.raft
         self._election_ticks = election_ticks
         self._propose = propose
+        self._can_be_joined = can_be_joined
         self._wait_until = wait_until
         self._turn = asyncio.Lock()
         self._heard_at_tick: dict[int, int] = {}
@@ -172,7 +175,8 @@ class Membership:
 
     def _may_change(self) -> bool:
         self._require_lead()
-        return self._raft.pending_conf_index <= self._raft.log.applied and self._raft.transferee == 0
+        is_settled = self._raft.pending_conf_index <= self._raft.log.applied and self._raft.transferee == 0
+        return is_settled and self._can_be_joined()
 
     def _has_caught_up(self, raft_id: int) -> bool:
         progress = self._progress(raft_id)

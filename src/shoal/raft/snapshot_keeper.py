@@ -13,6 +13,7 @@ from collections.abc import AsyncIterable, Callable, Iterator, Sequence
 import structlog
 from msgspec.structs import replace
 
+from shoal.errors import Unavailable
 from shoal.lib.supervise import cancel_and_wait
 from shoal.raft.core.messages import ConfState, Entry, HardState, Message, SnapshotMeta
 from shoal.raft.core.storage import MemoryStorage
@@ -55,6 +56,8 @@ class SnapshotKeeper:
         self._interval = self._entries_kept = self._files_kept = 0
         self._numbers = itertools.count(1)
         self._wanted: dict[int, Message] = {}
+        self._receiving = 0
+        self._is_paused = False
         self.task: asyncio.Task[None] | None = None
 
     def set(self, interval: int, entries_kept: int, files_kept: int) -> None:
@@ -65,20 +68,41 @@ class SnapshotKeeper:
         """Take back what is being written."""
         await cancel_and_wait(self.task)
         self.task = None
+        self._wanted = {}
+
+    def pause(self) -> bool:
+        """Write no file until `go_on`; False if one is being written, which is then not stopped."""
+        if self.task is None and not self._receiving:
+            self._is_paused = True
+        return self._is_paused
+
+    def go_on(self) -> None:
+        """Write files again; what was to be sent meanwhile is asked for again."""
+        self._is_paused = False
 
     # -- of the own state
 
+    @property
+    def can_be_joined(self) -> bool:
+        """Whether a new member can replay the log, or gets a snapshot.
+
+        Logs of the first versions do not say who founded them: a snapshot must stand in the place of their beginning.
+        """
+        newest = self._storage.snapshot()
+        return newest.index > 0 or not newest.conf_state.voters
+
     def begin_if_due(self) -> None:
         """Take a snapshot if enough was applied since the last."""
-        newest = self._storage.snapshot()
-        # Logs of the first versions do not say who founded them: a new member cannot replay them from the beginning.
-        interval = 1 if newest.index == 0 and newest.conf_state.voters else self._interval
-        if self.task is None and self._position().index - newest.index >= interval:
+        interval = self._interval if self.can_be_joined else 1
+        if (
+            self.task is None
+            and not self._is_paused
+            and self._position().index - self._storage.snapshot().index >= interval
+        ):
             self._begin()
 
     def _begin(self) -> None:
-        newest = self._storage.snapshot()
-        kept = 0 if newest.index == 0 and newest.conf_state.voters else self._entries_kept
+        kept = self._entries_kept if self.can_be_joined else 0
         # The state is taken now; encoding and writing go on beside the loop.
         meta, chunks = self._position(), self._machine.snapshot()
         self.task = asyncio.create_task(self._write(meta, chunks, kept), name="raft snapshot")
@@ -86,10 +110,10 @@ class SnapshotKeeper:
     async def _write(self, meta: SnapshotMeta, chunks: Iterator[bytes], kept: int) -> None:
         writer = self.files.begin(meta.index)
         try:
-            await _in_thread(writer.open)
+            await in_thread(writer.open)
             for chunk in chunks:
-                await _in_thread(writer.write, chunk)
-            await _in_thread(writer.finish)
+                await in_thread(writer.write, chunk)
+            await in_thread(writer.finish)
         except asyncio.CancelledError:
             writer.abandon()
             raise
@@ -102,16 +126,20 @@ class SnapshotKeeper:
             for raft_id in wanted:
                 self._report(raft_id, False)
             return
+        except Exception as error:
+            writer.abandon()
+            self._fail(error)
+            return
         kept_from = max(self._storage.first_index(), meta.index - kept + 1)
         try:
-            await _in_thread(self._database.compact, meta, kept_from)
+            await in_thread(self._database.compact, meta, kept_from)
         except sqlite3.Error as error:
             self._fail(error)
             return
         self._storage.set_snapshot(meta)
         if kept_from > self._storage.first_index():
             self._storage.compact(kept_from - 1)
-        await _in_thread(self.files.remove_before, meta.index, self._files_kept)
+        await in_thread(self.files.remove_before, meta.index, self._files_kept)
         _log.info("snapshot written", index=meta.index, log_begins=kept_from)
         self.task = None
         wanted, self._wanted = self._wanted, {}
@@ -126,6 +154,9 @@ class SnapshotKeeper:
         if message.to in _members(newest.conf_state) and self.files.path(newest.index).exists():
             self._transport.send_snapshot(replace(message, snapshot=newest), self.files.read(newest.index))
         elif message.to in _members(self._position().conf_state):
+            if self._is_paused:
+                self._report(message.to, False)
+                return
             self._wanted[message.to] = message
             if self.task is None:
                 self._begin()
@@ -135,27 +166,32 @@ class SnapshotKeeper:
     async def receive(self, message: Message, chunks: AsyncIterable[bytes]) -> None:
         """Write a snapshot that is being received to its file, durably. Raises OSError."""
         assert message.snapshot is not None, "a snapshot message holds a snapshot"
+        if self._is_paused:
+            raise Unavailable("the data key is being rotated: send it again")
+        self._receiving += 1
         # A name of its own: an older leader may still be sending the same one.
         writer = self.files.begin(message.snapshot.index, f"received-{next(self._numbers)}")
         try:
-            await _in_thread(writer.open)
+            await in_thread(writer.open)
             async for chunk in chunks:
-                await _in_thread(writer.write, chunk)
-            await _in_thread(writer.finish)
+                await in_thread(writer.write, chunk)
+            await in_thread(writer.finish)
         except BaseException:
             writer.abandon()
             raise
+        finally:
+            self._receiving -= 1
 
     async def adopt(self, meta: SnapshotMeta, entries: Sequence[Entry], hard_state: HardState) -> None:
         """Begin anew from a received snapshot: the log, then the state machine; a restart would do the same."""
         # One of the own, older state would overwrite what is noted here.
         await self.stop()
-        await _in_thread(self._database.write, entries, hard_state, meta)
+        await in_thread(self._database.write, entries, hard_state, meta)
         chunks = await asyncio.to_thread(lambda: list(self.files.read(meta.index)))
         self._machine.restore(chunks)
         self._storage.apply_snapshot(meta)
         self._storage.append(list(entries))
-        await _in_thread(self.files.remove_before, meta.index, self._files_kept)
+        await in_thread(self.files.remove_before, meta.index, self._files_kept)
         _log.info("snapshot of another manager taken", index=meta.index)
 
     def discard(self, index: int) -> None:
@@ -168,7 +204,7 @@ def _members(state: ConfState) -> set[int]:
     return {*state.voters, *state.learners, *state.voters_outgoing, *state.learners_next}
 
 
-async def _in_thread(work: Callable[..., None], *arguments: object) -> None:
+async def in_thread(work: Callable[..., None], *arguments: object) -> None:
     """Do `work` in a thread; cancelled meanwhile, wait for it all the same: it must not go on behind the caller."""
     working = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
     try:

@@ -51,6 +51,20 @@ class SnapshotFiles:
                 yield chunk
                 number += 1
 
+    def seal_anew(self) -> None:
+        """Write every file again, under the sealer's present key."""
+        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
+            index = int(path.stem)
+            writer = self.begin(index, "anew")
+            try:
+                writer.open()
+                for chunk in self.read(index):
+                    writer.write(chunk)
+                writer.finish()
+            except BaseException:
+                writer.abandon()
+                raise
+
     def remove_before(self, index: int, kept: int) -> None:
         """Remove files before that of `index`, but for the newest `kept`."""
         older = sorted(path for path in self._folder.glob(f"*{SUFFIX}") if path < self.path(index))
