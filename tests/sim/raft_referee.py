@@ -62,6 +62,8 @@ class Referee:
         self.reads_served = 0
         self.restored = 0
         self._reads: dict[bytes, int] = {}
+        # By member and term: up to where it acknowledged the log.
+        self._acknowledged: dict[tuple[int, int], int] = {}
         self._last_of_leader: dict[int, tuple[int, int, int]] = {}
         state = 0
         for entry in first:
@@ -192,7 +194,7 @@ class Referee:
     # -- promises and reads
 
     def check_promise(self, message: Message, disks: Mapping[int, Disk]) -> None:
-        """A message leaves: what it promises is durable, and who is to take over has all."""
+        """A message leaves: what it promises is durable."""
         disk = disks[message.sender]
         match message.type:
             case MessageType.VOTE_RESPONSE if not message.reject:
@@ -201,11 +203,15 @@ class Referee:
             case MessageType.APPEND_RESPONSE if not message.reject:
                 if message.index > disk.last_index:
                     raise Violation(f"{message.sender} acknowledged {message.index}: it is not on disk")
-            case MessageType.TIMEOUT_NOW:
-                if disks[message.to].last_index < disk.last_index:
-                    raise Violation(f"{message.sender} hands over to {message.to}, which lacks entries")
+                at = (message.sender, message.term)
+                self._acknowledged[at] = max(self._acknowledged.get(at, 0), message.index)
             case _:
                 return
+
+    def check_handover(self, raft: Raft, heir: int) -> None:
+        """A leader tells an heir to take over: the heir has acknowledged all there is."""
+        if self._acknowledged.get((heir, raft.term), 0) < raft.log.last_index():
+            raise Violation(f"{raft.id} hands over to {heir}, which lacks entries")
 
     def begin_read(self, context: bytes) -> None:
         """A read is asked for: it must see all that is committed (so all that is acknowledged) by now."""

@@ -116,6 +116,7 @@ class Member:
         self.saved = {meta.index: self.disk.saved}
         self.in_hand: Ready | None = None
         self.write_ends = 0
+        self.handover_seen: Message | None = None
         self.commit_seen = self.node.raft.log.committed
         self.up = True
         self.stalled_until = 0
@@ -137,8 +138,16 @@ class Member:
             self.commit_seen = raft.log.committed
         if raft.role is Role.LEADER:
             self.world.referee.look_at_leader(raft)
+            if raft.transferee:
+                self._observe_handover()
         elif raft.leader:
             self.world.referee.look_at_follower(raft)
+
+    def _observe_handover(self) -> None:
+        for message in self.node.raft.messages:
+            if message.type is MessageType.TIMEOUT_NOW and message is not self.handover_seen:
+                self.handover_seen = message
+                self.world.referee.check_handover(self.node.raft, message.to)
 
     def work(self) -> None:
         """Carry out all that is ready; a slow disk leaves something in hand for later."""
@@ -299,7 +308,7 @@ class World:
                 return
         self.flight.append(Parcel(due, message, saved))
         if self.happens(self.plan.doubling) and not is_snapshot:
-            self.flight.append(Parcel(due + self.chance.randrange(5), message))
+            self.flight.append(Parcel(due + self.chance.randrange(12), message))
 
     def deliver_due(self) -> None:
         """Deliver what is due, in any order; what comes of it may be delivered in the same round, a little."""
