@@ -220,6 +220,18 @@ def test_a_window_that_is_full_holds_appends_back() -> None:
     assert [entry.index for message in more for entry in message.entries] == [4]
 
 
+def test_a_window_is_full_by_bytes_too() -> None:
+    leader = Lone((1, 2, 3), inflight_bytes_most=100, message_bytes_most=60)
+    leader.lead((2,))
+    leader.acknowledge(2, 1)
+    for _ in range(5):
+        leader.node.propose(b"x" * 48)
+    to_second = [message for message in leader.settle() if message.to == 2]
+    assert [entry.index for message in to_second for entry in message.entries] == [2, 3]
+    more = [message for message in leader.acknowledge(2, 3) if message.to == 2 and message.entries]
+    assert [entry.index for message in more for entry in message.entries] == [4, 5]
+
+
 def test_a_transfer_to_oneself_takes_one_under_way_back() -> None:
     leader = Lone((1, 2, 3))
     leader.lead((2,))
