@@ -201,8 +201,8 @@ class Referee:
                 if (disk.hard_state.term, disk.hard_state.vote) < (message.term, message.to):
                     raise Violation(f"{message.sender} voted for {message.to} in {message.term}: it is not on disk")
             case MessageType.APPEND_RESPONSE if not message.reject:
-                # One of an older term than is on disk promises nothing: a newer leader may have cut the entries already,
-                # in the same write. It was elected by a quorum without them, so they never commit.
+                # One of an older term than is on disk promises nothing: a newer leader may have cut the entries
+                # already, in the same write. It was elected by a quorum without them, so they never commit.
                 behind = message.term == disk.hard_state.term and message.index > disk.last_index
                 if behind or message.term > disk.hard_state.term:
                     raise Violation(f"{message.sender} acknowledged {message.index}: it is not on disk")
