@@ -1,7 +1,7 @@
 """What must come to pass once the disturbances are over: a leader, one log everywhere, reads on every member.
 
 After that, by seed, one more trial: a follower comes back from a cut and disturbs nobody, a leader is cut off and steps
-down, the lead is handed over, or is handed to nobody.
+down, the lead is handed over, or is handed to nobody, or a deposed leader is asked to read.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from tests.sim.raft_referee import Violation
 from tests.sim.raft_world import Member, World
 
 CALM_ELECTIONS_MOST = 60
+NEVER_ROUNDS = 1_000_000
 
 
 def _leader(world: World) -> Member | None:
@@ -143,19 +144,46 @@ def transfer_to_nobody(world: World) -> None:
         raise Violation(f"transfer: {leader.id} handed over to {heir.id}, which is down, and takes no writes any more")
 
 
+def reads_of_a_deposed_leader(world: World) -> None:
+    """A leader sleeps, on a small side with all learners, until the others have another one: then it is to read."""
+    old = _leader(world)
+    assert old is not None, "the group was calm"
+    members = world.referee.now
+    voters = sorted(members.voters - {old.id})
+    if len(voters) < 2:
+        return
+    side = {old.id, *members.learners, *voters[: len(voters) // 2 - 1]}
+    world.cut = {(a, b) for a in world.members for b in world.members if (a in side) is not (b in side)}
+    before = world.referee.committed
+    for id_ in side:
+        world.members[id_].stalled_until = world.now + NEVER_ROUNDS
+    _until(world, "a leader of the other side", lambda: world.referee.committed > before)
+    for id_ in side:
+        world.members[id_].stalled_until = 0
+    # What waited in the sockets of those who slept.
+    world.flight = [replace(parcel, due=min(parcel.due, world.now)) for parcel in world.flight]
+    world.read(old)
+    for _ in range(4):
+        world.tick()
+    world.cut.clear()
+    _until(world, "a leader whom all follow", lambda: _leader(world) is not None)
+
+
 def run(seed: int) -> World:
     """Run one history from its start to calm. Raises Violation, or an assertion of the core."""
     world = World(seed)
     for _ in range(world.plan.rounds):
         world.round()
     calm_down(world)
-    match seed % 4:
+    match seed % 5:
         case 0:
             return_of_a_follower(world)
         case 1:
             loss_of_a_leader(world)
         case 2:
             transfer_of_the_lead(world)
+        case 3:
+            reads_of_a_deposed_leader(world)
         case _:
             transfer_to_nobody(world)
     return world

@@ -26,7 +26,6 @@ MUTATIONS: dict[str, Mutation] = {}
 # Those that need a rare constellation.
 SEEDS_MOST = {
     "read_without_quorum": 300,
-    "read_confirmed_by_learners": 5000,
     "read_rounds_named_by_requests": 20_000,
     "removed_member_keeps_what_it_knows": 5000,
 }

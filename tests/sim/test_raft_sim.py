@@ -19,7 +19,7 @@ from tests.sim.raft_seeds import first_seed_to_catch, run_many, run_seed
 LONG_SEEDS = 20_000
 LONG_BLOCKS = 20
 # These take their time.
-RARE = {"read_confirmed_by_learners", "read_rounds_named_by_requests", "removed_member_keeps_what_it_knows"}
+RARE = {"read_rounds_named_by_requests", "removed_member_keeps_what_it_knows"}
 
 
 @pytest.mark.parametrize("block", range(10))
