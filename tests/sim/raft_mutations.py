@@ -17,7 +17,6 @@ from shoal.raft.core.log import RaftLog
 from shoal.raft.core.messages import NO_ONE, Entry, Message, MessageType, SnapshotMeta
 from shoal.raft.core.raft import Raft, Role
 from shoal.raft.core.rawnode import RawNode, Ready
-from shoal.raft.core.read_only import ReadOnly, _Waiting
 from shoal.raft.core.tracker import Progress, ProgressState, Tracker
 from tests.sim.raft_disk import Disk
 
@@ -26,7 +25,6 @@ MUTATIONS: dict[str, Mutation] = {}
 # Those that need a rare constellation.
 SEEDS_MOST = {
     "read_without_quorum": 300,
-    "read_rounds_named_by_requests": 20_000,
     "removed_member_keeps_what_it_knows": 5000,
 }
 
@@ -365,18 +363,6 @@ def read_without_quorum() -> list[Patch]:
 @mutation
 def read_before_an_entry_of_the_term() -> list[Patch]:
     return [(Raft, "has_committed_own_term", property(lambda _self: True))]
-
-
-@mutation
-def read_rounds_named_by_requests() -> list[Patch]:
-    """As in etcd: a request that comes twice is confirmed by late answers to its first round, and releases others."""
-
-    def named(self: ReadOnly, commit_index: int, request: Message) -> bytes:
-        context = request.entries[0].data
-        self._waiting.setdefault(context, _Waiting(request, commit_index))
-        return context
-
-    return [(ReadOnly, "add", named)]
 
 
 @mutation
