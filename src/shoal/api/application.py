@@ -13,9 +13,11 @@ from aiohttp import web
 from shoal.api.context import CONTEXT, ApiContext
 from shoal.api.responses import ENCODED_SERVICES, ENCODED_TASKS, EncodedObjects, error_response
 from shoal.api.routes import (
+    attach,
     containers,
     distribution,
     events,
+    execs,
     images,
     logs,
     networks,
@@ -26,6 +28,7 @@ from shoal.api.routes import (
     swarm,
     system,
     tasks,
+    usage,
 )
 from shoal.api.routing import Handler, Route
 from shoal.api.views.info import API_VERSION, MIN_API_VERSION
@@ -43,6 +46,9 @@ MODULES = (
     tasks,
     logs,
     containers,
+    execs,
+    attach,
+    usage,
     images,
     distribution,
     networks,
