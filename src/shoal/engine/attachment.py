@@ -27,7 +27,8 @@ class Attachment:
         options: what the client wants.
         lines: what was said before; None if that is not wanted.
         listener: what is said now; None if that is not wanted, or the container does not run.
-        stdin: the FIFO of the container's stdin, None if it has none (a terminal comes with the listener).
+        stdin: the FIFO of the container's stdin, None if it has none.
+        accepts_input: whether the container's stdin is open at all: its FIFO, or the terminal of the listener.
     """
 
     def __init__(
@@ -36,13 +37,14 @@ class Attachment:
         lines: AsyncIterator[LogLine] | None,
         listener: KeeperListener | None,
         stdin: Path | None,
+        accepts_input: bool,
     ) -> None:
         wanted = {"stdout": options.stdout, "stderr": options.stderr}
         self._wanted = {name for name, is_wanted in wanted.items() if is_wanted}
         self._lines = lines
         self._listener = listener
         self._input: Descriptor | None = None
-        if listener is not None and options.stdin:
+        if listener is not None and options.stdin and accepts_input:
             self._input = listener.terminal
             if stdin is not None:
                 with contextlib.suppress(OSError):  # nobody reads it: what is typed is dropped
@@ -96,4 +98,4 @@ async def attach(layout: Layout, keeper: KeeperClient, container: Container, opt
         wanted = LogOptions(stdout=options.stdout, stderr=options.stderr, until_ns=until_ns)
         lines = read_log(Path(container.log_path), wanted, lambda: True)
     stdin = layout.bundle(container.id) / "stdin" if config.open_stdin and not config.tty else None
-    return Attachment(options, lines, listener, stdin)
+    return Attachment(options, lines, listener, stdin, config.open_stdin)

@@ -56,7 +56,7 @@ class FifoStream:
         self, name: str, path: str, log: LogFile, scratch: ScratchPipe, audience: Audience | None = None
     ) -> None:
         self.name = name
-        self.audience = audience or Audience()
+        self.audience = Audience() if audience is None else audience
         self._shown = 0  # bytes at the head of the FIFO that the audience has heard
         self._log = log
         self._scratch = scratch
@@ -130,7 +130,7 @@ class TerminalStream:
 
     def __init__(self, descriptor: int, log: LogFile, audience: Audience | None = None) -> None:
         self.descriptor = descriptor
-        self.audience = audience or Audience()
+        self.audience = Audience() if audience is None else audience
         self._log = log
         self._rest = b""
         os.set_blocking(descriptor, False)
