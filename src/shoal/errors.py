@@ -3,6 +3,7 @@
     ShoalError            500
     ├── InvalidArgument   400   bad input: names the field and the remedy
     ├── Unauthenticated   401
+    │   └── WrongUnlockKey 401
     ├── Forbidden         403
     ├── NotFound          404
     ├── Conflict          409   the state of the thing does not allow it
@@ -10,7 +11,8 @@
     ├── OutOfSequence     500   Docker's own code for a stale version (trap 1 of the reference)
     ├── NotBuilt          501   outside the product, or not built yet: says which
     └── Unavailable       503   no manager, no leader, no quorum
-        └── NotLeader     503
+        ├── NotLeader     503
+        └── Locked        503   the manager's keys are wrapped by an unlock key
 
 Some texts carry a gRPC prefix in Docker (`rpc error: code = X desc = `); clients match the rest, so ours have none.
 """
@@ -86,4 +88,29 @@ class Unavailable(ShoalError):
 
 
 class NotLeader(Unavailable):
-    """This member is not the leader, or ceased to be while the proposal was under way."""
+    """This member is not the leader, or ceased to be while the proposal was under way.
+
+    `leader_address` is where the leader's node port answers, empty if that is not known.
+    """
+
+    def __init__(self, message: str, leader_address: str = "") -> None:
+        super().__init__(message)
+        self.leader_address = leader_address
+
+
+class Locked(Unavailable):
+    """What the manager keeps on disk can be opened only with the unlock key."""
+
+    def __init__(
+        self,
+        message: str = "Swarm is encrypted and needs to be unlocked before it can be used. "
+        'Please use "docker swarm unlock" to unlock it.',
+    ) -> None:
+        super().__init__(message)
+
+
+class WrongUnlockKey(Unauthenticated):
+    """The unlock key does not open what it should."""
+
+    def __init__(self, message: str = "swarm could not be unlocked: invalid key provided") -> None:
+        super().__init__(message)

@@ -18,7 +18,9 @@ from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait
 from shoal.manager.leader import Leader
 from shoal.model.actions import Create
+from shoal.model.messages import EndSession, NodeChanged
 from shoal.model.netstate import IngressState, Sandbox, SandboxRequest
+from shoal.model.node_port import Identity
 from shoal.model.objects import Cluster, Network, Node, NodeDescription, Service, Task
 from shoal.model.specs import NetworkSpec, NodeSpec, Platform, Resources, ServiceSpec
 from shoal.model.states import Availability, NodeState, Role, TaskState
@@ -62,13 +64,21 @@ class FakeNode:
         self.database = TaskDatabase(cluster.directory / f"{self.id}.sqlite")
         self.worker = Worker(parts, self.database)
 
-        async def dial() -> Link:
-            ours, theirs = make_pair()
-            cluster.serve(theirs)
-            return ours
-
-        self.agent = Agent(self.id, lambda: self.description, dial, self.worker, self.network)
+        self._cluster = cluster
+        self.told: list[NodeChanged] = []
+        self.agent = Agent(self.id, lambda: self.description, self, self.worker, self.network)
         self._task: asyncio.Task[None] | None = None
+
+    async def dial(self) -> Link:
+        ours, theirs = make_pair()
+        self._cluster.serve(theirs, self.id)
+        return ours
+
+    def take_node(self, changed: NodeChanged) -> None:
+        self.told.append(changed)
+
+    def session_refused(self, ended: EndSession) -> None:
+        pass
 
     def start(self) -> None:
         self.worker.start()
@@ -92,8 +102,9 @@ class FakeCluster:
         self.nodes: list[FakeNode] = []
         self._sessions: set[asyncio.Task[None]] = set()
 
-    def serve(self, link: Link) -> None:
-        task = asyncio.create_task(self.leader.dispatcher.serve(link, "127.0.0.1"))
+    def serve(self, link: Link, node_id: str) -> None:
+        identity = Identity(node_id=node_id, role=Role.WORKER, cluster_id="c")
+        task = asyncio.create_task(self.leader.dispatcher.serve(link, identity, "127.0.0.1"))
         self._sessions.add(task)
         task.add_done_callback(self._sessions.discard)
 

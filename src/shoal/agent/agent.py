@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
@@ -19,6 +20,7 @@ from shoal.model.messages import (
     Heartbeat,
     NetworkAcknowledged,
     NetworkUpdate,
+    NodeChanged,
     OpenSession,
     SessionOpened,
     StatusAcknowledged,
@@ -30,6 +32,26 @@ from shoal.rpc.link import Link, LinkClosed
 _log = structlog.get_logger(__name__)
 
 DESCRIPTION_PERIOD_SECONDS = 20.0
+OPEN_TIMEOUT_SECONDS = 5.0
+RETRY_MOST_SECONDS = 2.0
+GOODBYE_TIMEOUT_SECONDS = 1.0
+
+
+class GoElsewhere(LinkClosed):
+    """The manager that was dialled does not lead, and has said who does."""
+
+
+class NodeKeeper(Protocol):
+    """What the agent tells the daemon of its node."""
+
+    async def dial(self) -> Link:
+        """Open a link to the manager that serves sessions, as far as that is known."""
+
+    def take_node(self, changed: NodeChanged) -> None:
+        """The swarm says what this node is to be, where the managers are, and which roots to trust."""
+
+    def session_refused(self, ended: EndSession) -> None:
+        """A manager serves no session: another leads, or this node is no longer of the swarm."""
 
 
 class MeshNetwork(Protocol):
@@ -45,7 +67,7 @@ class Agent:
     Args:
         node_id: who this node is.
         describe: what it is like now.
-        dial: makes a new link to a manager.
+        keeper: dials managers, and hears what the swarm wants of this node.
         worker: runs the tasks.
         network: balances to them.
     """
@@ -54,37 +76,67 @@ class Agent:
         self,
         node_id: str,
         describe: Callable[[], NodeDescription],
-        dial: Callable[[], Awaitable[Link]],
+        keeper: NodeKeeper,
         worker: Worker,
         network: MeshNetwork,
     ) -> None:
         self._node_id = node_id
         self._describe = describe
-        self._dial = dial
+        self._keeper = keeper
         self._worker = worker
         self._network = network
         self.session_id = ""
+        self._heartbeat_period_seconds = 5.0
+        self._link: Link | None = None
+
+    async def say_goodbye(self) -> None:
+        """Tell the manager that this node leaves the swarm; best effort."""
+        if self._link is not None and self.session_id:
+            with contextlib.suppress(LinkClosed, TimeoutError):
+                async with asyncio.timeout(GOODBYE_TIMEOUT_SECONDS):
+                    await self._link.send(EndSession(reason="the node leaves the swarm", removed=True))
+
+    def reconnect(self, reason: str) -> None:
+        """End the session under way; another is opened at once."""
+        if self._link is not None:
+            _log.info("session is opened anew", node=self._node_id, reason=reason)
+            self._link.close()
 
     async def run(self) -> None:
         """Keep a session for ever; when it ends, open another."""
-        backoff = Backoff()
+        backoff = Backoff(most_seconds=RETRY_MOST_SECONDS)
+        redirected = False
         while True:
             try:
-                link = await self._dial()
+                self._link = link = await self._keeper.dial()
                 await self._serve(link, backoff)
+            except GoElsewhere:
+                # once at a time: two managers that name each other are asked at the pace of a failure
+                redirected = not redirected
+                if redirected:
+                    continue
             except (ShoalError, OSError, TimeoutError) as error:
+                redirected = False
                 _log.info("session lost", node=self._node_id, reason=str(error))
             self.session_id = ""
+            self._link = None
             await asyncio.sleep(backoff.next_delay_seconds())
 
     async def _serve(self, link: Link, backoff: Backoff) -> None:
         description = self._describe()
         await link.send(OpenSession(node_id=self._node_id, description=description))
-        opened = await link.receive()
+        async with asyncio.timeout(OPEN_TIMEOUT_SECONDS):
+            opened = await link.receive()
         if not isinstance(opened, SessionOpened):
-            reason = opened.reason if isinstance(opened, EndSession) else "no session was opened"
-            raise LinkClosed(reason)
+            link.close()
+            if isinstance(opened, EndSession):
+                self._keeper.session_refused(opened)
+                if opened.leader_address:
+                    raise GoElsewhere(opened.reason)
+                raise LinkClosed(opened.reason)
+            raise LinkClosed("no session was opened")
         self.session_id = opened.session_id
+        self._heartbeat_period_seconds = opened.heartbeat_period_seconds
         backoff.reset()
         self._worker.report_all()
         tasks = [
@@ -111,7 +163,11 @@ class Agent:
                     await link.send(NetworkAcknowledged(ingress_version=message.ingress.version))
                 case StatusAcknowledged():
                     self._worker.acknowledge(message.sequence)
+                case NodeChanged():
+                    self._heartbeat_period_seconds = message.heartbeat_period_seconds
+                    self._keeper.take_node(message)
                 case EndSession():
+                    self._keeper.session_refused(message)
                     raise LinkClosed(message.reason)
                 case _:
                     raise ShoalError(f"a manager does not send {type(message).__name__}")
@@ -124,7 +180,7 @@ class Agent:
         loop = asyncio.get_running_loop()
         described_at = loop.time()
         while True:
-            await asyncio.sleep(opened.heartbeat_period_seconds)
+            await asyncio.sleep(self._heartbeat_period_seconds)
             await link.send(Heartbeat(session_id=opened.session_id))
             if loop.time() - described_at >= DESCRIPTION_PERIOD_SECONDS:
                 described_at = loop.time()

@@ -11,6 +11,8 @@ import structlog
 from aiohttp import web
 
 from shoal.api.context import CONTEXT, ApiContext
+from shoal.api.forwarding import LEADER_HANDLERS, route_to_leader
+from shoal.api.requests import IS_FORWARDED
 from shoal.api.responses import ENCODED_SERVICES, ENCODED_TASKS, EncodedObjects, error_response
 from shoal.api.routes import (
     attach,
@@ -30,7 +32,7 @@ from shoal.api.routes import (
     tasks,
     usage,
 )
-from shoal.api.routing import Handler, Route
+from shoal.api.routing import Handler, Route, Scope
 from shoal.api.views.info import API_VERSION, MIN_API_VERSION
 from shoal.errors import ShoalError
 
@@ -58,10 +60,20 @@ MODULES = (
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 
 
-def make_application(context: ApiContext) -> web.Application:
-    """Return the application that answers Docker's API from `context`."""
-    application = web.Application(client_max_size=BODY_BYTES_MOST, middlewares=[_answer_errors, _check_version])
+def make_application(context: ApiContext, is_forwarded: bool = False) -> web.Application:
+    """Return the application that answers Docker's API from `context`.
+
+    Args:
+        context: the daemon.
+        is_forwarded: its requests come from other managers, which say on whose behalf.
+    """
+    middlewares = [_answer_errors, _check_version, route_to_leader]
+    application = web.Application(client_max_size=BODY_BYTES_MOST, middlewares=middlewares)
     application[CONTEXT] = context
+    application[IS_FORWARDED] = is_forwarded
+    application[LEADER_HANDLERS] = frozenset(
+        route.handler for module in MODULES for route in module.ROUTES if route.scope is Scope.LEADER
+    )
     application[ENCODED_SERVICES] = EncodedObjects()
     application[ENCODED_TASKS] = EncodedObjects()
     application.on_response_prepare.append(_add_headers)

@@ -114,6 +114,9 @@ class ApiContext(Protocol):
     def host(self) -> HostFacts:
         """Return facts of the machine and the daemon, read now."""
 
+    async def forward(self, request: web.Request) -> web.StreamResponse:
+        """Let the leading manager answer a request. Raises Unavailable, NotLeader: this manager leads itself now."""
+
     async def init_swarm(self, request: InitRequest) -> str:
         """Make a swarm with this node as its manager; returns the node's id. Raises Unavailable: already in one."""
 

@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 CONTROL_DEADLINE_SECONDS = 20.0
 ACTOR_LIMIT = 64
+ACTOR_HEADER = "X-Shoal-Actor"
+IS_FORWARDED: web.AppKey[bool] = web.AppKey("shoal_is_forwarded")
 NOT_IN_SWARM = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" '
     "to connect this node to swarm and try again."
@@ -101,7 +103,12 @@ def version_number(request: web.Request, word: str) -> int:
 
 
 def actor_of(request: web.Request) -> str:
-    """Return who asks, for events: the uid behind a unix socket, else the peer's address."""
+    """Return who asks, for events: the uid behind a unix socket, else the peer's address.
+
+    A manager that forwards says it in a header; others are not believed.
+    """
+    if request.app[IS_FORWARDED]:
+        return request.headers.get(ACTOR_HEADER, "")[:ACTOR_LIMIT]
     transport = request.transport
     peer = transport.get_extra_info("socket") if transport is not None else None
     if peer is not None and peer.family == socket.AF_UNIX:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 
+from shoal.errors import InvalidArgument
 from shoal.lib.ids import Ids, to_base36
+from shoal.model.base import Struct
 from shoal.model.objects import RootCA
 
 TOKEN_PREFIX = "SWMTKN-1-"  # noqa: S105 - the public part of every token
@@ -14,13 +17,34 @@ SECRET_LENGTH = 25
 SECRET_BYTES = 16
 UNLOCK_KEY_PREFIX = "SWMKEY-1-"
 UNLOCK_KEY_BYTES = 32
+_TOKEN = re.compile(rf"{TOKEN_PREFIX}([0-9a-z]{{{DIGEST_LENGTH}}})-([0-9a-z]{{{SECRET_LENGTH}}})")
+
+
+class JoinToken(Struct):
+    """A token taken apart: `digest` names the root of the swarm, `secret` says that its bearer may come in."""
+
+    digest: str
+    secret: str
+
+
+def digest_of(root_certificate: str) -> str:
+    """Return the digest by which tokens name a root: SHA-256 of its PEM bytes in base 36."""
+    digest = int.from_bytes(hashlib.sha256(root_certificate.encode()).digest(), "big")
+    return to_base36(digest, DIGEST_LENGTH)
 
 
 def make_join_token(root: RootCA, ids: Ids) -> str:
     """Make a token: it names the root by the digest of its PEM bytes, so that a joining node can check it."""
-    digest = int.from_bytes(hashlib.sha256(root.certificate.encode()).digest(), "big")
     secret = int.from_bytes(ids.random_bytes(SECRET_BYTES), "big")
-    return f"{TOKEN_PREFIX}{to_base36(digest, DIGEST_LENGTH)}-{to_base36(secret, SECRET_LENGTH)}"
+    return f"{TOKEN_PREFIX}{digest_of(root.certificate)}-{to_base36(secret, SECRET_LENGTH)}"
+
+
+def parse_join_token(text: str) -> JoinToken:
+    """Take a token apart. Raises InvalidArgument (Docker's text)."""
+    found = _TOKEN.fullmatch(text)
+    if found is None:
+        raise InvalidArgument("invalid join token")
+    return JoinToken(digest=found[1], secret=found[2])
 
 
 def make_unlock_key(ids: Ids) -> str:

@@ -13,12 +13,17 @@ from shoal.errors import Conflict
 from shoal.lib.files import sync_directory, write_atomically
 from shoal.lib.ids import Ids
 from shoal.model.base import Struct
+from shoal.model.node_port import ManagerAddress
+from shoal.rpc.tls import CertificateFiles
 
 DISK_FORMAT = 1
 
 
 class SwarmMembership(Struct):
-    """What a node remembers of the swarm it is in."""
+    """What a node remembers of the swarm it is in.
+
+    `raft_id` 0: no manager runs here. `managers`: where they answered last.
+    """
 
     node_id: str
     cluster_id: str
@@ -26,6 +31,8 @@ class SwarmMembership(Struct):
     advertise_address: str
     listen_address: str
     data_path_address: str = ""
+    node_number: int = 1
+    managers: tuple[ManagerAddress, ...] = ()
 
 
 class Layout:
@@ -42,6 +49,11 @@ class Layout:
         self.certificates = self.swarm / "certificates"
         self.raft = self.swarm / "raft"
         self.worker_database = self.swarm / "worker" / "tasks.sqlite"
+        self.certificate_files = CertificateFiles(
+            roots=self.certificates / "swarm-root-ca.crt",
+            certificate=self.certificates / "swarm-node.crt",
+            key=self.certificates / "swarm-node.key",
+        )
         self._membership_file = self.swarm / "state.json"
         self._lock_descriptor: int | None = None
 
@@ -91,6 +103,10 @@ class Layout:
         """Remember a swarm; once this returns it survives a crash."""
         self.swarm.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_atomically(self._membership_file, msgspec.json.encode(membership))
+
+    def erase_raft(self) -> None:
+        """Forget what this node's manager knew: it is one no more."""
+        erase(self.raft, ignore_errors=True)
 
     def erase_swarm(self) -> None:
         """Forget the swarm and all that was kept of it: the membership first, so that no half of it is taken up."""

@@ -9,20 +9,34 @@ import structlog
 
 from shoal.ca.tokens import make_join_token
 from shoal.core.validate.cluster import LOG_ENTRIES_FOR_SLOW_FOLLOWERS, SNAPSHOT_INTERVAL_ENTRIES
-from shoal.errors import Unavailable
+from shoal.errors import NotLeader, ShoalError, Unavailable
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait, supervise
+from shoal.manager.certificates import CertificateAuthority, managers_of
 from shoal.manager.control import Control
 from shoal.manager.leader import Leader
+from shoal.manager.membership import Membership
+from shoal.manager.raft_transport import RaftTransport
+from shoal.model.messages import EndSession
+from shoal.model.node_port import Acknowledged, Identity, ManagerAddress, MemberHello
 from shoal.model.objects import Node
 from shoal.raft.driver import RaftDriver
+from shoal.rpc.dialer import Dialer
 from shoal.rpc.link import Link
 from shoal.store.store import Store
 
 _log = structlog.get_logger(__name__)
 
-OpenRaft = Callable[[Store], Awaitable[RaftDriver]]
+HEALTH_PATH = "/health"
+HEALTH_TIMEOUT_SECONDS = 5.0
+LEADER_WAIT_SECONDS = 20.0
+NO_LEADER = (
+    "The swarm does not have a leader. It's possible that too few managers are online. "
+    "Make sure more than half of the managers are online."
+)
+
+OpenRaft = Callable[[Store, RaftTransport], Awaitable[RaftDriver]]
 
 
 class Manager:
@@ -30,13 +44,27 @@ class Manager:
 
     Args:
         clock, ids: for what is written.
-        open_raft: starts the consensus engine over a store.
+        open_raft: starts the consensus engine over a store and a transport.
+        dialer: reaches other managers.
+        hello: who this manager is.
+        known: where other managers are, as long as the store does not say it.
     """
 
-    def __init__(self, clock: Clock, ids: Ids, open_raft: OpenRaft) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        ids: Ids,
+        open_raft: OpenRaft,
+        dialer: Dialer,
+        hello: MemberHello,
+        known: tuple[ManagerAddress, ...] = (),
+    ) -> None:
         self._clock = clock
         self._ids = ids
         self._open_raft = open_raft
+        self._dialer = dialer
+        self._known = known
+        self._hello = hello
         self.store = Store(clock)
         self.control = Control(
             self.store,
@@ -44,12 +72,15 @@ class Manager:
             clock,
             make_join_token=lambda root: make_join_token(root, ids),
         )
+        self.authority = CertificateAuthority(self.store, clock, ids)
+        self.transport = RaftTransport(dialer, hello, self._address_of)
         self._raft: RaftDriver | None = None
         self._leader: Leader | None = None
         self._leading = asyncio.Event()
-        self._watch: asyncio.Task[None] | None = None
-        self._settings: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._sessions: set[asyncio.Task[None]] = set()
+
+    # -- who leads
 
     @property
     def raft(self) -> RaftDriver:
@@ -60,17 +91,39 @@ class Manager:
 
     @property
     def is_leader(self) -> bool:
-        """Whether this manager leads."""
-        return self._raft is not None and self._raft.is_leader
+        """Whether this manager leads and its loops run."""
+        return self._raft is not None and self._raft.is_leader and self._leader is not None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this manager knows what a quorum knows, as far as it can tell."""
+        return self._raft is not None and self._raft.has_quorum() and self.store.view.cluster() is not None
+
+    @property
+    def membership(self) -> Membership | None:
+        """Who changes the members, while this manager leads."""
+        return self._leader.membership if self._leader is not None and self.is_leader else None
 
     @property
     def leader_node_id(self) -> str:
         """The node of the leading manager, empty if none is known."""
         leader_id = self.raft.leader_id
         for node in self.store.view.find(Node):
-            if node.manager_status is not None and node.manager_status.raft_id == leader_id:
+            if leader_id and node.manager_status is not None and node.manager_status.raft_id == leader_id:
                 return node.id
         return ""
+
+    @property
+    def leader_address(self) -> str:
+        """Where the leader's node port answers, empty if that is not known (or nobody leads)."""
+        leader_id = self.raft.leader_id
+        return self._address_of(leader_id) if leader_id else ""
+
+    def _address_of(self, raft_id: int) -> str:
+        for manager in (*managers_of(self.store.view), *self._known):
+            if manager.raft_id == raft_id:
+                return manager.address
+        return self.transport.announced_address(raft_id)
 
     def reachability(self, node_id: str) -> str:
         """Say how the manager on a node is seen from here."""
@@ -79,30 +132,81 @@ class Manager:
             return "unknown"
         return "reachable" if self.raft.is_reachable(node.manager_status.raft_id) else "unreachable"
 
+    async def await_other_leader(self, address: str, timeout_seconds: float) -> None:
+        """Return when another than the manager at `address` leads, or after a while."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while self.leader_address == address:
+                    await self.raft.wait_for_leader(other_than=self.raft.leader_id)
+        except TimeoutError:
+            return
+
+    async def find_leader(self, timeout_seconds: float = LEADER_WAIT_SECONDS) -> str:
+        """Return where the leader's node port answers, empty if this manager leads; waits while one is elected.
+
+        Raises:
+            Unavailable: nobody leads within the time.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_seconds
+        while True:
+            if self.is_leader:
+                return ""
+            address = self.leader_address
+            if address and self.raft.leader_id != self._hello.raft_id:
+                return address
+            remaining = deadline - loop.time()
+            if remaining <= 0:
+                raise Unavailable(NO_LEADER)
+            try:
+                async with asyncio.timeout(remaining):
+                    await self._wait_for_lead()
+            except TimeoutError:
+                raise Unavailable(NO_LEADER) from None
+
+    async def _wait_for_lead(self) -> None:
+        """Return when this manager leads, or another is known to."""
+        waits = [
+            asyncio.ensure_future(self._leading.wait()),
+            asyncio.ensure_future(self.raft.wait_for_leader(other_than=self._hello.raft_id)),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.wait(waits)
+
+    # -- life
+
     async def start(self) -> None:
         """Start the consensus engine and follow who leads."""
-        self._raft = await self._open_raft(self.store)
+        self._raft = await self._open_raft(self.store, self.transport)
+        self.transport.attach(self._raft)
         self.store.attach(self._raft)
-        self._watch = asyncio.create_task(supervise("leadership", self._follow_leadership), name="leadership")
-        self._settings = asyncio.create_task(supervise("raft settings", self._follow_settings), name="raft settings")
+        self._tasks = [
+            asyncio.create_task(supervise("leadership", self._follow_leadership), name="leadership"),
+            asyncio.create_task(supervise("raft settings", self._follow_settings), name="raft settings"),
+        ]
 
     async def stop(self) -> None:
         """Stop everything; what was acknowledged is on disk."""
-        await cancel_and_wait(self._watch, self._settings, *self._sessions)
+        await cancel_and_wait(*self._tasks, *self._sessions)
         if self._leader is not None:
             await self._leader.stop()
             self._leader = None
         if self._raft is not None:
             await self._raft.stop()
             self._raft = None
+        await self.transport.stop()
 
     async def wait_until_leading(self) -> None:
         """Return when this manager leads and its loops run."""
         await self._leading.wait()
 
     async def _follow_settings(self) -> None:
-        """Take the raft settings of the swarm whenever they change."""
-        follower = self.store.follow("cluster")
+        """Take the raft settings of the swarm, and who is a member, whenever they change."""
+        follower = self.store.follow("cluster", "node")
         while True:
             cluster = self.store.view.cluster()
             if cluster is not None:
@@ -112,12 +216,15 @@ class Manager:
                     raft.log_entries_for_slow_followers or LOG_ENTRIES_FOR_SLOW_FOLLOWERS,
                     raft.keep_old_snapshots or 0,
                 )
+            if self.is_current:
+                self.transport.forget_except(member.raft_id for member in self.raft.members())
             await follower.wait()
 
     async def _follow_leadership(self) -> None:
         while True:
             await self.raft.wait_for_leadership(True)
-            self._leader = Leader(self.store, self._clock, self._ids)
+            membership = Membership(self.store, self.raft, self._check_reachable)
+            self._leader = Leader(self.store, self._clock, self._ids, membership)
             self._leader.start()
             self._leading.set()
             _log.info("this manager leads", applied_index=self.raft.applied_index)
@@ -127,18 +234,35 @@ class Manager:
             leader, self._leader = self._leader, None
             await leader.stop()
 
-    async def accept(self, link: Link, address: str) -> None:
-        """Serve a node's session over `link`, when this manager leads."""
-        await self._leading.wait()
+    async def _check_reachable(self, address: str) -> None:
+        try:
+            await self._dialer.call(address, HEALTH_PATH, Acknowledged(), Acknowledged, HEALTH_TIMEOUT_SECONDS)
+        except ShoalError as error:
+            raise Unavailable(
+                f"could not connect to prospective new cluster member using its advertised address: {error.message}"
+            ) from error
+
+    # -- sessions
+
+    async def serve_session(self, link: Link, identity: Identity, address: str) -> None:
+        """Serve a node's session over `link` until it ends; a manager that does not lead says who does."""
         leader = self._leader
-        if leader is None:
+        if leader is None or not self.is_leader:
+            await link.send(EndSession(reason="another manager leads", leader_address=self.leader_address))
             link.close()
             return
-        task = asyncio.create_task(leader.dispatcher.serve(link, address), name="session")
-        self._sessions.add(task)
-        task.add_done_callback(self._session_ended)
+        try:
+            await leader.dispatcher.serve(link, identity, address)
+        except (ShoalError, TimeoutError) as error:
+            _log.info("session ended", node=identity.node_id, reason=str(error))
 
-    def _session_ended(self, task: asyncio.Task[None]) -> None:
-        self._sessions.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.info("session ended", reason=str(error))
+    def accept(self, link: Link, identity: Identity, address: str) -> None:
+        """Serve a session of this node itself in the background."""
+        task = asyncio.create_task(self.serve_session(link, identity, address), name="own session")
+        self._sessions.add(task)
+        task.add_done_callback(self._sessions.discard)
+
+    def require_lead(self, what: str) -> None:
+        """Raise NotLeader, with the leader's address, if this manager does not lead."""
+        if not self.is_leader:
+            raise NotLeader(f"only the leader {what}", self.leader_address)

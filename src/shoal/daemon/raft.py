@@ -5,17 +5,40 @@ from __future__ import annotations
 import random
 
 from shoal.daemon.layout import Layout, SwarmMembership
-from shoal.raft.driver import DriverSettings, RaftDriver
+from shoal.raft.driver import DriverSettings, RaftDriver, Transport
 from shoal.store.store import Store
 
 
-async def open_raft(layout: Layout, membership: SwarmMembership, store: Store) -> RaftDriver:
-    """Open the log of this node's manager and run it under `store`."""
+async def open_raft(
+    layout: Layout,
+    membership: SwarmMembership,
+    store: Store,
+    *,
+    transport: Transport | None = None,
+    founds: bool = True,
+    forgets_others: bool = False,
+    unlock_key: bytes | None = None,
+) -> RaftDriver:
+    """Open the log of this node's manager and run it under `store`.
+
+    Args:
+        layout, membership: where the log is, and whose it is.
+        store: what entries are applied to.
+        transport: to other managers; none for a swarm of one.
+        founds: an empty log begins the swarm; False for a manager that joins one.
+        forgets_others: go on alone (force-new-cluster).
+        unlock_key: opens a data key that is wrapped.
+
+    Raises:
+        Locked, WrongUnlockKey: the data key is wrapped, and the unlock key does not open it.
+    """
     settings = DriverSettings(
         raft_id=membership.raft_id,
         cluster_id=membership.cluster_id,
         folder=layout.raft,
-        voters=(membership.raft_id,),
         random_int=random.SystemRandom().randrange,
+        founds=founds,
+        forgets_others=forgets_others,
+        unlock_key=unlock_key,
     )
-    return await RaftDriver.start(settings, store)
+    return await RaftDriver.start(settings, store, transport)

@@ -1,239 +1,183 @@
-"""The dispatcher: tells nodes what to run and balance to, and writes down what they report.
+"""The dispatcher: which nodes are there. One session a node, on the leader only.
 
-One session a node, over a link. A node is READY while its session lives; when it ends the node is DOWN. What a session
-has sent is remembered in the session only: a new session starts with the whole.
+A node is READY while its session lives. When the session ends: a link that was closed gives the node a moment to come
+back; one that fell silent means that its host or wire is dead, and three missed heartbeats that it does not work: then
+the node is DOWN at once (architecture.md, issue of many nodes). A new leader gives all nodes three heartbeats to come.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import structlog
 
-from shoal.core.assign import Sent, diff
 from shoal.core.defaults import HEARTBEAT_PERIOD_NS
-from shoal.core.ingress import published_ports
-from shoal.errors import NotFound, ShoalError
-from shoal.lib.clock import Clock
+from shoal.errors import Forbidden, NotFound, ShoalError
 from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait
-from shoal.manager.loops import ingress_network
-from shoal.model.actions import Action, PatchNode, PatchTask
-from shoal.model.messages import (
-    Assignments,
-    DescribeNode,
-    EndSession,
-    Heartbeat,
-    NetworkAcknowledged,
-    NetworkUpdate,
-    OpenSession,
-    ReportStatus,
-    SessionOpened,
-    StatusAcknowledged,
-)
-from shoal.model.netstate import IngressPort, IngressState
-from shoal.model.objects import Node, NodeStatus, Service, Task
+from shoal.manager.session import HEARTBEATS_MISSED_MOST, HeartbeatMissed, NodeLeft, Session, SessionOver
+from shoal.model.actions import Action, PatchNode
+from shoal.model.base import replace
+from shoal.model.messages import EndSession, OpenSession
+from shoal.model.node_port import Identity
+from shoal.model.objects import Node, NodeStatus
 from shoal.model.states import NodeState
-from shoal.rpc.link import Link, LinkClosed
-from shoal.store.feed import Batch
+from shoal.rpc.link import Link, LinkClosed, LinkSilent
 from shoal.store.store import Store
 from shoal.store.view import View
 
 _log = structlog.get_logger(__name__)
 
+LEADER_CHANGED = 'Node moved to "unknown" state due to leadership change in cluster'
 OPEN_TIMEOUT_SECONDS = 5.0
-# Changes that come in one burst share a frame; the first of a burst waits this long for the others.
-ASSIGNMENT_DEBOUNCE_SECONDS = 0.005
-REPORTS_QUEUED_MOST = 10_000
+# how long a node whose link was closed may be gone before it counts as down
+RETURN_SECONDS = 2.0
 
 
 class Dispatcher:
-    """Serves the sessions of nodes on the leader."""
+    """Serves the sessions of nodes on the leader, from gaining the lead to losing it.
 
-    def __init__(self, store: Store, clock: Clock, ids: Ids) -> None:
+    Args:
+        store: read and written.
+        ids: names sessions.
+    """
+
+    def __init__(self, store: Store, ids: Ids) -> None:
         self._store = store
-        self._clock = clock
         self._ids = ids
         self._sessions: dict[str, Session] = {}
+        self._serving: set[asyncio.Task[None]] = set()
+        self._absent: dict[str, asyncio.Task[None]] = {}
+        self._stopping = False
 
-    async def serve(self, link: Link, address: str) -> None:
+    async def expect_nodes(self) -> None:
+        """Give every node that was ready under the last leader its time to come here; until then it gets no new tasks.
+
+        Raises:
+            ShoalError: it could not be written down.
+        """
+        cluster = self._store.view.cluster()
+        period_ns = (cluster.spec.dispatcher.heartbeat_period if cluster else 0) or HEARTBEAT_PERIOD_NS
+
+        def plan(view: View) -> Sequence[Action]:
+            return [
+                PatchNode(id=node.id, status=replace(node.status, state=NodeState.UNKNOWN, message=LEADER_CHANGED))
+                for node in view.find(Node)
+                if node.status.state == NodeState.READY and node.id not in self._sessions
+            ]
+
+        await self._store.batch(plan)
+        for node in self._store.view.find(Node):
+            if node.status.state == NodeState.UNKNOWN and node.id not in self._sessions:
+                self._expect(node.id, HEARTBEATS_MISSED_MOST * period_ns / 1e9, "heartbeat failure")
+
+    async def stop(self) -> None:
+        """End all sessions: the lead is lost, or the daemon stops. No node is called down for it."""
+        self._stopping = True
+        await cancel_and_wait(*self._serving, *self._absent.values())
+        self._serving.clear()
+        self._absent.clear()
+
+    def session_of(self, node_id: str) -> Session | None:
+        """Return the session of a node, None if it has none here."""
+        return self._sessions.get(node_id)
+
+    async def serve(self, link: Link, identity: Identity, address: str) -> None:
         """Serve one node's session over `link` until it ends.
 
         Args:
             link: carries the session; the node speaks first.
+            identity: who it is, by its certificate.
             address: where the node was seen, for its status.
         """
-        async with asyncio.timeout(OPEN_TIMEOUT_SECONDS):
-            opening = await link.receive()
-        if not isinstance(opening, OpenSession):
-            await link.send(EndSession(reason="a session begins with open-session"))
-            return
-        node = self._store.view.get(Node, opening.node_id)
-        if node is None:
-            await link.send(EndSession(reason=f"node {opening.node_id} is not part of this swarm"))
-            raise NotFound(f"node {opening.node_id} not found")
-        session = Session(self._store, self._clock, link, self._ids.new(), node.id)
-        previous = self._sessions.get(node.id)
+        task = asyncio.current_task()
+        assert task is not None, "a session is served within a task"
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_SECONDS):
+                opening = await link.receive()
+            if not isinstance(opening, OpenSession) or opening.node_id != identity.node_id:
+                raise Forbidden("a session begins with open-session of the node that its certificate names")
+            node = self._store.view.get(Node, identity.node_id)
+            if node is None:
+                await link.send(EndSession(reason=f"node {identity.node_id} is not part of this swarm", removed=True))
+                raise NotFound(f"node {identity.node_id} not found")
+            await self._serve(link, identity, address, opening)
+        except asyncio.CancelledError:
+            await _part(link, "this manager leads no more")
+            raise
+        finally:
+            link.close()
+
+    async def _serve(self, link: Link, identity: Identity, address: str, opening: OpenSession) -> None:
+        node_id = identity.node_id
+        session = Session(self._store, link, self._ids.new(), node_id, identity.role)
+        previous = self._sessions.get(node_id)
         if previous is not None:
             previous.end("another session of this node has begun")
-        self._sessions[node.id] = session
+        self._sessions[node_id] = session
+        absence = self._absent.pop(node_id, None)
+        if absence is not None:
+            absence.cancel()
         status = NodeStatus(state=NodeState.READY, address=address)
         try:
-            patch = PatchNode(id=node.id, status=status, description=opening.description)
+            patch = PatchNode(id=node_id, status=status, description=opening.description)
             await self._store.update(lambda _view: (patch,))
-            _log.info("node is ready", node=node.id, session=session.id)
+            _log.info("node is ready", node=node_id, session=session.id, address=address)
             await session.run()
+        except (HeartbeatMissed, NodeLeft) as error:
+            self._lost(session, node_id, 0.0, error.message)
+        except SessionOver as error:
+            await _part(link, error.message)
+            self._lost(session, node_id, RETURN_SECONDS, error.message)
+        except LinkSilent as error:
+            self._lost(session, node_id, 0.0, error.message)
+        except LinkClosed as error:
+            self._lost(session, node_id, RETURN_SECONDS, error.message)
+        except ShoalError as error:
+            await _part(link, error.message)
+            self._lost(session, node_id, RETURN_SECONDS, error.message)
         finally:
-            if self._sessions.get(node.id) is session:
-                del self._sessions[node.id]
+            if self._sessions.get(node_id) is session:
+                del self._sessions[node_id]
 
+    def _lost(self, session: Session, node_id: str, within_seconds: float, reason: str) -> None:
+        if self._sessions.get(node_id) is not session or self._stopping:
+            return
+        _log.info("session ended", node=node_id, session=session.id, reason=reason)
+        self._expect(node_id, within_seconds, reason)
 
-class Session:
-    """One node's session: assignments and network state go out, statuses come in."""
+    def _expect(self, node_id: str, within_seconds: float, reason: str) -> None:
+        task = asyncio.create_task(self._mark_down(node_id, within_seconds, reason), name=f"absence of {node_id}")
+        self._absent[node_id] = task
 
-    def __init__(self, store: Store, clock: Clock, link: Link, id_: str, node_id: str) -> None:
-        self.id = id_
-        self._store = store
-        self._clock = clock
-        self._link = link
-        self._node_id = node_id
-        self._sent = Sent()
-        self._ingress_sent: IngressState | None = None
-        self._published: dict[str, tuple[IngressPort, ...]] = {}
-        self.ingress_acknowledged = 0
-        self._reports: asyncio.Queue[ReportStatus] = asyncio.Queue(REPORTS_QUEUED_MOST)
+        def ended(done: asyncio.Task[None]) -> None:
+            if self._absent.get(node_id) is done:
+                del self._absent[node_id]
 
-    async def run(self) -> None:
-        """Serve until the link ends."""
-        view = self._store.view
-        node = view.get(Node, self._node_id)
-        if node is None:
-            raise NotFound(f"node {self._node_id} not found")
-        cluster = view.cluster()
-        period_ns = (cluster.spec.dispatcher.heartbeat_period if cluster else 0) or HEARTBEAT_PERIOD_NS
-        await self._link.send(SessionOpened(session_id=self.id, node=node, heartbeat_period_seconds=period_ns / 1e9))
-        tasks = [
-            asyncio.create_task(self._send_assignments()),
-            asyncio.create_task(self._write_reports()),
-            asyncio.create_task(self._receive()),
-        ]
+        task.add_done_callback(ended)
+
+    async def _mark_down(self, node_id: str, within_seconds: float, reason: str) -> None:
+        await asyncio.sleep(within_seconds)
+        node = self._store.view.get(Node, node_id)
+        if node is None or node_id in self._sessions:
+            return
+        status = NodeStatus(state=NodeState.DOWN, message=reason, address=node.status.address)
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await cancel_and_wait(*tasks)
-            self._link.close()
-        for task in done:
-            error = task.exception()
-            if error is not None and not isinstance(error, LinkClosed):
-                raise error
-
-    def end(self, reason: str) -> None:
-        """End the session from this side."""
-        _log.info("session ended", node=self._node_id, session=self.id, reason=reason)
-        self._link.close()
-
-    async def _send_assignments(self) -> None:
-        follower = self._store.follow("task", "service", "node")
-        batch = Batch(changes=(), gap=True)
-        while True:
-            view = self._store.view
-            assignments = self._assignments(view, batch)
-            ingress = self._ingress(view, batch)
-            # The mesh first: a task that is to stop has then left it before it is told.
-            if self._ingress_sent is None or ingress.ports != self._ingress_sent.ports:
-                self._ingress_sent = ingress
-                await self._link.send(NetworkUpdate(ingress=ingress))
-            if assignments is not None:
-                await self._link.send(assignments)
-            first = await follower.wait()
-            await asyncio.sleep(ASSIGNMENT_DEBOUNCE_SECONDS)
-            rest = follower.take()
-            batch = Batch(changes=first.changes + rest.changes, gap=first.gap or rest.gap)
-
-    def _assignments(self, view: View, batch: Batch) -> Assignments | None:
-        """Return what the node does not know yet; only tasks that `batch` changed are looked at."""
-        if batch.gap:
-            return diff(self._sent, view.tasks_of_node(self._node_id), view.revision_of)
-        changed = frozenset(change.id for change in batch.changes if change.kind == "task")
-        found = (view.get(Task, id_) for id_ in changed)
-        ours = [task for task in found if task is not None and task.node_id == self._node_id]
-        return diff(self._sent, ours, view.revision_of, among=changed)
-
-    def _ingress(self, view: View, batch: Batch) -> IngressState:
-        """Return the mesh after `batch`; only services that it concerns are looked at again."""
-        network = ingress_network(view)
-        version = self._store.consensus.applied_index
-        if network is None:
-            return IngressState(version=version)
-        if batch.gap:
-            self._published.clear()
-            concerned = [service.id for service in view.find(Service)]
-        else:
-            concerned = list(dict.fromkeys(_services_of(view, batch)))
-        for service_id in concerned:
-            service = view.get(Service, service_id)
-            ports = (
-                published_ports((service,), view.tasks_of_service, lambda id_: view.get(Node, id_), network.id)
-                if service is not None
-                else ()
-            )
-            if ports:
-                self._published[service_id] = ports
-            else:
-                self._published.pop(service_id, None)
-        every = (port for ports in self._published.values() for port in ports)
-        return IngressState(version=version, ports=tuple(sorted(every, key=lambda p: (p.protocol, p.published_port))))
-
-    async def _receive(self) -> None:
-        while True:
-            message = await self._link.receive()
-            match message:
-                case ReportStatus():
-                    await self._reports.put(message)
-                case Heartbeat():
-                    pass
-                case DescribeNode():
-                    patch = PatchNode(id=self._node_id, description=message.description)
-                    await self._store.update(lambda _view, patch=patch: (patch,))  # type: ignore[misc]
-                case NetworkAcknowledged():
-                    self.ingress_acknowledged = max(self.ingress_acknowledged, message.ingress_version)
-                case EndSession():
-                    return
-                case _:
-                    raise ShoalError(f"a node does not send {type(message).__name__}")
-
-    def _is_ours(self, view: View, task_id: str) -> bool:
-        """Whether a task was given to this session's node: nodes speak for their own tasks only."""
-        task = view.get(Task, task_id)
-        return task is not None and task.node_id == self._node_id
-
-    async def _write_reports(self) -> None:
-        """Write statuses as they come; all that wait share an entry."""
-        while True:
-            reports = [await self._reports.get()]
-            while not self._reports.empty():
-                reports.append(self._reports.get_nowait())
-
-            def plan(view: View, reports: list[ReportStatus] = reports) -> list[Action]:
-                return [
-                    PatchTask(id=report.task_id, status=report.status)
-                    for message in reports
-                    for report in message.reports
-                    if self._is_ours(view, report.task_id)
-                ]
-
-            await self._store.batch(plan)
-            await self._link.send(StatusAcknowledged(sequence=reports[-1].sequence))
+            await self._store.update(lambda _view: (PatchNode(id=node_id, status=status),))
+        except ShoalError as error:
+            # the next leader expects the node itself
+            _log.warning("a node could not be written down as down", node=node_id, reason=error.message)
+            return
+        _log.warning("node is down", node=node_id, reason=reason)
 
 
-def _services_of(view: View, batch: Batch) -> Iterator[str]:
-    """Yield the services whose backends a batch of changes can concern."""
-    for change in batch.changes:
-        value = change.new or change.old
-        if isinstance(value, Task):
-            yield value.service_id
-        elif isinstance(value, Service):
-            yield value.id
-        elif isinstance(value, Node):
-            yield from (task.service_id for task in view.tasks_of_node(value.id))
+async def _part(link: Link, reason: str) -> None:
+    """Tell the other side why it ends, if it still listens."""
+    try:
+        async with asyncio.timeout(1.0):
+            await link.send(EndSession(reason=reason))
+    except (LinkClosed, TimeoutError):
+        return

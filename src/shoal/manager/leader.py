@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from shoal.errors import NotLeader
 from shoal.lib.clock import Clock
@@ -11,14 +12,16 @@ from shoal.lib.supervise import cancel_and_wait, supervise
 from shoal.manager import loops
 from shoal.manager.dispatcher import Dispatcher
 from shoal.manager.loop import LeaderLoop
+from shoal.manager.membership import Membership
 from shoal.store.store import Store
 
 
 class Leader:
     """The loops of a leader; made anew each time this member gains the lead."""
 
-    def __init__(self, store: Store, clock: Clock, ids: Ids) -> None:
-        self.dispatcher = Dispatcher(store, clock, ids)
+    def __init__(self, store: Store, clock: Clock, ids: Ids, membership: Membership | None = None) -> None:
+        self.membership = membership
+        self.dispatcher = Dispatcher(store, ids)
         self._loops: dict[str, LeaderLoop] = {
             "orchestrator": loops.orchestrator(store, clock, ids.new),
             "allocator": loops.allocator(store, clock),
@@ -28,21 +31,25 @@ class Leader:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Start the loops."""
+        """Start the loops, and expect the nodes."""
         self._tasks = [
-            asyncio.create_task(_run(name, loop), name=f"leader loop {name}") for name, loop in self._loops.items()
+            asyncio.create_task(_run(name, loop.run), name=f"leader loop {name}") for name, loop in self._loops.items()
         ]
+        self._tasks.append(asyncio.create_task(_run("nodes", self.dispatcher.expect_nodes), name="expected nodes"))
+        if self.membership is not None:
+            self._tasks.append(asyncio.create_task(_run("members", self.membership.run), name="leader loop members"))
 
     async def stop(self) -> None:
         """Stop the loops: the lead is lost, or the daemon stops."""
         await cancel_and_wait(*self._tasks)
         self._tasks = []
+        await self.dispatcher.stop()
 
 
-async def _run(name: str, loop: LeaderLoop) -> None:
+async def _run(name: str, run: Callable[[], Awaitable[None]]) -> None:
     async def once() -> None:
         try:
-            await loop.run()
+            await run()
         except NotLeader:
             # Whoever leads now plans from the same store; this member's loops end here.
             return

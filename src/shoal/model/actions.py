@@ -12,6 +12,7 @@ from shoal.model.objects import (
     Attachment,
     Endpoint,
     JobStatus,
+    ManagerStatus,
     NodeDescription,
     NodeStatus,
     StoreObject,
@@ -72,11 +73,16 @@ class PatchService(Struct, tag="patch-service"):
 
 
 class PatchNode(Struct, tag="patch-node"):
-    """Write what the dispatcher saw of a node; a node that is gone is ignored."""
+    """Write what the dispatcher saw of a node, or which raft member runs on it; a node that is gone is ignored.
+
+    With `clear_manager_status` no member runs on it any more.
+    """
 
     id: str
     status: NodeStatus | None = None
     description: NodeDescription | None = None
+    manager_status: ManagerStatus | None = None
+    clear_manager_status: bool = False
 
 
 Action = Create | Replace | Remove | PatchTask | PatchService | PatchNode

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from shoal.model.base import Struct
 from shoal.model.netstate import IngressState
+from shoal.model.node_port import ManagerAddress
 from shoal.model.objects import Config, Node, NodeDescription, Revision, Secret, Task, TaskStatus
 
 PROTOCOL_MIN = 1
@@ -31,11 +32,23 @@ class OpenSession(Struct, tag="open-session"):
 
 
 class SessionOpened(Struct, tag="session-opened"):
-    """From the dispatcher: the session, the agent's own node, and the heartbeat period in seconds."""
+    """From the dispatcher: the session and the heartbeat period in seconds; `NodeChanged` follows."""
 
     session_id: str
-    node: Node
     heartbeat_period_seconds: float
+
+
+class NodeChanged(Struct, tag="node-changed"):
+    """From the dispatcher, first and on every change: the agent's own node, the managers, the roots to trust (PEM).
+
+    `certificate_wanted`: the node's certificate is to be made anew now (another role, another root).
+    """
+
+    node: Node
+    managers: tuple[ManagerAddress, ...] = ()
+    roots: str = ""
+    certificate_wanted: bool = False
+    heartbeat_period_seconds: float = 0.0
 
 
 class Heartbeat(Struct, tag="heartbeat"):
@@ -101,15 +114,21 @@ class StatusAcknowledged(Struct, tag="status-acknowledged"):
 
 
 class EndSession(Struct, tag="end-session"):
-    """Either side: this session is over, and why."""
+    """Either side: this session is over, and why. `leader_address`: who serves sessions now, if that is known.
+
+    `removed`: the node is no longer part of the swarm; it need not come back.
+    """
 
     reason: str
+    leader_address: str = ""
+    removed: bool = False
 
 
 Message = (
     Hello
     | OpenSession
     | SessionOpened
+    | NodeChanged
     | Heartbeat
     | DescribeNode
     | Assignments

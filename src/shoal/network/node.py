@@ -15,6 +15,7 @@ from typing import TypeVar
 import structlog
 
 from shoal.errors import InvalidArgument, Unavailable
+from shoal.model.base import replace
 from shoal.model.netstate import IngressState, Sandbox, SandboxRequest
 from shoal.network.balancer import Balancer
 from shoal.network.plumbing import Plumbing, check_requirements
@@ -110,7 +111,15 @@ class NodeNetwork:
         """
         await self._run(lambda: self._set_ingress(state))
 
+    async def set_node_number(self, number: int) -> None:
+        """Take the number that the swarm gave this node (0: none): backends of this number are here."""
+        await self._run(lambda: self._set_node_number(number))
+
     # from here on: the worker thread
+
+    def _set_node_number(self, number: int) -> None:
+        self._settings = replace(self._settings, node_number=number)
+        self._balancer.change(self._desired())
 
     def _start(self) -> None:
         self._records.prepare()

@@ -77,8 +77,10 @@ class LogDatabase:
         self, entries: Sequence[Entry], hard_state: HardState | None, snapshot: SnapshotMeta | None = None
     ) -> None:
         """Write entries (over those of the same index and all after) and states, in one transaction."""
-        rows = [(e.index, e.term, e.type.value, self._sealer.seal(e.data, _place(e.index, e.term))) for e in entries]
         with self._transaction() as execute:
+            # Sealed in one's turn: the key may be another afterwards.
+            seal = self._sealer.seal
+            rows = [(e.index, e.term, e.type.value, seal(e.data, _place(e.index, e.term))) for e in entries]
             if snapshot is not None:
                 execute("DELETE FROM entries")
                 self._put_state("snapshot", self._encoder.encode(snapshot))
@@ -93,6 +95,19 @@ class LogDatabase:
         with self._transaction() as execute:
             self._put_state("snapshot", self._encoder.encode(snapshot))
             execute("DELETE FROM entries WHERE position < ?", (first_kept,))
+
+    def seal_anew(self, keys: Sequence[bytes]) -> None:
+        """Take keys, the first of which seals from now on, and seal all there is with it."""
+        with self._transaction() as execute:
+            self._sealer.use(keys)
+            for position, term, sealed in self._connection.execute(
+                "SELECT position, term, sealed FROM entries"
+            ).fetchall():
+                place = _place(position, term)
+                again = self._sealer.seal(self._sealer.open(sealed, place), place)
+                execute("UPDATE entries SET sealed = ? WHERE position = ?", (again, position))
+            for key, sealed in self._connection.execute("SELECT key, value FROM state").fetchall():
+                self._put_state(key, self._sealer.open(sealed, key.encode()))
 
     @contextmanager
     def _transaction(self) -> Iterator[Callable[..., object]]:

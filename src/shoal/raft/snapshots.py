@@ -30,9 +30,9 @@ class SnapshotFiles:
         """Return the file of the snapshot that reaches `index`."""
         return self._folder / f"{index:020d}{SUFFIX}"
 
-    def begin(self, index: int) -> SnapshotWriter:
-        """Return a writer of a new file; it touches the disk from its `open` on."""
-        return SnapshotWriter(self.path(index), self._sealer, index)
+    def begin(self, index: int, name: str = "own") -> SnapshotWriter:
+        """Return a writer of a new file, named apart until it is whole; it touches the disk from its `open` on."""
+        return SnapshotWriter(self.path(index), self._sealer, index, name)
 
     def read(self, index: int) -> Iterator[bytes]:
         """Yield the chunks of a snapshot. Raises BrokenSeal, FileNotFoundError."""
@@ -51,6 +51,20 @@ class SnapshotFiles:
                 yield chunk
                 number += 1
 
+    def seal_anew(self) -> None:
+        """Write every file again, under the sealer's present key."""
+        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
+            index = int(path.stem)
+            writer = self.begin(index, "anew")
+            try:
+                writer.open()
+                for chunk in self.read(index):
+                    writer.write(chunk)
+                writer.finish()
+            except BaseException:
+                writer.abandon()
+                raise
+
     def remove_before(self, index: int, kept: int) -> None:
         """Remove files before that of `index`, but for the newest `kept`."""
         older = sorted(path for path in self._folder.glob(f"*{SUFFIX}") if path < self.path(index))
@@ -61,9 +75,9 @@ class SnapshotFiles:
 class SnapshotWriter:
     """A snapshot file being written."""
 
-    def __init__(self, path: Path, sealer: Sealer, index: int) -> None:
+    def __init__(self, path: Path, sealer: Sealer, index: int, name: str) -> None:
         self._path = path
-        self._temporary = path.with_suffix(".new")
+        self._temporary = path.with_suffix(f".{name}.new")
         self._sealer = sealer
         self._index = index
         self._number = 0

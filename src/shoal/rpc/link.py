@@ -24,6 +24,10 @@ class LinkClosed(Unavailable):
     """The link has ended; no more frames go or come."""
 
 
+class LinkSilent(LinkClosed):
+    """The link has ended because the other side's host, or the wire to it, is dead."""
+
+
 class Link(Protocol):
     """One end of a link."""
 

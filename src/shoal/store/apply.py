@@ -169,6 +169,8 @@ class _Transaction:
             changed = replace(changed, status=action.status)
         if action.description is not None:
             changed = replace(changed, description=action.description)
+        if action.manager_status is not None or action.clear_manager_status:
+            changed = replace(changed, manager_status=action.manager_status)
         if changed != node:
             self._put(changed, node.meta)
 

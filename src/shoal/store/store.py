@@ -86,7 +86,7 @@ class Store:
         actions = plan(self.view)
         if not actions:
             return self.consensus.applied_index
-        data = self._encode(actions, actor)
+        data = self.encode(actions, actor)
         if len(data) > ENTRY_BYTES_MOST:
             raise InvalidArgument(f"the change takes {len(data)} bytes, more than the {ENTRY_BYTES_MOST} of one entry")
         return await self._propose(data)
@@ -98,14 +98,15 @@ class Store:
             actions = pending.pop(0)
             if not actions:
                 continue
-            data = self._encode(actions, "")
+            data = self.encode(actions, "")
             if len(actions) > 1 and (len(actions) > ACTIONS_PER_ENTRY_MOST or len(data) > ENTRY_BYTES_MOST):
                 middle = len(actions) // 2
                 pending[:0] = [actions[:middle], actions[middle:]]
             else:
                 await self._propose(data)
 
-    def _encode(self, actions: Sequence[Action], actor: str) -> bytes:
+    def encode(self, actions: Sequence[Action], actor: str = "") -> bytes:
+        """Return actions as the data of an entry: for what a change of the members of the group carries with it."""
         return self._encoder.encode(LogEntry(actions=tuple(actions), at_ns=self._clock.now_ns(), actor=actor))
 
     async def _propose(self, data: bytes) -> int:

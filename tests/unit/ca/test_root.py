@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from shoal.ca import tokens
-from shoal.ca.root import create_root, issue_node_certificate, issuer_of
+from shoal.ca.root import Subject, create_root, issuer_of, make_request, sign_request
 from shoal.lib.ids import Ids
 from shoal.model.states import Role
 
@@ -40,8 +40,9 @@ def test_a_root() -> None:
 )
 def test_a_nodes_certificate_says_who_it_is(role: Role, unit: str, names: list[str]) -> None:
     root = create_root(NOW_NS)
-    issued = issue_node_certificate(root, "nodeid", role, "clusterid", NOW_NS, 90 * DAY_NS)
-    certificate = x509.load_pem_x509_certificate(issued.certificate.encode())
+    subject_wanted = Subject(node_id="nodeid", role=role, cluster_id="clusterid")
+    issued = sign_request(root, make_request().request, subject_wanted, NOW_NS, 90 * DAY_NS)
+    certificate = x509.load_pem_x509_certificate(issued.encode())
     certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(root.certificate.encode()))
     subject = {
         attribute: certificate.subject.get_attributes_for_oid(attribute)[0].value

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from shoal.ca.root import create_root, issue_node_certificate
+from shoal.ca.root import Subject, create_root, make_request, sign_request
 from shoal.daemon.server import Server, tls_context
 from shoal.daemon.settings import Settings
 from shoal.errors import InvalidArgument
@@ -23,10 +23,12 @@ NAME = "daemon.example"
 def make_settings(folder: Path) -> Settings:
     now_ns = SystemClock().now_ns()
     root = create_root(now_ns)
-    issued = issue_node_certificate(root, NAME, Role.MANAGER, "cluster", now_ns, YEAR_NS)
+    made = make_request()
+    subject = Subject(node_id=NAME, role=Role.MANAGER, cluster_id="cluster")
+    certificate = sign_request(root, made.request, subject, now_ns, YEAR_NS)
     (folder / "ca.pem").write_text(root.certificate)
-    (folder / "cert.pem").write_text(issued.certificate)
-    (folder / "key.pem").write_text(issued.key)
+    (folder / "cert.pem").write_text(certificate)
+    (folder / "key.pem").write_text(made.key)
     return Settings(
         hosts=("tcp://127.0.0.1:0",),
         tls_ca_certificate=folder / "ca.pem",

@@ -44,7 +44,7 @@ class Journal:
 
 def settings(folder: Path, **changes: int) -> DriverSettings:
     return DriverSettings(
-        raft_id=7, cluster_id="c", folder=folder / "raft", voters=(7,), random_int=lambda _n: 0, **changes
+        raft_id=7, cluster_id="c", folder=folder / "raft", founds=True, random_int=lambda _n: 0, **changes
     )
 
 
@@ -95,8 +95,8 @@ def test_snapshots_shorten_the_log_and_restore_all(tmp_path: Path) -> None:
         driver = await started(tmp_path, journal, snapshot_interval=20, entries_kept=5)
         for number in range(100):
             await driver.propose(b"%d" % number)
-            if driver._snapshot_task is not None:
-                await driver._snapshot_task
+            if driver._keeper.task is not None:
+                await driver._keeper.task
         assert driver._storage.snapshot().index >= 80
         assert len(list((tmp_path / "raft" / "snapshots").iterdir())) == 1
         await driver.stop()
@@ -136,8 +136,8 @@ def test_nothing_readable_is_on_the_disk(tmp_path: Path) -> None:
         driver = await started(tmp_path, Journal(), snapshot_interval=10)
         for _ in range(15):
             await driver.propose(b"a very secret value")
-        if driver._snapshot_task is not None:
-            await driver._snapshot_task
+        if driver._keeper.task is not None:
+            await driver._keeper.task
         await driver.stop()
         for path in (tmp_path / "raft").rglob("*"):
             assert path.is_dir() or b"very secret" not in path.read_bytes(), path
@@ -183,12 +183,12 @@ def test_a_failed_write_ends_the_member(tmp_path: Path) -> None:
 def test_a_snapshot_under_way_is_taken_back_when_the_member_stops(tmp_path: Path) -> None:
     async def scenario() -> None:
         driver = await started(tmp_path, Journal(), snapshot_interval=3)
-        begin = driver._snapshots.begin
+        begin = driver._keeper.files.begin
         opening, may_go_on = asyncio.Event(), threading.Event()
         loop = asyncio.get_running_loop()
 
-        def slow(index: int) -> SnapshotWriter:
-            writer = begin(index)
+        def slow(index: int, name: str = "own") -> SnapshotWriter:
+            writer = begin(index, name)
             open_now = writer.open
 
             def wait_then_open() -> None:
@@ -199,7 +199,7 @@ def test_a_snapshot_under_way_is_taken_back_when_the_member_stops(tmp_path: Path
             writer.open = wait_then_open  # type: ignore[method-assign]
             return writer
 
-        driver._snapshots.begin = slow  # type: ignore[method-assign]
+        driver._keeper.files.begin = slow  # type: ignore[method-assign]
         for number in range(4):
             await driver.propose(b"%d" % number)
         await opening.wait()

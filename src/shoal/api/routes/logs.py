@@ -8,7 +8,7 @@ from aiohttp import web
 
 from shoal.api.context import CONTEXT, ApiContext
 from shoal.api.requests import read_view, require_manager
-from shoal.api.routing import Route, api_version
+from shoal.api.routing import Route, Scope, api_version
 from shoal.api.streams import LogRequest, format_line, frame, read_log_request, run_until_gone, stream_response
 from shoal.errors import ShoalError
 from shoal.manager.lookup import find_service, find_task
@@ -132,6 +132,6 @@ class _Merger:
 
 
 ROUTES = (
-    Route("GET", "/services/{id}/logs", service_logs),
-    Route("GET", "/tasks/{id}/logs", task_logs),
+    Route("GET", "/services/{id}/logs", service_logs, Scope.LEADER),
+    Route("GET", "/tasks/{id}/logs", task_logs, Scope.LEADER),
 )

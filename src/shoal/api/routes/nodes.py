@@ -8,7 +8,7 @@ from shoal.api.context import ManagerView
 from shoal.api.filters import Filters, matches_labels, matches_prefix, parse_filters
 from shoal.api.requests import actor_of, flag, read_body, read_view, require_manager, version_number
 from shoal.api.responses import empty_response, json_response, list_response
-from shoal.api.routing import Route
+from shoal.api.routing import Route, Scope
 from shoal.api.views.node import node_view
 from shoal.api.views.shared import Json
 from shoal.errors import InvalidArgument
@@ -87,6 +87,6 @@ async def remove(request: web.Request) -> web.Response:
 ROUTES = (
     Route("GET", "/nodes", list_nodes),
     Route("GET", "/nodes/{id}", inspect),
-    Route("DELETE", "/nodes/{id}", remove),
-    Route("POST", "/nodes/{id}/update", update),
+    Route("DELETE", "/nodes/{id}", remove, Scope.LEADER),
+    Route("POST", "/nodes/{id}/update", update, Scope.LEADER),
 )

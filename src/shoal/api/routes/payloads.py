@@ -7,7 +7,7 @@ from aiohttp import web
 from shoal.api.filters import Filters, matches_labels, parse_filters
 from shoal.api.requests import actor_of, read_body, read_view, require_manager, version_number
 from shoal.api.responses import empty_response, json_response, list_response
-from shoal.api.routing import Route
+from shoal.api.routing import Route, Scope
 from shoal.api.views.payload import config_view, secret_view
 from shoal.manager.lookup import find_config, find_secret
 from shoal.model.objects import Config, Secret
@@ -105,13 +105,13 @@ async def remove_config(request: web.Request) -> web.Response:
 
 ROUTES = (
     Route("GET", "/secrets", list_secrets),
-    Route("POST", "/secrets/create", create_secret),
+    Route("POST", "/secrets/create", create_secret, Scope.LEADER),
     Route("GET", "/secrets/{id}", inspect_secret),
-    Route("DELETE", "/secrets/{id}", remove_secret),
-    Route("POST", "/secrets/{id}/update", update_secret),
+    Route("DELETE", "/secrets/{id}", remove_secret, Scope.LEADER),
+    Route("POST", "/secrets/{id}/update", update_secret, Scope.LEADER),
     Route("GET", "/configs", list_configs),
-    Route("POST", "/configs/create", create_config),
+    Route("POST", "/configs/create", create_config, Scope.LEADER),
     Route("GET", "/configs/{id}", inspect_config),
-    Route("DELETE", "/configs/{id}", remove_config),
-    Route("POST", "/configs/{id}/update", update_config),
+    Route("DELETE", "/configs/{id}", remove_config, Scope.LEADER),
+    Route("POST", "/configs/{id}/update", update_config, Scope.LEADER),
 )

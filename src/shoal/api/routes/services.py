@@ -7,7 +7,7 @@ from aiohttp import web
 from shoal.api.filters import Filters, matches_labels, matches_prefix, parse_filters
 from shoal.api.requests import actor_of, flag, read_body, read_view, registry_auth, require_manager, version_number
 from shoal.api.responses import ENCODED_SERVICES, empty_response, json_response, list_response
-from shoal.api.routing import Route
+from shoal.api.routing import Route, Scope
 from shoal.api.views.service import service_status, service_view
 from shoal.api.views.shared import Json
 from shoal.errors import InvalidArgument
@@ -113,8 +113,8 @@ async def remove(request: web.Request) -> web.Response:
 
 ROUTES = (
     Route("GET", "/services", list_services),
-    Route("POST", "/services/create", create),
+    Route("POST", "/services/create", create, Scope.LEADER),
     Route("GET", "/services/{id}", inspect),
-    Route("DELETE", "/services/{id}", remove),
-    Route("POST", "/services/{id}/update", update),
+    Route("DELETE", "/services/{id}", remove, Scope.LEADER),
+    Route("POST", "/services/{id}/update", update, Scope.LEADER),
 )

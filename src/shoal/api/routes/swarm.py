@@ -14,7 +14,7 @@ from shoal.api.requests import (
     version_number,
 )
 from shoal.api.responses import empty_response, json_response
-from shoal.api.routing import Route
+from shoal.api.routing import Route, Scope
 from shoal.api.views.cluster import issuer_of, swarm_view
 from shoal.core.validate.cluster import prepare_cluster
 from shoal.core.validate.node import parse_availability
@@ -92,7 +92,7 @@ async def unlock(request: web.Request) -> web.Response:
 ROUTES = (
     Route("POST", "/swarm/init", init),
     Route("GET", "/swarm", inspect),
-    Route("POST", "/swarm/update", update),
+    Route("POST", "/swarm/update", update, Scope.LEADER),
     Route("POST", "/swarm/join", join),
     Route("POST", "/swarm/leave", leave),
     Route("GET", "/swarm/unlockkey", unlock_key),

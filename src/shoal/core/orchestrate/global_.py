@@ -39,9 +39,12 @@ def plan(
         if node is None:
             for task in slot.tasks:
                 result.desire(task, TaskState.REMOVE, "its node was removed")
-        elif is_node_gone(node):
+        elif node.spec.availability == Availability.DRAIN:
             for task in slot.active:
-                result.desire(task, TaskState.SHUTDOWN, "its node is down or drained")
+                result.desire(task, TaskState.SHUTDOWN, "its node is drained")
+        elif node.status.state == NodeState.DOWN:
+            # It can run nowhere else, and may run on there: when the node is back its task is simply known again.
+            continue
         elif not constraint.matches_all(constraints, node):
             for task in slot.tasks:
                 result.desire(task, TaskState.REMOVE, "its node does not fit any more")

@@ -1,0 +1,401 @@
+"""This node's part in a swarm, from entering it to leaving: certificate, agent, and a manager while its role is one.
+
+What the swarm says of the node (its role, where the managers are, which roots to trust) comes over the agent's session
+and is carried out here. Knows nothing of Docker's API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Callable
+
+import structlog
+from aiohttp import web
+
+from shoal.agent.agent import Agent
+from shoal.agent.database import TaskDatabase
+from shoal.agent.images import ImageSource
+from shoal.agent.runner import NodeParts
+from shoal.agent.worker import Worker
+from shoal.ca.root import CertificateRequest
+from shoal.daemon.addresses import split_address
+from shoal.daemon.credentials import Credentials
+from shoal.daemon.layout import Layout, SwarmMembership
+from shoal.daemon.manager import Manager
+from shoal.daemon.node_port import JOIN_PATH, RENEW_PATH, SESSION_PATH, make_node_port
+from shoal.daemon.raft import open_raft
+from shoal.engine.engine import RuncEngine
+from shoal.errors import ShoalError, Unavailable
+from shoal.lib.backoff import Backoff
+from shoal.lib.clock import Clock
+from shoal.lib.ids import Ids
+from shoal.lib.supervise import cancel_and_wait, supervise
+from shoal.model.base import replace
+from shoal.model.messages import EndSession, NodeChanged
+from shoal.model.node_port import (
+    CertificateAnswer,
+    CertificateCall,
+    JoinGroupAnswer,
+    JoinGroupCall,
+    ManagerAddress,
+    MemberHello,
+)
+from shoal.model.objects import NodeDescription
+from shoal.model.states import Role
+from shoal.network.node import NodeNetwork
+from shoal.raft.driver import RaftDriver
+from shoal.rpc.dialer import Dialer
+from shoal.rpc.link import Link, make_pair
+from shoal.rpc.port import NodePort
+from shoal.store.store import Store
+
+_log = structlog.get_logger(__name__)
+
+PREFER_OFFLINE_VARIABLE = "DOCKER_SERVICE_PREFER_OFFLINE_IMAGE"
+JOIN_RETRY_SECONDS = 5.0
+
+
+class Machinery:
+    """What a node has whether it is in a swarm or not.
+
+    Args:
+        layout: its roots.
+        engine, network: its containers and their network.
+        clock, ids: time and chance.
+        describe: what it is like now, without what concerns a swarm's trust.
+        forwarded_api: makes Docker's API as other managers forward it to this one.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        engine: RuncEngine,
+        network: NodeNetwork,
+        clock: Clock,
+        ids: Ids,
+        describe: Callable[[], NodeDescription],
+        forwarded_api: Callable[[], web.Application],
+    ) -> None:
+        self.layout = layout
+        self.engine = engine
+        self.network = network
+        self.clock = clock
+        self.ids = ids
+        self.describe = describe
+        self.forwarded_api = forwarded_api
+
+
+class Participation:
+    """A node within a swarm.
+
+    Args:
+        machinery: of the node.
+        membership: what it remembers of the swarm.
+        failed: called when the manager can go on only after a restart of the daemon.
+    """
+
+    def __init__(
+        self, machinery: Machinery, membership: SwarmMembership, failed: Callable[[BaseException], None]
+    ) -> None:
+        self._machinery = machinery
+        self._failed = failed
+        self.membership = membership
+        self.credentials = Credentials(machinery.layout.certificate_files, machinery.clock)
+        self.error = ""
+        self.removed = asyncio.Event()
+        self._in_session = asyncio.Event()
+        self._dialer: Dialer | None = None
+        self._manager: Manager | None = None
+        self._port: NodePort | None = None
+        self._worker: Worker | None = None
+        self._database: TaskDatabase | None = None
+        self._agent: Agent | None = None
+        self._leader_hint = ""
+        self._tasks: list[asyncio.Task[None]] = []
+        self._changes: asyncio.Queue[NodeChanged] = asyncio.Queue()
+        self._role_changing = asyncio.Lock()
+
+    # -- life
+
+    @property
+    def manager(self) -> Manager | None:
+        """The manager that runs here."""
+        return self._manager
+
+    async def start(self, founds: bool = False) -> None:
+        """Take part. `founds`: this node's manager begins the swarm.
+
+        Raises:
+            InvalidArgument: the node port cannot be listened on.
+            Locked: the manager's data is encrypted and needs the unlock key.
+        """
+        self.credentials.repair()
+        self._dialer = Dialer(self.credentials.client_context(), self.credentials.files.certificate)
+        await self._machinery.network.set_node_number(self.membership.node_number)
+        if self.credentials.identity().role == Role.MANAGER:
+            await self._start_manager(founds)
+
+    def start_agent(self) -> None:
+        """Run the tasks that the swarm gives this node, and keep its certificate fresh."""
+        machinery, node_id = self._machinery, self.membership.node_id
+        prefer_local = os.environ.get(PREFER_OFFLINE_VARIABLE, "") in ("1", "true")
+        parts = NodeParts(
+            node_id,
+            self.describe,
+            machinery.engine,
+            machinery.network,
+            ImageSource(machinery.engine, prefer_local),
+            machinery.clock,
+        )
+        self._database = TaskDatabase(machinery.layout.worker_database)
+        self._worker = Worker(parts, self._database)
+        self._agent = Agent(node_id, self.describe, self, self._worker, machinery.network)
+        self._worker.start()
+        self._tasks = [
+            asyncio.create_task(supervise("agent", self._agent.run), name="agent"),
+            asyncio.create_task(supervise("task database", self._database.run), name="task database"),
+            asyncio.create_task(supervise("certificate", self._keep_certificate), name="certificate"),
+            asyncio.create_task(supervise("node changes", self._follow_changes), name="node changes"),
+        ]
+
+    async def wait_for_session(self) -> None:
+        """Return when a manager serves this node."""
+        await self._in_session.wait()
+
+    async def say_goodbye(self) -> None:
+        """Tell the manager that this node goes for good, so that it is down at once; best effort."""
+        if self._agent is not None:
+            await self._agent.say_goodbye()
+
+    async def stop(self) -> None:
+        """Stop; containers go on."""
+        await cancel_and_wait(*self._tasks)
+        self._tasks = []
+        if self._worker is not None:
+            await self._worker.stop()
+            self._worker = None
+        await self._stop_manager()
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+        if self._dialer is not None:
+            await self._dialer.close()
+            self._dialer = None
+
+    def describe(self) -> NodeDescription:
+        """Return what this node says of itself to the swarm."""
+        trust = self.credentials.describe()
+        return replace(
+            self._machinery.describe(),
+            trust_root=trust.trust_root,
+            certificate_issuer_subject=trust.certificate_issuer_subject,
+            certificate_issuer_public_key=trust.certificate_issuer_public_key,
+        )
+
+    @property
+    def dialer(self) -> Dialer:
+        """Reaches managers."""
+        if self._dialer is None:
+            raise Unavailable("this node takes no part in a swarm at the moment")
+        return self._dialer
+
+    # -- the manager
+
+    async def _start_manager(self, founds: bool) -> None:
+        machinery = self._machinery
+        if not founds and not (machinery.layout.raft / "log.sqlite").exists():
+            # A member's id stands for what it has promised: one without its log is another member.
+            raft_id = int.from_bytes(machinery.ids.random_bytes(8), "big") >> 1 or 1
+            self._remember(raft_id=raft_id)
+        membership = self.membership
+        hello = MemberHello(
+            raft_id=membership.raft_id, node_id=membership.node_id, address=membership.advertise_address
+        )
+
+        async def open_member(store: Store, transport: object) -> RaftDriver:
+            return await open_raft(machinery.layout, membership, store, transport=transport, founds=founds)  # type: ignore[arg-type]
+
+        manager = Manager(machinery.clock, machinery.ids, open_member, self.dialer, hello, membership.managers)
+        port = make_node_port(manager, membership.cluster_id, machinery.forwarded_api())
+        host, number = split_address(membership.listen_address)
+        try:
+            await manager.start()
+            await port.start(host, number, self.credentials.server_context())
+        except BaseException:
+            await port.stop()
+            await manager.stop()
+            raise
+        manager.raft.failure.add_done_callback(self._manager_failed)
+        self._manager, self._port = manager, port
+
+    def _manager_failed(self, failure: asyncio.Future[BaseException]) -> None:
+        if not failure.cancelled():
+            self.error = f"the manager has failed: {failure.result()}"
+            self._failed(failure.result())
+
+    async def _stop_manager(self) -> None:
+        manager, self._manager = self._manager, None
+        if manager is not None:
+            await manager.stop()
+        port, self._port = self._port, None
+        if port is not None:
+            await port.stop()
+
+    async def join_group(self) -> None:
+        """Ask the leader to make this node's manager a member, unless it is one; tried until it is."""
+        backoff = Backoff(0.2, JOIN_RETRY_SECONDS)
+        while True:
+            manager = self._manager
+            if manager is None or any(m.raft_id == self.membership.raft_id for m in manager.raft.members()):
+                return
+            try:
+                await self._ask_to_join()
+                return
+            except ShoalError as error:
+                self.error = f"this manager is no member yet: {error.message}"
+                _log.warning("this manager is no member yet", reason=error.message)
+            await asyncio.sleep(backoff.next_delay_seconds())
+
+    async def _ask_to_join(self) -> None:
+        call = JoinGroupCall(raft_id=self.membership.raft_id, address=self.membership.advertise_address)
+        last: ShoalError = Unavailable("no manager of the swarm is known")
+        for address in self._managers_to_try():
+            try:
+                answer = await self.dialer.call(address, JOIN_PATH, call, JoinGroupAnswer)
+            except ShoalError as error:
+                last = error
+                continue
+            self._remember(advertise_address=answer.address, managers=answer.members)
+            self.error = ""
+            return
+        raise last
+
+    # -- what the agent asks and tells (agent.NodeKeeper)
+
+    async def dial(self) -> Link:
+        """Open a link to whoever serves sessions, as far as that is known."""
+        identity = self.credentials.identity()
+        manager = self._manager
+        if manager is not None and manager.is_leader:
+            ours, theirs = make_pair()
+            manager.accept(theirs, identity, split_address(self.membership.advertise_address)[0])
+            return ours
+        last: ShoalError = Unavailable("no manager of the swarm is known")
+        for address in self._managers_to_try():
+            try:
+                return await self.dialer.open_link(address, SESSION_PATH)
+            except ShoalError as error:
+                last = error
+        self.error = last.message
+        raise last
+
+    def _managers_to_try(self) -> list[str]:
+        """Return addresses of managers: who leads, if that is known, then the others in any order."""
+        manager = self._manager
+        leader = manager.leader_address if manager is not None else ""
+        hint, self._leader_hint = self._leader_hint, ""
+        others = [m.address for m in self.membership.managers if m.node_id != self.membership.node_id]
+        random.shuffle(others)
+        ordered = dict.fromkeys(address for address in (leader, hint, *others) if address)
+        ordered.pop(self.membership.advertise_address, None)
+        return list(ordered)
+
+    def session_refused(self, ended: EndSession) -> None:
+        """A manager serves no session: another leads, or this node is no longer of the swarm."""
+        self._leader_hint = ended.leader_address
+        if ended.removed:
+            self.error = ended.reason
+            self.removed.set()
+
+    def take_node(self, changed: NodeChanged) -> None:
+        """The swarm says what this node is to be, where the managers are, and which roots to trust."""
+        self.error = ""
+        self._in_session.set()
+        self._changes.put_nowait(changed)
+
+    async def _follow_changes(self) -> None:
+        while True:
+            changed = await self._changes.get()
+            if changed.managers and changed.managers != self.membership.managers:
+                self._remember(managers=changed.managers)
+            if changed.node.number != self.membership.node_number:
+                self._remember(node_number=changed.node.number)
+                await self._machinery.network.set_node_number(changed.node.number)
+            if changed.roots and changed.roots != self.credentials.roots:
+                self.credentials.store_roots(changed.roots)
+                await self._renew_contexts()
+                self.credentials.renew_soon()
+            if changed.certificate_wanted:
+                self.credentials.renew_soon()
+
+    # -- certificate and role
+
+    async def _keep_certificate(self) -> None:
+        await self._settle_role()
+        await self.credentials.keep_fresh(self._renew)
+
+    async def _renew(self, request: CertificateRequest) -> None:
+        call = CertificateCall(request=request.request)
+        manager = self._manager
+        if manager is not None and manager.is_leader:
+            answer = await manager.authority.renew(call, self.credentials.identity())
+        else:
+            answer = await self._ask_for_certificate(call)
+        old = self.credentials.identity().role
+        self.credentials.store(request.key, answer.certificate, answer.root)
+        self._remember(managers=answer.managers)
+        _log.info("certificate renewed", role=answer.role.value)
+        await self._renew_contexts()
+        if answer.role != old:
+            await self._settle_role()
+
+    async def _ask_for_certificate(self, call: CertificateCall) -> CertificateAnswer:
+        last: ShoalError = Unavailable("no manager of the swarm is known")
+        for address in self._managers_to_try():
+            try:
+                return await self.dialer.call(address, RENEW_PATH, call, CertificateAnswer)
+            except ShoalError as error:
+                last = error
+        raise last
+
+    async def _renew_contexts(self) -> None:
+        self.dialer.renew(self.credentials.client_context())
+        if self._port is not None:
+            await self._port.renew(self.credentials.server_context())
+        if self._agent is not None:
+            # its session says by which certificate it was opened
+            self._agent.reconnect("this node has a new certificate")
+
+    async def _settle_role(self) -> None:
+        """Run a manager here if, and only if, the certificate says that this node is one."""
+        async with self._role_changing:
+            if self.credentials.identity().role == Role.MANAGER:
+                if self._manager is None:
+                    await self._start_manager(founds=False)
+                    _log.info("this node is a manager now")
+                await self.join_group()
+            elif self._manager is not None or self.membership.raft_id:
+                await self._stop_manager()
+                self._remember(raft_id=0)
+                await asyncio.to_thread(self._machinery.layout.erase_raft)
+                _log.info("this node is a worker now")
+
+    def _remember(
+        self,
+        raft_id: int | None = None,
+        advertise_address: str | None = None,
+        managers: tuple[ManagerAddress, ...] | None = None,
+        node_number: int | None = None,
+    ) -> None:
+        old = self.membership
+        self.membership = replace(
+            old,
+            raft_id=old.raft_id if raft_id is None else raft_id,
+            advertise_address=advertise_address or old.advertise_address,
+            managers=old.managers if managers is None else managers,
+            node_number=old.node_number if node_number is None else node_number,
+        )
+        if self.membership != old:
+            self._machinery.layout.write_membership(self.membership)

@@ -1,0 +1,263 @@
+"""One node's session: assignments, network state and what concerns the node itself go out, statuses come in.
+
+What a session has sent is remembered in the session only: a new one starts with the whole. Which node has a session,
+and what it means when one ends, is the dispatcher's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from shoal.core.assign import Sent, diff
+from shoal.core.defaults import HEARTBEAT_PERIOD_NS
+from shoal.core.ingress import published_ports
+from shoal.errors import ShoalError, Unavailable
+from shoal.lib.supervise import cancel_and_wait
+from shoal.manager.certificates import managers_of, role_to_certify
+from shoal.manager.loops import ingress_network
+from shoal.model.actions import Action, PatchNode, PatchTask
+from shoal.model.base import replace
+from shoal.model.messages import (
+    Assignments,
+    DescribeNode,
+    EndSession,
+    Heartbeat,
+    NetworkAcknowledged,
+    NetworkUpdate,
+    NodeChanged,
+    ReportStatus,
+    SessionOpened,
+    StatusAcknowledged,
+)
+from shoal.model.netstate import IngressPort, IngressState
+from shoal.model.objects import Meta, Node, NodeDescription, NodeStatus, Service, Task
+from shoal.model.states import Role
+from shoal.rpc.link import Link, LinkClosed
+from shoal.store.feed import Batch
+from shoal.store.store import Store
+from shoal.store.view import View
+
+# Changes that come in one burst share a frame; the first of a burst waits this long for the others.
+ASSIGNMENT_DEBOUNCE_SECONDS = 0.005
+REPORTS_QUEUED_MOST = 10_000
+# a node is silent when it has missed this many heartbeats
+HEARTBEATS_MISSED_MOST = 3
+WATCH_PERIOD_SECONDS = 1.0
+
+
+class SessionOver(Unavailable):
+    """A session that this side ends: its node is told why."""
+
+
+class NodeLeft(SessionOver):
+    """The node has left the swarm: it does not come back."""
+
+
+class HeartbeatMissed(SessionOver):
+    """The node has not been heard of for three heartbeats, though its host answers."""
+
+
+class Session:
+    """A session under way.
+
+    Args:
+        store: read, and written with what the node reports.
+        link: carries the session.
+        id_: names it.
+        node_id: of the node, as its certificate says.
+        certified_role: the role in its certificate.
+    """
+
+    def __init__(self, store: Store, link: Link, id_: str, node_id: str, certified_role: Role) -> None:
+        self.id = id_
+        self._store = store
+        self._link = link
+        self._node_id = node_id
+        self._certified_role = certified_role
+        self._sent = Sent()
+        self._told: NodeChanged | None = None
+        self._ingress_sent: IngressState | None = None
+        self._published: dict[str, tuple[IngressPort, ...]] = {}
+        self.ingress_acknowledged = 0
+        self._heard_at = asyncio.get_running_loop().time()
+        self._reports: asyncio.Queue[ReportStatus] = asyncio.Queue(REPORTS_QUEUED_MOST)
+        self._ending: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        """Serve until the session ends.
+
+        Raises:
+            LinkClosed, LinkSilent: the link has ended, with or without a word.
+            SessionOver, HeartbeatMissed: this side has ended it.
+        """
+        await self._link.send(SessionOpened(session_id=self.id, heartbeat_period_seconds=self._heartbeat_seconds()))
+        tasks = [
+            asyncio.create_task(self._send_assignments()),
+            asyncio.create_task(self._write_reports()),
+            asyncio.create_task(self._receive()),
+            asyncio.create_task(self._watch_heartbeat()),
+            asyncio.create_task(self._await_end()),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await cancel_and_wait(*tasks)
+            self._link.close()
+        for task in done:
+            error = task.exception()
+            if error is not None:
+                raise error
+
+    def end(self, reason: str) -> None:
+        """End the session from this side."""
+        if not self._ending.done():
+            self._ending.set_result(reason)
+
+    async def _await_end(self) -> None:
+        reason = await self._ending
+        raise SessionOver(reason)
+
+    def _heartbeat_seconds(self) -> float:
+        cluster = self._store.view.cluster()
+        period_ns = (cluster.spec.dispatcher.heartbeat_period if cluster else 0) or HEARTBEAT_PERIOD_NS
+        return period_ns / 1e9
+
+    async def _watch_heartbeat(self) -> None:
+        """Miss the node only by this manager's own waking time: while it was stopped itself, it heard of nobody."""
+        loop = asyncio.get_running_loop()
+        looked_at = loop.time()
+        while True:
+            await asyncio.sleep(WATCH_PERIOD_SECONDS)
+            now = loop.time()
+            self._heard_at += max(0.0, now - looked_at - 2 * WATCH_PERIOD_SECONDS)
+            looked_at = now
+            if now - self._heard_at > HEARTBEATS_MISSED_MOST * self._heartbeat_seconds():
+                raise HeartbeatMissed("heartbeat failure")
+
+    async def _send_assignments(self) -> None:
+        follower = self._store.follow("task", "service", "node", "cluster")
+        batch = Batch(changes=(), gap=True)
+        while True:
+            view = self._store.view
+            if batch.gap or any(change.kind in ("node", "cluster") for change in batch.changes):
+                await self._tell_node(view)
+            assignments = self._assignments(view, batch)
+            ingress = self._ingress(view, batch)
+            # The mesh first: a task that is to stop has then left it before it is told.
+            if self._ingress_sent is None or ingress.ports != self._ingress_sent.ports:
+                self._ingress_sent = ingress
+                await self._link.send(NetworkUpdate(ingress=ingress))
+            if assignments is not None:
+                await self._link.send(assignments)
+            first = await follower.wait()
+            await asyncio.sleep(ASSIGNMENT_DEBOUNCE_SECONDS)
+            rest = follower.take()
+            batch = Batch(changes=first.changes + rest.changes, gap=first.gap or rest.gap)
+
+    async def _tell_node(self, view: View) -> None:
+        """Tell the node what has changed about itself, the managers or the roots."""
+        node = view.get(Node, self._node_id)
+        if node is None:
+            await self._link.send(EndSession(reason=f"node {self._node_id} was removed from the swarm", removed=True))
+            raise SessionOver(f"node {self._node_id} was removed")
+        cluster = view.cluster()
+        changed = NodeChanged(
+            # what the node reports itself need not come back
+            node=replace(node, meta=Meta(), description=NodeDescription(), status=NodeStatus()),
+            managers=managers_of(view),
+            roots=cluster.root_ca.certificate if cluster is not None and cluster.root_ca is not None else "",
+            certificate_wanted=role_to_certify(node) != self._certified_role,
+            heartbeat_period_seconds=self._heartbeat_seconds(),
+        )
+        if changed != self._told:
+            self._told = changed
+            await self._link.send(changed)
+
+    def _assignments(self, view: View, batch: Batch) -> Assignments | None:
+        """Return what the node does not know yet; only tasks that `batch` changed are looked at."""
+        if batch.gap:
+            return diff(self._sent, view.tasks_of_node(self._node_id), view.revision_of)
+        changed = frozenset(change.id for change in batch.changes if change.kind == "task")
+        found = (view.get(Task, id_) for id_ in changed)
+        ours = [task for task in found if task is not None and task.node_id == self._node_id]
+        return diff(self._sent, ours, view.revision_of, among=changed)
+
+    def _ingress(self, view: View, batch: Batch) -> IngressState:
+        """Return the mesh after `batch`; only services that it concerns are looked at again."""
+        network = ingress_network(view)
+        version = self._store.consensus.applied_index
+        if network is None:
+            return IngressState(version=version)
+        if batch.gap:
+            self._published.clear()
+            concerned = [service.id for service in view.find(Service)]
+        else:
+            concerned = list(dict.fromkeys(_services_of(view, batch)))
+        for service_id in concerned:
+            service = view.get(Service, service_id)
+            ports = (
+                published_ports((service,), view.tasks_of_service, lambda id_: view.get(Node, id_), network.id)
+                if service is not None
+                else ()
+            )
+            if ports:
+                self._published[service_id] = ports
+            else:
+                self._published.pop(service_id, None)
+        every = (port for ports in self._published.values() for port in ports)
+        return IngressState(version=version, ports=tuple(sorted(every, key=lambda p: (p.protocol, p.published_port))))
+
+    async def _receive(self) -> None:
+        while True:
+            message = await self._link.receive()
+            self._heard_at = asyncio.get_running_loop().time()
+            match message:
+                case ReportStatus():
+                    await self._reports.put(message)
+                case Heartbeat():
+                    pass
+                case DescribeNode():
+                    patch = PatchNode(id=self._node_id, description=message.description)
+                    await self._store.update(lambda _view, patch=patch: (patch,))  # type: ignore[misc]
+                case NetworkAcknowledged():
+                    self.ingress_acknowledged = max(self.ingress_acknowledged, message.ingress_version)
+                case EndSession():
+                    raise NodeLeft(message.reason) if message.removed else LinkClosed(message.reason)
+                case _:
+                    raise ShoalError(f"a node does not send {type(message).__name__}")
+
+    def _is_ours(self, view: View, task_id: str) -> bool:
+        """Whether a task was given to this session's node: nodes speak for their own tasks only."""
+        task = view.get(Task, task_id)
+        return task is not None and task.node_id == self._node_id
+
+    async def _write_reports(self) -> None:
+        """Write statuses as they come; all that wait share an entry."""
+        while True:
+            reports = [await self._reports.get()]
+            while not self._reports.empty():
+                reports.append(self._reports.get_nowait())
+
+            def plan(view: View, reports: list[ReportStatus] = reports) -> list[Action]:
+                return [
+                    PatchTask(id=report.task_id, status=report.status)
+                    for message in reports
+                    for report in message.reports
+                    if self._is_ours(view, report.task_id)
+                ]
+
+            await self._store.batch(plan)
+            await self._link.send(StatusAcknowledged(sequence=reports[-1].sequence))
+
+
+def _services_of(view: View, batch: Batch) -> Iterator[str]:
+    """Yield the services whose backends a batch of changes can concern."""
+    for change in batch.changes:
+        value = change.new or change.old
+        if isinstance(value, Task):
+            yield value.service_id
+        elif isinstance(value, Service):
+            yield value.id
+        elif isinstance(value, Node):
+            yield from (task.service_id for task in view.tasks_of_node(value.id))

@@ -1,0 +1,212 @@
+"""Dialling the node port of a manager: calls and links, and what is wrong when it refuses.
+
+A follower that cannot answer says who leads; the call goes there, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import ssl
+from collections.abc import AsyncIterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import unquote
+
+import msgspec
+from aiohttp import (
+    ClientConnectorCertificateError,
+    ClientConnectorError,
+    ClientError,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+    ClientWebSocketResponse,
+    TCPConnector,
+    WSServerHandshakeError,
+)
+from cryptography import x509
+from yarl import URL
+
+from shoal.errors import (
+    Conflict,
+    Forbidden,
+    InvalidArgument,
+    NotFound,
+    NotLeader,
+    ShoalError,
+    Unauthenticated,
+    Unavailable,
+)
+from shoal.model.base import Struct
+from shoal.model.node_port import Refusal, RootAnswer
+from shoal.rpc.port import MEDIA_TYPE, REFUSAL_HEADER
+from shoal.rpc.tls import MANAGER_NAME, unverified_context
+from shoal.rpc.websocket import FRAME_BYTES_MOST, FrameSocket, WebSocketLink
+
+CONNECT_TIMEOUT_SECONDS = 5.0
+CALL_TIMEOUT_SECONDS = 20.0
+REDIRECTS_MOST = 3
+ROOT_PATH = "/root"
+
+A = TypeVar("A", bound=Struct)
+_encoder = msgspec.msgpack.Encoder()
+_ERRORS: dict[int, type[ShoalError]] = {
+    error.status: error for error in (InvalidArgument, Unauthenticated, Forbidden, NotFound, Conflict, Unavailable)
+}
+
+
+class Dialer:
+    """Dials managers with this node's certificate (or, joining, without one).
+
+    Args:
+        context: how to verify and what to show.
+        certificate: the node's own certificate file, to explain refusals; None while it has none.
+    """
+
+    def __init__(self, context: ssl.SSLContext, certificate: Path | None = None) -> None:
+        self._context = context
+        self._certificate = certificate
+        timeout = ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_SECONDS)
+        self._session = ClientSession(connector=TCPConnector(limit=0), timeout=timeout)
+
+    def renew(self, context: ssl.SSLContext) -> None:
+        """Dial with other certificates from now on."""
+        self._context = context
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+        await self._session.close()
+
+    async def call(
+        self, address: str, path: str, body: Struct, answer: type[A], timeout_seconds: float = CALL_TIMEOUT_SECONDS
+    ) -> A:
+        """Call the manager at `address` (host:port), or the leader that it names.
+
+        Raises:
+            Unavailable: nobody answers, or the handshake was refused (the cause and the remedy are named).
+            ShoalError: what the manager refused it with.
+        """
+        data = _encoder.encode(body)
+        tried = set()
+        while True:
+            tried.add(address)
+            try:
+                return msgspec.msgpack.decode(await self._post(address, path, data, timeout_seconds), type=answer)
+            except NotLeader as error:
+                if not error.leader_address or error.leader_address in tried or len(tried) > REDIRECTS_MOST:
+                    raise
+                address = error.leader_address
+
+    async def post_stream(self, address: str, path: str, chunks: AsyncIterable[bytes], timeout_seconds: float) -> None:
+        """Send a stream of chunks. Raises as `call`."""
+        await self._post(address, path, chunks, timeout_seconds)
+
+    async def _post(self, address: str, path: str, data: bytes | AsyncIterable[bytes], timeout_seconds: float) -> bytes:
+        try:
+            async with (
+                asyncio.timeout(timeout_seconds),
+                self._session.post(
+                    f"https://{address}{path}",
+                    data=data,
+                    headers={"Content-Type": MEDIA_TYPE},
+                    ssl=self._context,
+                    server_hostname=MANAGER_NAME,
+                ) as response,
+            ):
+                content = await response.read()
+        except (ClientError, OSError, TimeoutError) as error:
+            raise await self._explain(address, error) from error
+        if response.status != 200:
+            raise _refusal(response.status, content)
+        return content
+
+    def request(
+        self, method: str, address: str, path: str, headers: Mapping[str, str], body: bytes
+    ) -> AbstractAsyncContextManager[ClientResponse]:
+        """Begin any request; the caller reads the answer as it comes, and handles aiohttp's errors."""
+        return self._session.request(
+            method,
+            URL(f"https://{address}{path}", encoded=True),
+            headers=headers,
+            data=body,
+            ssl=self._context,
+            server_hostname=MANAGER_NAME,
+            allow_redirects=False,
+        )
+
+    async def open_link(self, address: str, path: str) -> WebSocketLink:
+        """Open a link. Raises as `call`."""
+        return WebSocketLink(await self._open(address, path))
+
+    async def open_frames(self, address: str, path: str) -> FrameSocket:
+        """Open a link that carries frames of bytes. Raises as `call`."""
+        return FrameSocket(await self._open(address, path))
+
+    async def _open(self, address: str, path: str) -> ClientWebSocketResponse:
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+                return await self._session.ws_connect(
+                    f"https://{address}{path}",
+                    ssl=self._context,
+                    server_hostname=MANAGER_NAME,
+                    max_msg_size=FRAME_BYTES_MOST,
+                    autoping=True,
+                )
+        except WSServerHandshakeError as error:
+            reason = unquote(error.headers.get(REFUSAL_HEADER, "")) if error.headers else ""
+            text = reason or f"no manager of a swarm answers at {address} (status {error.status})"
+            raise _ERRORS.get(error.status, Unavailable)(text) from error
+        except (ClientError, OSError, TimeoutError) as error:
+            raise await self._explain(address, error) from error
+
+    async def _explain(self, address: str, error: Exception) -> Unavailable:
+        """Say why a manager was not reached: a refused certificate looks like a bare disconnect from here."""
+        if isinstance(error, TimeoutError):
+            return Unavailable(f"the manager at {address} does not answer within its time")
+        if isinstance(error, ClientConnectorCertificateError):
+            return Unavailable(
+                f"the manager at {address} shows a certificate this node does not trust "
+                f"({error.certificate_error}): it is of another swarm, or its root was changed while this node was "
+                "away; if so, leave the swarm and join again"
+            )
+        if isinstance(error, ClientConnectorError) and not isinstance(error.os_error, ssl.SSLError):
+            return Unavailable(f"cannot reach the manager at {address}: {error.os_error.strerror or error.os_error}")
+        if self._certificate is not None:
+            reason = await asyncio.to_thread(_what_is_wrong_with, self._certificate)
+            if reason:
+                return Unavailable(f"the manager at {address} refused this node: {reason}")
+        return Unavailable(f"the manager at {address} ended the connection: {error or type(error).__name__}")
+
+
+def _what_is_wrong_with(path: Path) -> str:
+    certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    now = dt.datetime.now(dt.UTC)
+    if certificate.not_valid_after_utc <= now:
+        return (
+            f"its certificate has expired at {certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC: "
+            "leave the swarm (docker swarm leave) and join again"
+        )
+    if certificate.not_valid_before_utc > now:
+        return f"its certificate holds from {certificate.not_valid_before_utc} on only: set this host's clock"
+    return ""
+
+
+def _refusal(status: int, content: bytes) -> ShoalError:
+    try:
+        refusal = msgspec.msgpack.decode(content, type=Refusal)
+    except msgspec.DecodeError:
+        return Unavailable(f"no manager of a swarm answers there (status {status})")
+    if refusal.leader_address:
+        return NotLeader(refusal.message, refusal.leader_address)
+    return _ERRORS.get(status, ShoalError)(refusal.message)
+
+
+async def fetch_root(address: str) -> str:
+    """Ask the manager at `address` for the root of its swarm, PEM, trusting nothing. Raises Unavailable."""
+    dialer = Dialer(unverified_context())
+    try:
+        return (await dialer.call(address, ROOT_PATH, RootAnswer(root=""), RootAnswer, CONNECT_TIMEOUT_SECONDS)).root
+    finally:
+        await dialer.close()
