@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import threading
 import time
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,11 +33,15 @@ NOT_FOUND = (
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def client(daemon):
     client = docker_py.DockerClient(base_url=daemon.host, timeout=30)
     yield client
     client.close()
+    with warnings.catch_warnings():
+        # docker-py leaves the sockets of its streams to the collector: not in the middle of another test
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def container_of(daemon, service):
