@@ -65,6 +65,7 @@ class MemoryManager:
         self.store = store
         self.control = control
         self.is_leader = True
+        self.has_quorum = True
         self.leader_node_id = node_id
 
     def reachability(self, node_id: str) -> str:

@@ -18,9 +18,9 @@ from shoal.lib.ids import Ids
 from shoal.manager.lookup import find_node, find_service
 from shoal.manager.payloads import Payloads
 from shoal.manager.service_plans import ServiceUpdate, new_service, refuse_job, require_service, updated_service
-from shoal.model.actions import Action, Create, Remove, Replace
+from shoal.model.actions import Action, Create, PatchNode, Remove, Replace
 from shoal.model.base import Struct, replace
-from shoal.model.objects import Cluster, JoinTokens, Node, RootCA, Service
+from shoal.model.objects import Cluster, JoinTokens, ManagerStatus, Node, RootCA, Service
 from shoal.model.specs import ClusterSpec, NodeSpec, ServiceSpec
 from shoal.model.states import NodeState, Role
 from shoal.store.store import Store
@@ -31,6 +31,8 @@ _log = structlog.get_logger(__name__)
 MakeJoinToken = Callable[[RootCA], str]
 MakeUnlockKey = Callable[[], str]
 NAME_ATTEMPTS = 20
+# how often a change is planned anew because what it is based on has changed meanwhile
+OUTRUN_MOST = 20
 
 
 class Rotation(Struct):
@@ -174,6 +176,26 @@ class Control:
 
         await self._store.update(plan, actor)
         _log.info("node removed", node_id=node_id, forced=force, actor=actor)
+
+    async def forget_other_managers(self, node_id: str, status: ManagerStatus) -> None:
+        """Note that only one manager is left: the nodes of the others are workers, should they come back."""
+
+        def plan(view: View) -> Sequence[Action]:
+            actions: list[Action] = [PatchNode(id=node_id, manager_status=status)]
+            for node in view.find(Node):
+                if node.id != node_id and (node.manager_status is not None or node.spec.role == Role.MANAGER):
+                    worker = replace(node, manager_status=None, spec=replace(node.spec, role=Role.WORKER))
+                    actions.append(Replace(object=worker, expected_version=node.meta.version))
+            return actions
+
+        for attempt in range(OUTRUN_MOST):
+            try:
+                await self._store.update(plan)
+                return
+            except OutOfSequence:
+                # the leader's loops write about nodes, too
+                if attempt + 1 == OUTRUN_MOST:
+                    raise
 
     # -- the swarm
 
