@@ -409,3 +409,25 @@ def test_logs_with_all_options(daemon, client):
     process.stdout.close()
     followed.close()
     wait_for(lambda: not daemon.docker("ps", "-aq", "--filter", "name=chatty").stdout.strip(), "it has gone")
+
+
+def test_the_daemon_starts_anew_while_streams_are_open(daemon, sleeper):
+    settings = {**os.environ, **environment(daemon)}
+    ends = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": settings}
+    daemon.docker("exec", "-d", sleeper, "sleep", "5432")
+    clients = [
+        subprocess.Popen(["docker", "exec", "-i", sleeper, "cat"], stdin=subprocess.PIPE, **ends),
+        subprocess.Popen(["docker", "attach", "--no-stdin", sleeper], **ends),
+        subprocess.Popen(["docker", "logs", "-f", sleeper], **ends),
+    ]
+    wait_for(lambda: "cat" in daemon.docker("top", sleeper).stdout, "the attached command runs")
+    assert daemon.stop() == 0
+    # they end with the daemon, which does not wait for them
+    assert [client.wait(20) != 0 for client in clients] == [True, True, True]
+    clients[0].stdin.close()
+    daemon.start()
+    assert daemon.docker("ps", "-q", "--no-trunc").stdout.strip() == sleeper
+    table = daemon.docker("top", sleeper, "-eo", "pid,args").stdout
+    assert "sleep 5432" in table
+    assert "cat" not in table
+    assert daemon.docker("exec", sleeper, "echo", "on").stdout == "on\n"

@@ -33,6 +33,7 @@ from shoal.api.routes import (
     usage,
 )
 from shoal.api.routing import Handler, Route, Scope
+from shoal.api.streams import OPEN_STREAMS, end_streams
 from shoal.api.views.info import API_VERSION, MIN_API_VERSION
 from shoal.errors import ShoalError
 
@@ -76,7 +77,9 @@ def make_application(context: ApiContext, is_forwarded: bool = False) -> web.App
     )
     application[ENCODED_SERVICES] = EncodedObjects()
     application[ENCODED_TASKS] = EncodedObjects()
+    application[OPEN_STREAMS] = set()
     application.on_response_prepare.append(_add_headers)
+    application.on_shutdown.append(end_streams)
     for module in MODULES:
         for route in module.ROUTES:
             _add(application, route)

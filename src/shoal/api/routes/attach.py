@@ -10,6 +10,7 @@ from shoal.api.hijack import TakenOver, WebSocketConnection, hijack, relay
 from shoal.api.requests import flag, size_of_terminal
 from shoal.api.responses import empty_response
 from shoal.api.routing import Route
+from shoal.api.streams import ends_with_the_daemon
 from shoal.model.streams import AttachOptions
 
 
@@ -37,7 +38,8 @@ async def attach(request: web.Request) -> web.StreamResponse:
         await stream.close()
         raise
     try:
-        await relay(connection, stream, multiplexed=multiplexed, detach_keys=None if multiplexed else keys)
+        with ends_with_the_daemon(request):
+            await relay(connection, stream, multiplexed=multiplexed, detach_keys=None if multiplexed else keys)
     finally:
         connection.close()
     return TakenOver()
@@ -55,9 +57,10 @@ async def attach_by_websocket(request: web.Request) -> web.StreamResponse:
     except BaseException:
         await stream.close()
         raise
-    await relay(
-        WebSocketConnection(socket), stream, multiplexed=False, detach_keys=keys if container.config.tty else None
-    )
+    with ends_with_the_daemon(request):
+        await relay(
+            WebSocketConnection(socket), stream, multiplexed=False, detach_keys=keys if container.config.tty else None
+        )
     await socket.close()
     return socket
 

@@ -10,6 +10,7 @@ from shoal.api.hijack import TakenOver, hijack, relay, tell_error
 from shoal.api.requests import read_body, size_of_terminal
 from shoal.api.responses import empty_response, json_response
 from shoal.api.routing import Route
+from shoal.api.streams import ends_with_the_daemon
 from shoal.api.views.exec import exec_view
 from shoal.errors import Conflict, InvalidArgument, ShoalError
 from shoal.model.base import Spec
@@ -87,7 +88,8 @@ async def start(request: web.Request) -> web.StreamResponse:
     try:
         stream = await engine.exec_start(record.id, console_size=size)
         if stream is not None:
-            await relay(connection, stream, multiplexed=multiplexed, detach_keys=keys)
+            with ends_with_the_daemon(request):
+                await relay(connection, stream, multiplexed=multiplexed, detach_keys=keys)
     except ShoalError as error:
         await tell_error(connection, error, multiplexed=multiplexed)
     finally:
