@@ -61,6 +61,22 @@ JOIN_RETRY_SECONDS = 5.0
 BARRIER_RETRY_SECONDS = 1.0
 
 
+class Wires:
+    """How a node reaches others and is reached: by sockets. A simulation of the cluster puts its own in their place."""
+
+    def __init__(self) -> None:
+        # spreads the elections of this node's manager
+        self.random_int: Callable[[int], int] = random.SystemRandom().randrange
+
+    def dialer(self, credentials: Credentials) -> Dialer:
+        """Return who dials managers with this node's certificate."""
+        return Dialer(credentials.client_context(), credentials.files.certificate)
+
+    def port(self, manager: Manager, cluster_id: str, api: Callable[[], web.Application]) -> NodePort:
+        """Return the node port of a manager that has not started yet."""
+        return make_node_port(manager, cluster_id, api())
+
+
 class Machinery:
     """What a node has whether it is in a swarm or not.
 
@@ -70,6 +86,7 @@ class Machinery:
         clock, ids: time and chance.
         describe: what it is like now, without what concerns a swarm's trust.
         forwarded_api: makes Docker's API as other managers forward it to this one.
+        wires: to other nodes.
     """
 
     def __init__(
@@ -81,6 +98,7 @@ class Machinery:
         ids: Ids,
         describe: Callable[[], NodeDescription],
         forwarded_api: Callable[[], web.Application],
+        wires: Wires | None = None,
     ) -> None:
         self.layout = layout
         self.engine = engine
@@ -89,6 +107,7 @@ class Machinery:
         self.ids = ids
         self.describe = describe
         self.forwarded_api = forwarded_api
+        self.wires = wires or Wires()
 
 
 class Participation:
@@ -151,7 +170,7 @@ class Participation:
             if not self.unlock_key:
                 raise Locked
             self.credentials.unlock(self.unlock_key)
-        self._dialer = Dialer(self.credentials.client_context(), self.credentials.files.certificate)
+        self._dialer = self._machinery.wires.dialer(self.credentials)
         await self._machinery.network.set_node_number(self.membership.node_number)
         if self.credentials.identity().role == Role.MANAGER:
             await self._start_manager(founds, forgets_others)
@@ -244,6 +263,7 @@ class Participation:
                 founds=founds,
                 forgets_others=forgets_others,
                 unlock_key=unlock_key,
+                random_int=machinery.wires.random_int,
             )
 
         manager = Manager(
@@ -255,7 +275,7 @@ class Participation:
             membership.managers,
             self.credentials.external_context,
         )
-        port = make_node_port(manager, membership.cluster_id, machinery.forwarded_api())
+        port = machinery.wires.port(manager, membership.cluster_id, machinery.forwarded_api)
         host, number = split_address(membership.listen_address)
         try:
             await manager.start()
