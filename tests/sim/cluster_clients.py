@@ -120,7 +120,7 @@ class Client:
 
     async def act(self, service: str) -> None:
         """Read, and often write what follows from it."""
-        seen = await self.read(service, self._chance.choice(self._hosts))
+        seen = await self.read(service, self._host())
         if seen == "failed" or self._chance.random() < 0.25:
             return
         if seen is None:
@@ -129,6 +129,11 @@ class Client:
             await self._remove(service, seen)
         else:
             await self._update(service, seen)
+
+    def _host(self) -> Host:
+        """A manager, as far as a client can know."""
+        managers = [host for host in self._hosts if host.manager is not None]
+        return self._chance.choice(managers or self._hosts)
 
     async def read(self, service: str, host: Host, timeout_seconds: float = 5.0) -> Any:
         called_at = self.history.moment()
@@ -147,7 +152,7 @@ class Client:
     async def _write(self, service: str, name: str, arguments: tuple[Any, ...], request: Any) -> None:
         called_at = self.history.moment()
         try:
-            await self._chance.choice(self._hosts).ask(request, self._chance.choice([1.0, 5.0, 25.0]))
+            await self._host().ask(request, self._chance.choice([1.0, 5.0, 25.0]))
             outcome = "done"
         except OutOfSequence:
             outcome = "stale"

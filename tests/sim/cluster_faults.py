@@ -50,6 +50,7 @@ class Faults:
 
     async def run(self, until: float) -> None:
         """Up to three faults at a time."""
+        self._keeping = asyncio.ensure_future(self._keep_running())
         await asyncio.gather(*(self._one_after_another(until) for _ in range(self._chance.choice([1, 2, 2, 3]))))
 
     async def _one_after_another(self, until: float) -> None:
@@ -74,7 +75,6 @@ class Faults:
                     world.loop.resume(host.process)
         for host in world.hosts:
             self._start(host)
-        self._keeping = asyncio.ensure_future(self._keep_running())
         for host in world.hosts:
             await self._administer_until_done(host, {"availability": Availability.ACTIVE})
 

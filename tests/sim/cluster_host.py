@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
+import sqlite3
+import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -169,8 +171,11 @@ class Host:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             for wait in waits:
                 wait.cancel()
-        except (ShoalError, OSError) as error:
-            self.trouble.append(f"{process.name} ends: {error}")
+        except (ShoalError, OSError, sqlite3.Error) as error:
+            self.say(f"{process.name} ends: {error!r}")
+        except Exception as error:
+            self.say("".join(traceback.format_exception(error)))
+            self.trouble.append(f"{process.name} died: {error!r}")
         finally:
             if part is not None and process.is_alive:
                 await part.stop()
@@ -180,6 +185,7 @@ class Host:
     # what the world does between the start of a manager and that of its agent, and what ended daemons
     on_started: Callable[[Participation], Awaitable[None]] | None = None
     trouble: list[str] = []
+    say: Callable[[str], None] = str
 
     def _exit(self, process: Process) -> None:
         process.is_alive = False

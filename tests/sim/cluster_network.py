@@ -64,6 +64,7 @@ class Connection:
         self._incoming: deque[bytes] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self.ended: LinkClosed | None = None
+        self._under_way: deque[Callable[[], None]] = deque()
         self._held: deque[Callable[[], None]] = deque()
         self._last_arrival = 0.0
         machine.ends.add(self)
@@ -101,9 +102,12 @@ class Connection:
         network = self.network
         at = max(self._last_arrival, network.loop.now + network.delay(self.machine, self.peer_machine))
         self._last_arrival = at
-        network.loop.call_at(at, self._carry, arrival, context=network.loop.neutral)
+        # timers of one moment come in any order, what is under way does not
+        self._under_way.append(arrival)
+        network.loop.call_at(at, self._carry, context=network.loop.neutral)
 
-    def _carry(self, arrival: Callable[[], None]) -> None:
+    def _carry(self) -> None:
+        arrival = self._under_way.popleft()
         if self._held or not self.network.carries(self.machine, self.peer_machine):
             self._held.append(arrival)
         else:

@@ -9,7 +9,9 @@ import asyncio
 import os
 import random
 import shutil
+import sys
 import tempfile
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,15 +97,15 @@ class World:
 
     def _log_line(self, _logger: Any, method: str, event: dict[str, Any]) -> Any:
         error = event.get("exc_info")
+        shown = sys.exc_info()[1] if error is True else error
         if method in ("exception", "critical") or (method == "error" and error):
-            import sys
-
-            shown = sys.exc_info()[1] if error is True else error
             if shown is None or not isinstance(shown, ShoalError):
                 process = PROCESS.get()
                 self.errors.append(f"{process.name if process else ''} {event.get('event')}: {shown!r}")
         if self.says is not None:
             process = PROCESS.get()
+            if error and shown is not None:
+                self.say("".join(traceback.format_exception(shown)))
             rest = " ".join(f"{key}={value}" for key, value in event.items() if key not in ("event", "exc_info"))
             self.say(f"{process.name if process else '':6} {method}: {event.get('event')} {rest}")
         raise structlog.DropEvent
@@ -156,7 +158,7 @@ class World:
             host = Host(
                 number, self.loop, self.network, self.directory, f"host {self.seed} {number}", self.judge.watch, answer_api
             )
-            host.trouble = self.errors if self.says is not None else []
+            host.trouble, host.say = self.errors, self.say
             self.hosts.append(host)
         self._set_distances()
         founder = self.hosts[0]
@@ -255,7 +257,7 @@ class World:
         for node in view.find(Node):
             host = by_id[node.id]
             if node.status.state != NodeState.READY:
-                wrong.append(f"{host.name} is {node.status.state.word}: {node.status.message}")
+                wrong.append(f"{host.name} is {node.status.state}: {node.status.message}")
             is_manager = host.manager is not None
             if is_manager != (node.spec.role == Role.MANAGER) or is_manager != (node.manager_status is not None):
                 wrong.append(f"{host.name} is to be {node.spec.role} and has a manager: {is_manager}")

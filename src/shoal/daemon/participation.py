@@ -145,7 +145,7 @@ class Participation:
         self._leader_hint = ""
         self._tasks: list[asyncio.Task[None]] = []
         self._changes: asyncio.Queue[NodeChanged] = asyncio.Queue()
-        self._role_changing = asyncio.Lock()
+        self._role_changed = asyncio.Event()
 
     # -- life
 
@@ -194,6 +194,7 @@ class Participation:
         self._tasks = [
             asyncio.create_task(supervise("agent", self._agent.run), name="agent"),
             asyncio.create_task(supervise("task database", self._database.run), name="task database"),
+            asyncio.create_task(supervise("role", self._follow_role), name="role"),
             asyncio.create_task(supervise("certificate", self._keep_certificate), name="certificate"),
             asyncio.create_task(supervise("node changes", self._follow_changes), name="node changes"),
         ]
@@ -332,11 +333,13 @@ class Participation:
             await port.stop()
 
     async def join_group(self) -> None:
-        """Ask the leader to make this node's manager a member, unless it is one; tried until it is."""
+        """Ask the leader to make this node's manager a member, unless it is one; tried until it is, or should not be."""
         backoff = Backoff(0.2, JOIN_RETRY_SECONDS)
         while True:
             manager = self._manager
             if manager is None or any(m.raft_id == self.membership.raft_id for m in manager.raft.members()):
+                return
+            if self.credentials.identity().role != Role.MANAGER:
                 return
             try:
                 await self._ask_to_join()
@@ -431,7 +434,6 @@ class Participation:
     # -- certificate and role
 
     async def _keep_certificate(self) -> None:
-        await self._settle_role()
         await self.credentials.keep_fresh(self._renew)
 
     async def _renew(self, request: CertificateRequest) -> None:
@@ -447,7 +449,7 @@ class Participation:
         _log.info("certificate renewed", role=answer.role.value)
         await self._renew_contexts()
         if answer.role != old:
-            await self._settle_role()
+            self._role_changed.set()
 
     async def _ask_for_certificate(self, call: CertificateCall) -> CertificateAnswer:
         last: ShoalError = Unavailable("no manager of the swarm is known")
@@ -466,22 +468,28 @@ class Participation:
             # its session says by which certificate it was opened
             self._agent.reconnect("this node has a new certificate")
 
+    async def _follow_role(self) -> None:
+        """Settle the role whenever it changes; certificates go on meanwhile, as joining may take for ever."""
+        while True:
+            self._role_changed.clear()
+            await self._settle_role()
+            await self._role_changed.wait()
+
     async def _settle_role(self) -> None:
         """Run a manager here if, and only if, the certificate says that this node is one."""
-        async with self._role_changing:
-            if self.credentials.identity().role == Role.MANAGER:
-                if self._manager is None:
-                    await self._start_manager()
-                    _log.info("this node is a manager now")
-                await self.join_group()
-            elif self._manager is not None or self.membership.raft_id:
-                await self._stop_manager()
-                # a worker's key is plain: autolock is for managers
-                await asyncio.to_thread(self.credentials.protect, None)
-                self.unlock_key = ""
-                self._remember(raft_id=0)
-                await asyncio.to_thread(self._machinery.layout.erase_raft)
-                _log.info("this node is a worker now")
+        if self.credentials.identity().role == Role.MANAGER:
+            if self._manager is None:
+                await self._start_manager()
+                _log.info("this node is a manager now")
+            await self.join_group()
+        elif self._manager is not None or self.membership.raft_id:
+            await self._stop_manager()
+            # a worker's key is plain: autolock is for managers
+            await asyncio.to_thread(self.credentials.protect, None)
+            self.unlock_key = ""
+            self._remember(raft_id=0)
+            await asyncio.to_thread(self._machinery.layout.erase_raft)
+            _log.info("this node is a worker now")
 
     def _remember(
         self,
