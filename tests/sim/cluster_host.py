@@ -252,6 +252,8 @@ class Host:
             except Exception as error:
                 if not answered.done():
                     answered.set_exception(error)
+                    # who asked may have gone
+                    answered.exception()
             else:
                 if not answered.done():
                     answered.set_result(result)

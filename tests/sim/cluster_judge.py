@@ -118,7 +118,10 @@ class Judge:
 
     def slot_of(self, task_id: str) -> tuple[str, Any] | None:
         task = self.store.view.get(Task, task_id)
-        return None if task is None else (task.service_id, task.slot or task.node_id)
+        if task is None or task.desired_state >= TaskState.REMOVE:
+            # its service is gone or was scaled down: whoever has the slot by now need not wait for it
+            return None
+        return task.service_id, task.slot or task.node_id
 
     def judge_running(self, hosts: list[Host]) -> None:
         """No slot runs twice on nodes that have had a session with the leader for a while."""

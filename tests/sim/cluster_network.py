@@ -69,6 +69,12 @@ class Connection:
         self._last_arrival = 0.0
         machine.ends.add(self)
 
+    def __hash__(self) -> int:
+        return self.number
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
     # -- as a FrameSocket
 
     async def send(self, frame: bytes) -> None:

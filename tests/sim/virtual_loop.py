@@ -38,6 +38,26 @@ class Process:
         self.context.run(PROCESS.set, self)
 
 
+class _Numbered:
+    """What is kept in sets goes through them in the same order each time: not by its address in memory."""
+
+    number = 0
+
+    def __hash__(self) -> int:
+        return self.number
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+class NumberedTask(_Numbered, asyncio.Task):  # type: ignore[type-arg]
+    pass
+
+
+class NumberedFuture(_Numbered, asyncio.Future):  # type: ignore[type-arg]
+    pass
+
+
 class _NoSelector:
     """There is nothing to wait for but time."""
 
@@ -53,6 +73,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.now = 0.0
         self._selector = _NoSelector()
         self._at_once = 0
+        self._made = 0
         # at the end even the dead are run, so that their tasks can be cancelled
         self.wakes_the_dead = False
         self.neutral = contextvars.Context()
@@ -60,10 +81,18 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.set_task_factory(self._make_task)
 
     def _make_task(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **keywords: Any) -> asyncio.Task[Any]:
-        task = asyncio.Task(coroutine, loop=loop, **keywords)
+        task = NumberedTask(coroutine, loop=loop, **keywords)
+        self._made += 1
+        task.number = self._made
         self.all_tasks.add(task)
         task.add_done_callback(self.all_tasks.discard, context=self.neutral)
         return task
+
+    def create_future(self) -> asyncio.Future[Any]:
+        future = NumberedFuture(loop=self)
+        self._made += 1
+        future.number = self._made
+        return future
 
     def time(self) -> float:
         return self.now

@@ -134,7 +134,7 @@ class Control:
     async def remove_service(self, reference: str, actor: str = "") -> None:
         """Remove a service; its tasks are ended by the managers' loops. Raises NotFound, InvalidArgument."""
         service = find_service(self._store.view, reference)
-        await self._store.update(lambda _view: [Remove(kind="service", id=service.id)], actor)
+        await self._store.update(lambda _view: [Remove(kind="service", id=service.id, must_exist=True)], actor)
         _log.info("service removed", service_id=service.id, name=service.spec.name, actor=actor)
 
     # -- nodes

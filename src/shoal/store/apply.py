@@ -119,11 +119,10 @@ class _Transaction:
 
     def _remove(self, action: Remove) -> None:
         current = self.tables.table(action.kind).rows.get(action.id)
-        if action.expected_version is not None:
-            if current is None:
-                raise NotFound(f"{action.kind} {action.id} not found")
-            if current.meta.version != action.expected_version:
-                raise OutOfSequence
+        if current is None and (action.must_exist or action.expected_version is not None):
+            raise NotFound(f"{action.kind} {action.id} not found")
+        if current is not None and action.expected_version not in (None, current.meta.version):
+            raise OutOfSequence
         self._delete(action.kind, action.id)
 
     def _patch_task(self, action: PatchTask) -> None:
