@@ -178,7 +178,11 @@ class Host:
             self.trouble.append(f"{process.name} died: {error!r}")
         finally:
             if part is not None and process.is_alive:
-                await part.stop()
+                try:
+                    await part.stop()
+                except Exception as error:
+                    # its process ends all the same
+                    self.say(f"{process.name} does not end well: {error!r}")
         if process.is_alive:
             self._exit(process)
 

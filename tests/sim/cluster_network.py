@@ -11,7 +11,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from shoal.errors import ShoalError, Unavailable
 from shoal.model.node_port import Identity
@@ -28,8 +28,11 @@ class Refused(Unavailable):
     """Nothing listens there: no byte was sent."""
 
 
-# Answers a connection that was admitted.
-Serve = Callable[["Connection"], Awaitable[None]]
+class Serve(NamedTuple):
+    """`check` raises what a connection is refused with after all, `run` answers it."""
+
+    check: Callable[[], Awaitable[None]]
+    run: Callable[[Connection], Awaitable[None]]
 
 
 class Listener:
@@ -305,6 +308,29 @@ class Network:
             refusal = error
             self._answer(target, machine, process, lambda: _fail(answered, refusal))
             return
+        self.loop.create_task(
+            self._let_in(serve, machine, process, target, listener, answered),
+            name=f"serve {path}",
+            context=listener.process.context.copy(),
+        )
+
+    async def _let_in(
+        self,
+        serve: Serve,
+        machine: Machine,
+        process: Process,
+        target: Machine,
+        listener: Listener,
+        answered: asyncio.Future[Connection],
+    ) -> None:
+        try:
+            await serve.check()
+        except ShoalError as error:
+            refusal = error
+            self._answer(target, machine, process, lambda: _fail(answered, refusal))
+            return
+        if not process.is_alive or target.listener is not listener:
+            return
         theirs = self._end_of(target, listener.process, machine)
         ours = self._end_of(machine, process, target)
         ours.peer, theirs.peer = theirs, ours
@@ -316,9 +342,12 @@ class Network:
                 answered.set_result(ours)
 
         self._answer(target, machine, process, accept)
-        self.loop.create_task(
-            _serve(serve, theirs), name=f"serve {path}", context=listener.process.context.copy()
-        )
+        try:
+            await serve.run(theirs)
+        except LinkClosed:
+            return
+        finally:
+            theirs.close()
 
     def _end_of(self, machine: Machine, process: Process, peer: Machine) -> Connection:
         self._ends_made += 1
@@ -335,12 +364,3 @@ class Network:
 def _fail(answered: asyncio.Future[Any], error: Exception) -> None:
     if not answered.done():
         answered.set_exception(error)
-
-
-async def _serve(serve: Serve, end: Connection) -> None:
-    try:
-        await serve(end)
-    except LinkClosed:
-        return
-    finally:
-        end.close()

@@ -217,8 +217,7 @@ class SimulatedPort:
             raise Forbidden(f"node {identity.node_id} is of another swarm ({identity.cluster_id})")
         if admits is Admits.MANAGERS and identity.role != Role.MANAGER:
             raise Forbidden(f"node {identity.node_id} is a {identity.role.value}: this is for managers only")
-        check_member(self._manager, identity, admits)
-        return partial(self._serve, handler, identity)
+        return Serve(partial(check_member, self._manager, identity, admits), partial(self._serve, handler, identity))
 
     async def _serve(
         self, handler: Callable[[Identity, Connection], Awaitable[None]], identity: Identity, connection: Connection

@@ -331,4 +331,4 @@ class _nothing:  # noqa: N801
 
 def scratch() -> str | None:
     """A place in memory, if there is one: what is synced there costs nothing."""
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
