@@ -191,8 +191,8 @@ class Faults:
         self._chance.shuffle(hosts)
         size = self._chance.randint(1, len(hosts) // 2)
         one, other = hosts[:size], hosts[size:]
-        ways = {(a.address, b.address) for a in one for b in other} | {(b.address, a.address) for a in one for b in other}
-        await self._cut(ways, f"{[h.name for h in one]} from {[h.name for h in other]}")
+        there = {(a.address, b.address) for a in one for b in other}
+        await self._cut(there | {(b, a) for a, b in there}, f"{[h.name for h in one]} from {[h.name for h in other]}")
 
     async def _one_way(self) -> None:
         hosts = self._world.hosts

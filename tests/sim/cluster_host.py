@@ -1,4 +1,4 @@
-"""A simulated host: a disk, an engine and a kernel that outlive its daemon, and the daemon as the real code makes it."""
+"""A simulated host: a disk, an engine and a kernel that outlive its daemon, and the daemon, made of the real code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from shoal.model.specs import Platform, Resources
 from tests.doubles.cluster import FakeNetwork
 from tests.sim.cluster_network import Machine, Network, Refused
 from tests.sim.cluster_wires import AnswerApi, SimulatedWires
-from tests.sim.virtual_loop import PROCESS, Process, VirtualLoop
+from tests.sim.virtual_loop import Process, VirtualLoop
 
 EPOCH_NS = 1_790_000_000 * NANOSECONDS_PER_SECOND
 RESTART_SECONDS = 2.0
@@ -295,7 +295,3 @@ class Host:
                     raise
                 await manager.await_other_leader(address, 0.2)
         return await self._api(manager, request)
-
-
-def process_of_now() -> Process | None:
-    return PROCESS.get()

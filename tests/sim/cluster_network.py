@@ -67,6 +67,7 @@ class Connection:
         self._incoming: deque[bytes] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self.ended: LinkClosed | None = None
+        self._half_closed = False
         self._under_way: deque[Callable[[], None]] = deque()
         self._held: deque[Callable[[], None]] = deque()
         self._last_arrival = 0.0
@@ -81,6 +82,9 @@ class Connection:
     # -- as a FrameSocket
 
     async def send(self, frame: bytes) -> None:
+        if self.ended is not None and self._half_closed:
+            # the other side has said its last word, and does not read this
+            return
         if self.ended is not None:
             raise type(self.ended)(self.ended.message)
         peer = self.peer
@@ -99,7 +103,8 @@ class Connection:
             peer = self.peer
             self._end(LinkClosed("the link is closed"))
             self._incoming.clear()
-            self._post(lambda: peer._end(LinkClosed("the other side has ended the link")))
+            self._post(peer._finish)
+        self._half_closed = False
 
     async def wait_closed(self) -> None:
         self.close()
@@ -131,6 +136,10 @@ class Connection:
         if self.ended is None and self.process.is_alive:
             self._incoming.append(frame)
             self._wake()
+
+    def _finish(self) -> None:
+        self._half_closed = self.ended is None
+        self._end(LinkClosed("the other side has ended the link"))
 
     def _end(self, error: LinkClosed) -> None:
         if self.ended is None:
@@ -237,10 +246,10 @@ class Network:
             self._later(seconds, lambda end=end, since=since: self._look(end, since))
 
     def _look(self, end: Connection, since: float) -> None:
-        if end.ended is None and not self.carries_both_ways(end.machine, end.peer_machine):
-            # a cut that healed in between began the wait anew
-            if end.healed_at <= since:
-                end.fall_silent()
+        is_cut = not self.carries_both_ways(end.machine, end.peer_machine)
+        # a cut that healed in between began the wait anew
+        if end.ended is None and is_cut and end.healed_at <= since:
+            end.fall_silent()
 
     def _heal(self, one: Machine, other: Machine) -> None:
         if not self.carries(one, other):

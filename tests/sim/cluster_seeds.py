@@ -54,6 +54,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--digest", action="store_true", help="only what tells one history from another")
     parser.add_argument("--from", dest="first", type=int, default=0)
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--processes", type=int, default=2)
@@ -67,6 +68,9 @@ def main() -> int:
 
         world = World(given.seed, print if given.verbose else None)
         world.run()
+        if given.digest:
+            print(sorted(world.judge.entries), world.judge.leaders, world.network.frames, world.loop.now)
+            return 0
         seconds = time.perf_counter() - began
         print(f"seed {given.seed}: clean, {world.plan}, {world.loop.now:.0f} s in {seconds:.1f} s")
         print(dict(world.faults.done), dict(world.history.outcomes), dict(world.judge.seen), sep="\n")

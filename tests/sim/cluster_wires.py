@@ -27,10 +27,10 @@ from shoal.manager.raft_transport import RAFT_PATH, SNAPSHOT_PATH
 from shoal.model.messages import Message
 from shoal.model.node_port import Acknowledged, CertificateCall, Identity, JoinGroupCall
 from shoal.model.states import Role
-from shoal.rpc.dialer import CALL_TIMEOUT_SECONDS, CONNECT_TIMEOUT_SECONDS, REDIRECTS_MOST, Dialer
+from shoal.rpc.dialer import CALL_TIMEOUT_SECONDS, REDIRECTS_MOST, Dialer
 from shoal.rpc.link import LinkClosed
 from shoal.rpc.port import Admits
-from tests.sim.cluster_network import Connection, Listener, Machine, Network, Refused, Serve
+from tests.sim.cluster_network import Connection, Listener, Machine, Network, Serve
 from tests.sim.virtual_loop import Process
 
 API_PATH = "/docker"
@@ -109,7 +109,7 @@ class SimulatedDialer(Dialer):
                 address = error.leader_address
 
     async def ask_api(self, address: str, request: object) -> object:
-        """Hand a request of Docker's API on. Raises Refused (nothing was sent), Unavailable, what it was refused with."""
+        """Hand a request of Docker's API on. Raises Refused: nothing was sent; else what it was refused with."""
         connection = await self._network.connect(self._machine, self._identity, address, API_PATH)
         try:
             # the network is one process: what has no wire form is handed over as it is
@@ -299,6 +299,3 @@ class SimulatedWires(Wires):
     def port(self, manager: Manager, cluster_id: str, api: object) -> Any:
         self._on_manager(manager)
         return SimulatedPort(self._machine, self._process, manager, cluster_id, self._api)
-
-
-__all__ = ["CONNECT_TIMEOUT_SECONDS", "Refused", "SimulatedDialer", "SimulatedPort", "SimulatedWires"]

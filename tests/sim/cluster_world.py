@@ -85,15 +85,12 @@ class World:
         gc.disable()
         os.environ["DOCKER_SERVICE_PREFER_OFFLINE_IMAGE"] = "1"
         try:
-            with structlog.testing.capture_logs() if self.says is None else _nothing():
-                structlog.configure(processors=[self._log_line], wrapper_class=structlog.BoundLogger)
-                self.loop.run_until_complete(self._live())
+            structlog.configure(processors=[self._log_line], wrapper_class=structlog.BoundLogger)
+            self.loop.run_until_complete(self._live())
         finally:
             try:
                 self.network.is_gone = True
                 self.loop.bury()
-                for host in self.hosts:
-                    del host
                 self.loop.close()
             finally:
                 gc.enable()
@@ -104,12 +101,11 @@ class World:
     def _log_line(self, _logger: Any, method: str, event: dict[str, Any]) -> Any:
         error = event.get("exc_info")
         shown = sys.exc_info()[1] if error is True or method == "exception" else error
-        if method in ("exception", "critical") or (method == "error" and error):
-            if not isinstance(shown, ShoalError | sqlite3.OperationalError):
-                process = PROCESS.get()
-                self.errors.append(f"{process.name if process else ''} {event.get('event')}: {shown!r}")
+        process = PROCESS.get()
+        is_bad = method in ("exception", "critical") or (method == "error" and error)
+        if is_bad and not isinstance(shown, ShoalError | sqlite3.OperationalError):
+            self.errors.append(f"{process.name if process else ''} {event.get('event')}: {shown!r}")
         if self.says is not None:
-            process = PROCESS.get()
             if shown is not None:
                 self.say("".join(traceback.format_exception(shown)))
             rest = " ".join(f"{key}={value}" for key, value in event.items() if key not in ("event", "exc_info"))
@@ -161,9 +157,8 @@ class World:
 
     async def _found(self) -> None:
         for number in range(1, self.count + 1):
-            host = Host(
-                number, self.loop, self.network, self.directory, f"host {self.seed} {number}", self.judge.watch, answer_api
-            )
+            seed = f"host {self.seed} {number}"
+            host = Host(number, self.loop, self.network, self.directory, seed, self.judge.watch, answer_api)
             host.trouble, host.say = self.errors, self.say
             self.hosts.append(host)
         self._set_distances()
@@ -189,7 +184,9 @@ class World:
 
         founder.on_started = write_first
         founder.boot(begin)
-        await self._until(lambda: founder.part is not None and self._nodes_ready(1), FOUNDING_SECONDS, lambda: "founder")
+        await self._until(
+            lambda: founder.part is not None and self._nodes_ready(1), FOUNDING_SECONDS, lambda: "the founder is ready"
+        )
         founder.on_started = None
         for host in self.hosts[1:]:
             await self._join(founder, host, host.number <= self.managers_at_first)
@@ -271,9 +268,9 @@ class World:
         claimed = {n.manager_status.raft_id for n in view.find(Node) if n.manager_status is not None}
         if claimed != {m.raft_id for m in members} or not all(m.is_voter for m in members):
             wrong.append(f"members {members}, claimed {claimed}")
-        for host in self.hosts:
-            if host.manager is not None and host.manager.raft.applied_index != leader.manager.raft.applied_index:
-                wrong.append(f"{host.name} lags")
+        managers = [host for host in self.hosts if host.manager is not None]
+        applied = leader.manager.raft.applied_index
+        wrong.extend(f"{host.name} lags" for host in managers if host.manager.raft.applied_index != applied)
         return wrong or self._wrong_slots(view)
 
     def _wrong_slots(self, view: Any) -> list[str]:
@@ -319,14 +316,6 @@ class World:
         wrong = self.history.judge()
         assert not wrong, wrong
         assert not self.errors, self.errors[:5]
-
-
-class _nothing:  # noqa: N801
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 def scratch() -> str | None:

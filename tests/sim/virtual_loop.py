@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import heapq
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -41,7 +42,12 @@ class Process:
 class _Numbered:
     """What is kept in sets goes through them in the same order each time: not by its address in memory."""
 
-    number = 0
+    numbers = itertools.count(1)
+
+    def __new__(cls, *_arguments: Any, **_keywords: Any) -> Any:
+        made = super().__new__(cls)
+        made.number = next(_Numbered.numbers)
+        return made
 
     def __hash__(self) -> int:
         return self.number
@@ -73,7 +79,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.now = 0.0
         self._selector = _NoSelector()
         self._at_once = 0
-        self._made = 0
+        _Numbered.numbers = itertools.count(1)
         # at the end even the dead are run, so that their tasks can be cancelled
         self.wakes_the_dead = False
         self.neutral = contextvars.Context()
@@ -82,17 +88,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _make_task(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **keywords: Any) -> asyncio.Task[Any]:
         task = NumberedTask(coroutine, loop=loop, **keywords)
-        self._made += 1
-        task.number = self._made
         self.all_tasks.add(task)
         task.add_done_callback(self.all_tasks.discard, context=self.neutral)
         return task
 
     def create_future(self) -> asyncio.Future[Any]:
-        future = NumberedFuture(loop=self)
-        self._made += 1
-        future.number = self._made
-        return future
+        return NumberedFuture(loop=self)
 
     def time(self) -> float:
         return self.now

@@ -333,7 +333,7 @@ class Participation:
             await port.stop()
 
     async def join_group(self) -> None:
-        """Ask the leader to make this node's manager a member, unless it is one; tried until it is, or should not be."""
+        """Ask the leader to make this node's manager a member, unless it is one; tried until it is or need not be."""
         backoff = Backoff(0.2, JOIN_RETRY_SECONDS)
         while True:
             manager = self._manager

@@ -168,7 +168,8 @@ class Control:
             return [Replace(object=replace(node, spec=prepared), expected_version=version)]
 
         await self._store.update(plan, actor)
-        _log.info("node updated", node_id=found[0].id, role=prepared.role, availability=prepared.availability, actor=actor)
+        role, availability = prepared.role, prepared.availability
+        _log.info("node updated", node_id=found[0].id, role=role, availability=availability, actor=actor)
 
     async def remove_node(self, reference: str, force: bool = False, actor: str = "") -> None:
         """Remove a node from the swarm. Raises NotFound, InvalidArgument (a manager; not down and no `force`)."""
