@@ -1,8 +1,8 @@
-"""The whole cluster under faults on a virtual clock: managers, agents and fake engines, with clients that write and read.
+"""The whole cluster under faults on a virtual clock: managers, agents, fake engines, and clients that write and read.
 
-Faults: leaders, daemons and hosts that die, lost and full disks, cuts (one-way, too), stopped and slow processes, drained
-nodes, changes of roles. Each seed is one history, the same every time: a failing one is named with the command that
-repeats it.
+Faults: leaders, daemons and hosts that die, lost and full disks, cuts (one-way, too), stopped and slow processes,
+drained nodes, changes of roles. Each seed is one history, the same every time: a failing one is named with the command
+that repeats it.
 """
 
 from __future__ import annotations

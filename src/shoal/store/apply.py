@@ -11,7 +11,7 @@ from shoal.model.actions import Action, Create, LogEntry, PatchNode, PatchServic
 from shoal.model.base import Struct, replace
 from shoal.model.objects import Config, Meta, Network, Revision, Secret, Service, StoreObject, Task, revision_id
 from shoal.model.states import TaskState
-from shoal.store.tables import Tables, address_key, kind_of, name_of, port_key, ports_of
+from shoal.store.tables import Tables, address_key, kind_of, name_of, port_key, ports_of, task_addresses
 
 KEPT_REVISIONS = 10
 HIGHEST_FEATURE_LEVEL = 1
@@ -184,9 +184,8 @@ class _Transaction:
             for virtual_ip in value.endpoint.virtual_ips:
                 self._check_address(address_key(virtual_ip.network_id, virtual_ip.address), value.id)
         if isinstance(value, Task):
-            for attachment in value.attachments:
-                for address in attachment.addresses:
-                    self._check_address(address_key(attachment.network_id, address), value.id)
+            for key in task_addresses(value):
+                self._check_address(key, value.id)
 
     def _check_ports(self, service: Service) -> None:
         for port in ports_of(service):
