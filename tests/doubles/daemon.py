@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from shoal.api.context import HostFacts
+from shoal.ca.root import create_root
 from shoal.core.validate.cluster import prepare_cluster
 from shoal.errors import Conflict, NotBuilt, NotFound, Unavailable
 from shoal.lib.clock import Clock, ManualClock, SystemClock
 from shoal.lib.ids import Ids
 from shoal.manager.control import Control
+from shoal.manager.root_change import Signer
 from shoal.model.actions import Create
 from shoal.model.base import replace
 from shoal.model.container import LogLine, LogOptions, RemoteManifest
@@ -44,7 +46,7 @@ STAY = (
     "The only way to restore a swarm that has lost consensus is to reinitialize it with `--force-new-cluster`. "
     "Use `--force` to suppress this message."
 )
-ROOT = RootCA(certificate="-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", key="key")
+ROOT = create_root(1_700_000_000_000_000_000)
 
 
 def describe(hostname: str = "h1") -> NodeDescription:
@@ -65,6 +67,7 @@ class MemoryManager:
         self.store = store
         self.control = control
         self.is_leader = True
+        self.has_quorum = True
         self.leader_node_id = node_id
 
     def reachability(self, node_id: str) -> str:
@@ -152,6 +155,7 @@ class MemoryDaemon:
             self.clock,
             make_join_token=self.make_token,
             make_unlock_key=lambda: "SWMKEY-1-" + "k" * 43,
+            signer=Signer(self.clock, None),
         )
         self.node_id = node_id
         self.state = LocalNodeState.ACTIVE

@@ -117,3 +117,147 @@ def test_a_dead_worker_is_replaced():
         assert not on_worker & {
             task["ID"] for task in running(manager.daemon, service) if task["DesiredState"] == "running"
         }
+
+
+def test_autolock():
+    with running_swarm(1, 1) as (manager, _worker):
+        service = create(manager.daemon, "web", ["sleep", "999"], replicas=2)
+        wait_for(lambda: len(running(manager.daemon, service)) == 2, "they run")
+        text = manager.daemon.docker("swarm", "update", "--autolock=true").stdout
+        key = next(word for word in text.split() if word.startswith("SWMKEY-1-"))
+        assert manager.daemon.docker("swarm", "unlock-key", "-q").stdout.strip() == key
+        wait_for(lambda: "plain" not in what_lies_open(manager), "it is encrypted")
+        manager.daemon.restart()
+        assert get(manager.daemon, "/info")["Swarm"]["LocalNodeState"] == "locked"
+        refused = manager.daemon.docker("service", "ls", check=False)
+        assert "Swarm is encrypted and needs to be unlocked" in refused.stderr
+        assert manager.daemon.request("POST", "/swarm/unlock", {"UnlockKey": key[:-5] + "AAAAA"})[0] in (400, 401)
+        assert "needs to be unlocked" in manager.daemon.docker("swarm", "leave", check=False).stderr
+        manager.daemon.docker("swarm", "unlock", input=f"{key}\n")
+        wait_for(lambda: len(running(manager.daemon, service)) == 2, "it goes on")
+        rotated = manager.daemon.docker("swarm", "unlock-key", "--rotate", "-q").stdout.strip()
+        assert rotated not in ("", key)
+        assert manager.daemon.request("POST", "/swarm/unlock", {"UnlockKey": key}) == (
+            409,
+            {"message": "swarm is not locked"},
+        )
+        manager.daemon.docker("swarm", "update", "--autolock=false")
+        wait_for(lambda: what_lies_open(manager) == {"plain"}, "it is plain again")
+        manager.daemon.restart()
+        assert get(manager.daemon, "/info")["Swarm"]["LocalNodeState"] == "active"
+
+
+def what_lies_open(host: Host) -> set[str]:
+    """Whether the data key and the private key of a manager are plain or encrypted on its disk."""
+    swarm = host.daemon.data_root / "swarm"
+    private = (swarm / "certificates" / "swarm-node.key").read_text()
+    return {
+        "encrypted" if "ENCRYPTED" in private else "plain",
+        "encrypted" if (swarm / "raft" / "key").read_bytes().startswith(b"shoal wrapped key") else "plain",
+    }
+
+
+def test_loss_of_quorum_and_a_new_cluster():
+    with running_swarm(2, 1) as (first, second, worker):
+        service = create(first.daemon, "web", ["sleep", "999"], replicas=3)
+        wait_for(lambda: len(running(first.daemon, service)) == 3, "they run")
+        before = {task["ID"] for task in running(first.daemon, service)}
+        first.daemon.docker("swarm", "update", "--dispatcher-heartbeat", "1s")
+        second.daemon.kill()
+        wait_for(lambda: get(first.daemon, "/info")["Swarm"]["Error"], "the loss is told")
+        status, headers, body = answer_of(first, "/services")
+        assert (status, headers.get("X-Shoal-Stale"), len(body)) == (200, "true", 1)
+        refused = first.daemon.docker("service", "scale", "-d", "web=5", check=False)
+        assert "The swarm does not have a leader" in refused.stderr
+        assert len(get(worker.daemon, "/containers/json")) == 1
+
+        assert "Swarm initialized" in first.daemon.docker("swarm", "init", "--force-new-cluster").stdout
+        assert {task["ID"] for task in running(first.daemon, service)} == before
+        assert "X-Shoal-Stale" not in answer_of(first, "/services")[1]
+        wait_for(lambda: nodes(first)[node_id(worker)]["Status"]["State"] == "ready", "the worker is back")
+        first.daemon.docker("service", "scale", "-d", "web=4")
+        wait_for(lambda: len(running(first.daemon, service)) == 4, "it scales again")
+        assert sum("ManagerStatus" in node for node in nodes(first).values()) == 1
+
+
+def answer_of(host: Host, path: str) -> tuple[int, dict[str, str], object]:
+    asked = ("curl", "-sS", "-i", "--unix-socket", str(host.daemon.socket_path), f"http://shoal{path}")
+    head, _, body = host.daemon.execute(*asked).stdout.partition("\n\n")
+    first, *lines = head.splitlines()
+    headers = {name: value for name, _, value in (line.partition(": ") for line in lines)}
+    return int(first.split()[1]), headers, json.loads(body)
+
+
+def test_what_is_refused():
+    with running_swarm(1, 1) as (manager, worker):
+        tokens = get(manager.daemon, "/swarm")["JoinTokens"]
+        address = f"{manager.address}:2377"
+        taken = worker.daemon.docker("swarm", "join", "--token", tokens["Worker"], address, check=False)
+        assert "This node is already part of a swarm" in taken.stderr
+        manager_id, worker_id = node_id(manager), node_id(worker)
+        for arguments, words in (
+            (("node", "rm", worker_id), "is not down and can't be removed"),
+            (("node", "rm", "--force", manager_id), "is a cluster manager and is a member of the raft cluster"),
+            (("node", "demote", manager_id), "attempting to demote the last manager of the swarm"),
+            (("swarm", "leave"), "Removing the last manager erases all current state of the swarm"),
+        ):
+            assert words in manager.daemon.docker(*arguments, check=False).stderr
+
+        # removed by force while it runs a task: the task goes elsewhere and ends here
+        service = create(manager.daemon, "web", ["sleep", "999"], replicas=2)
+        wait_for(lambda: len(running(manager.daemon, service)) == 2, "they run")
+        manager.daemon.docker("node", "rm", "--force", worker_id)
+        wait_for(lambda: get(worker.daemon, "/containers/json") == [], "its task is stopped")
+        wait_for(lambda: len(running(manager.daemon, service)) == 2, "another runs")
+        wait_for(lambda: "docker swarm leave" in get(worker.daemon, "/info")["Swarm"]["Error"], "it says so")
+        worker.daemon.docker("swarm", "leave")
+
+        # a wrong secret, a token of another swarm, one that was rotated, no token at all
+        old = tokens["Worker"]
+        head, _, secret = old.rpartition("-")
+        other = f"SWMTKN-1-{'0' * 50}-{secret}"
+        manager.daemon.docker("swarm", "join-token", "--rotate", "worker")
+        for token, words in (
+            (f"{head}-{'0' * 25}", "valid join token is necessary"),
+            (old, "valid join token is necessary"),
+            (other, "remote CA does not match fingerprint"),
+            ("SWMTKN-1-nonsense", "invalid join token"),
+        ):
+            refused = worker.daemon.docker("swarm", "join", "--token", token, address, check=False)
+            assert words in refused.stderr, (token, refused.stderr)
+            assert get(worker.daemon, "/info")["Swarm"]["LocalNodeState"] == "inactive"
+        # an address without a port means 2377
+        fresh = get(manager.daemon, "/swarm")["JoinTokens"]["Worker"]
+        worker.daemon.docker("swarm", "join", "--token", fresh, manager.address)
+
+
+def test_the_root_is_rotated():
+    with running_swarm(2, 1) as hosts:
+        first, second, worker = hosts
+        before = get(first.daemon, "/swarm")
+        service = create(first.daemon, "web", ["sleep", "999"], replicas=3)
+        wait_for(lambda: len(running(first.daemon, service)) == 3, "they run")
+        tasks = {task["ID"] for task in running(first.daemon, service)}
+        first.daemon.docker("swarm", "ca", "--rotate", "--quiet")
+        after = get(second.daemon, "/swarm")
+        assert not after["RootRotationInProgress"]
+        assert after["TLSInfo"]["TrustRoot"] != before["TLSInfo"]["TrustRoot"]
+        assert not set(after["JoinTokens"].values()) & set(before["JoinTokens"].values())
+        wait_for(
+            lambda: (
+                {n["Description"]["TLSInfo"]["TrustRoot"] for n in nodes(first).values()}
+                == {after["TLSInfo"]["TrustRoot"]}
+            ),
+            "all trust the new root",
+        )
+        # all of them come back with it, and the old one is worth nothing
+        for host in hosts:
+            host.daemon.restart()
+        wait_for(lambda: {n["Status"]["State"] for n in nodes(second).values()} == {"ready"}, "all are ready")
+        assert {task["ID"] for task in running(second.daemon, service)} == tasks
+        assert worker.daemon.docker("swarm", "leave").returncode == 0
+        address = f"{first.address}:2377"
+        old, new = before["JoinTokens"]["Worker"], after["JoinTokens"]["Worker"]
+        refused = worker.daemon.docker("swarm", "join", "--token", old, address, check=False)
+        assert "remote CA does not match fingerprint" in refused.stderr
+        worker.daemon.docker("swarm", "join", "--token", new, address)

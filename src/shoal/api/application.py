@@ -12,7 +12,7 @@ from aiohttp import web
 
 from shoal.api.context import CONTEXT, ApiContext
 from shoal.api.forwarding import LEADER_HANDLERS, route_to_leader
-from shoal.api.requests import IS_FORWARDED
+from shoal.api.requests import IS_FORWARDED, STALE, STALE_HEADER
 from shoal.api.responses import ENCODED_SERVICES, ENCODED_TASKS, EncodedObjects, error_response
 from shoal.api.routes import (
     containers,
@@ -85,6 +85,8 @@ def _add(application: web.Application, route: Route) -> None:
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
     response.headers["Server"] = f"Docker/{request.app[CONTEXT].version} (linux)"
     response.headers["Api-Version"] = API_VERSION
+    if request.get(STALE):
+        response.headers[STALE_HEADER] = "true"
     response.headers["Ostype"] = "linux"
     response.headers["Docker-Experimental"] = "false"
 

@@ -69,6 +69,10 @@ class ManagerView(Protocol):
         """Whether this manager leads."""
 
     @property
+    def has_quorum(self) -> bool:
+        """Whether a leader with a quorum behind it is known."""
+
+    @property
     def leader_node_id(self) -> str:
         """The node that leads, empty if none is known."""
 

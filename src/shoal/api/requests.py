@@ -22,6 +22,12 @@ from shoal.store.view import View
 T = TypeVar("T")
 
 CONTROL_DEADLINE_SECONDS = 20.0
+QUORUM_PERIOD_SECONDS = 0.5
+# by then a leader that can be elected usually is
+ELECTION_TIMEOUT_SECONDS = 2.0
+SAFE = frozenset({"GET", "HEAD"})
+STALE = "shoal_stale"
+STALE_HEADER = "X-Shoal-Stale"
 ACTOR_LIMIT = 64
 ACTOR_HEADER = "X-Shoal-Actor"
 IS_FORWARDED: web.AppKey[bool] = web.AppKey("shoal_is_forwarded")
@@ -52,14 +58,41 @@ def require_manager(request: web.Request) -> ManagerView:
 
 
 async def read_view(request: web.Request) -> View:
-    """Return a view that shows every write acknowledged before now. Raises Unavailable: no manager, no leader."""
+    """Return a view that shows every write acknowledged before now.
+
+    While no leader can be elected a GET is answered from what this manager knows, and the answer says so in a header.
+
+    Raises:
+        Unavailable: no manager, or no leader.
+    """
     manager = require_manager(request)
     try:
-        async with asyncio.timeout(CONTROL_DEADLINE_SECONDS):
+        async with asyncio.timeout(QUORUM_PERIOD_SECONDS):
             await manager.store.barrier()
+            return manager.store.view
     except TimeoutError:
-        raise Unavailable("context deadline exceeded") from None
-    return manager.store.view
+        return await _read_patiently(request, manager)
+
+
+async def _read_patiently(request: web.Request, manager: ManagerView) -> View:
+    barrier = asyncio.ensure_future(manager.store.barrier())
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + CONTROL_DEADLINE_SECONDS
+    lost_since: float | None = None
+    try:
+        while not barrier.done():
+            await asyncio.wait({barrier}, timeout=QUORUM_PERIOD_SECONDS)
+            now = loop.time()
+            lost_since = None if manager.has_quorum else now if lost_since is None else lost_since
+            if lost_since is not None and now - lost_since >= ELECTION_TIMEOUT_SECONDS and request.method in SAFE:
+                request[STALE] = True
+                return manager.store.view
+            if now >= deadline:
+                raise Unavailable("context deadline exceeded")
+        await barrier
+        return manager.store.view
+    finally:
+        barrier.cancel()
 
 
 async def read_body(request: web.Request, kind: type[T]) -> T:

@@ -7,6 +7,7 @@ request only the public key is used.
 from __future__ import annotations
 
 import datetime as dt
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -98,6 +99,7 @@ def create_root(now_ns: int) -> RootCA:
     return RootCA(certificate=certificate.public_bytes(serialization.Encoding.PEM).decode(), key=_key_pem(key))
 
 
+@lru_cache(maxsize=16)
 def issuer_of(root_certificate: str) -> Issuer:
     """Return subject and public key of a root (PEM)."""
     certificate = x509.load_pem_x509_certificate(root_certificate.encode())
@@ -107,6 +109,19 @@ def issuer_of(root_certificate: str) -> Issuer:
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         ),
     )
+
+
+def issuer_of_chain(chain: str, roots: str) -> Issuer:
+    """Return who signed the first certificate of a chain: the second, or the root that fits (PEM both)."""
+    leaf, *above = x509.load_pem_x509_certificates(chain.encode())
+    candidates = (*above, *x509.load_pem_x509_certificates(roots.encode()))
+    for candidate in candidates:
+        try:
+            leaf.verify_directly_issued_by(candidate)
+        except (ValueError, TypeError, InvalidSignature):
+            continue
+        return issuer_of(candidate.public_bytes(serialization.Encoding.PEM).decode())
+    return issuer_of(roots)
 
 
 def validity_of(certificate: str) -> Validity:

@@ -12,6 +12,7 @@ from shoal.model.specs import (
     CAConfig,
     ClusterSpec,
     DispatcherConfig,
+    EncryptionConfig,
     InitRequest,
     IPAMOptions,
     IPAMPool,
@@ -93,6 +94,7 @@ def first_actions(
     tokens: JoinTokens,
     raft_id: int,
     advertise_address: str,
+    unlock_key: str = "",
 ) -> tuple[Action, ...]:
     """Return what a new swarm begins with.
 
@@ -103,13 +105,17 @@ def first_actions(
         tokens: for those who join.
         raft_id: the first member's.
         advertise_address: host and port of the first manager.
+        unlock_key: of its managers, empty without autolock.
     """
     cluster_id, node_id, network_id = ids
     pools = request.default_addr_pool or (DEFAULT_ADDRESS_POOL,)
     subnet_size = request.subnet_size or DEFAULT_SUBNET_SIZE
     cluster = Cluster(
         id=cluster_id,
-        spec=with_cluster_defaults(request.spec),
+        spec=replace(
+            with_cluster_defaults(request.spec), encryption_config=EncryptionConfig(auto_lock_managers=bool(unlock_key))
+        ),
+        unlock_key=unlock_key,
         root_ca=root,
         join_tokens=tokens,
         default_address_pool=pools,

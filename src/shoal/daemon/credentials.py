@@ -12,16 +12,17 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
-from shoal.ca.root import CertificateRequest, issuer_of, make_request, validity_of
-from shoal.errors import ShoalError
+from shoal.ca.root import CertificateRequest, issuer_of_chain, make_request, validity_of
+from shoal.errors import ShoalError, WrongUnlockKey
 from shoal.lib.backoff import Backoff
 from shoal.lib.clock import Clock
 from shoal.lib.files import write_atomically
 from shoal.model.node_port import Identity
 from shoal.model.objects import NodeDescription
 from shoal.model.states import Role
-from shoal.rpc.tls import ROLES, CertificateFiles, client_context, server_context
+from shoal.rpc.tls import ROLES, CertificateFiles, client_context, external_context, server_context
 
 _log = structlog.get_logger(__name__)
 
@@ -29,7 +30,24 @@ _log = structlog.get_logger(__name__)
 RENEW_FROM, RENEW_TO = 0.5, 0.8
 RETRY_FIRST_SECONDS = 1.0
 RETRY_MOST_SECONDS = 3600.0
+ENCRYPTED_MARK = "ENCRYPTED PRIVATE KEY"
 PENDING_SUFFIX = ".new"
+
+
+def encrypt_key(key: str, password: str | None, new_password: str | None) -> str:
+    """Return a private key (PEM) encrypted by `new_password`, or plain; `password` is what it is encrypted by now.
+
+    Raises:
+        WrongUnlockKey: that is not what it is encrypted by.
+    """
+    try:
+        opened = serialization.load_pem_private_key(key.encode(), password.encode() if password else None)
+    except (ValueError, TypeError) as error:
+        raise WrongUnlockKey from error
+    protection: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if new_password:
+        protection = serialization.BestAvailableEncryption(new_password.encode())
+    return opened.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection).decode()
 
 
 class Credentials:
@@ -38,6 +56,8 @@ class Credentials:
     def __init__(self, files: CertificateFiles, clock: Clock) -> None:
         self.files = files
         self._clock = clock
+        # the unlock key that the private key is encrypted by, None: plain
+        self._password: str | None = None
         self._wanted = asyncio.Event()
 
     @property
@@ -49,9 +69,26 @@ class Credentials:
         """Take a new certificate with its key; after a crash on the way `repair` ends what was begun."""
         self.files.key.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         pending = self.files.key.with_name(self.files.key.name + PENDING_SUFFIX)
+        key = encrypt_key(key, None, self._password)
         write_atomically(pending, (key + certificate).encode())
         self.store_roots(roots)
         self._settle(key, certificate)
+
+    def is_locked(self) -> bool:
+        """Whether the unlock key is needed to read the private key."""
+        return ENCRYPTED_MARK in self.files.key.read_text()
+
+    def unlock(self, password: str) -> None:
+        """Read the private key by the unlock key from now on. Raises WrongUnlockKey."""
+        encrypt_key(self.files.key.read_text(), password, None)
+        self._password = password
+
+    def protect(self, password: str | None) -> None:
+        """Encrypt the private key by another unlock key, or by none; on disk when this returns."""
+        if password != self._password:
+            key = encrypt_key(self.files.key.read_text(), self._password, password)
+            write_atomically(self.files.key, key.encode())
+            self._password = password
 
     def store_roots(self, roots: str) -> None:
         """Trust these roots from now on."""
@@ -84,16 +121,20 @@ class Credentials:
 
     def server_context(self) -> ssl.SSLContext:
         """Return how the node port listens."""
-        return server_context(self.files)
+        return server_context(self.files, self._password)
 
     def client_context(self) -> ssl.SSLContext:
         """Return how this node dials managers."""
-        return client_context(self.files)
+        return client_context(self.files, self._password)
+
+    def external_context(self, roots: str) -> ssl.SSLContext:
+        """Return how this manager dials an outside authority that is verified by `roots`."""
+        return external_context(self.files, roots, self._password)
 
     def describe(self) -> NodeDescription:
         """Return what a node says of its trust: its roots, and who issued its certificate."""
         roots = self.roots
-        issuer = issuer_of(roots)
+        issuer = issuer_of_chain(self.files.certificate.read_text(), roots)
         return NodeDescription(
             trust_root=roots,
             certificate_issuer_subject=issuer.subject,

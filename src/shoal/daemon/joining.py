@@ -7,7 +7,7 @@ import asyncio
 import structlog
 
 from shoal.ca.root import Subject, create_root, make_request, sign_request
-from shoal.ca.tokens import JoinToken, digest_of, make_join_token, parse_join_token
+from shoal.ca.tokens import JoinToken, digest_of, make_join_token, make_unlock_key, parse_join_token
 from shoal.core.bootstrap import NODE_CERTIFICATE_EXPIRY_NS, first_actions
 from shoal.daemon.addresses import choose_advertise_address, resolve, split_address
 from shoal.daemon.credentials import Credentials
@@ -17,6 +17,7 @@ from shoal.errors import InvalidArgument, ShoalError, Unavailable
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
 from shoal.model.actions import Action
+from shoal.model.base import replace
 from shoal.model.node_port import CertificateAnswer, CertificateCall, ManagerAddress
 from shoal.model.objects import JoinTokens
 from shoal.model.requests import JoinRequest
@@ -27,6 +28,7 @@ from shoal.rpc.tls import joining_context
 
 _log = structlog.get_logger(__name__)
 
+DEFAULT_LISTEN_ADDRESS = "0.0.0.0:2377"
 ROOT_TRIES = 5
 ROOT_RETRY_SECONDS = 2.0
 
@@ -39,14 +41,16 @@ def prepare_founding(
     Raises:
         InvalidArgument: an address that is none, or none that can be chosen.
     """
-    listen_host, listen_port = split_part("ListenAddr", request.listen_addr or "0.0.0.0:2377")
+    listen_host, listen_port = split_part("ListenAddr", request.listen_addr or DEFAULT_LISTEN_ADDRESS)
     advertise = advertise_address(request.advertise_addr, listen_host, listen_port)
     data_path_address = resolve(request.data_path_addr) if request.data_path_addr else ""
     cluster_id, node_id, network_id = ids.new(), ids.new(), ids.new()
     raft_id = int.from_bytes(ids.random_bytes(8), "big") >> 1 or 1
     root = create_root(clock.now_ns())
+    locks = request.auto_lock_managers or request.spec.encryption_config.auto_lock_managers
+    unlock_key = make_unlock_key(ids) if locks else ""
     tokens = JoinTokens(worker=make_join_token(root, ids), manager=make_join_token(root, ids))
-    actions = first_actions(request, (cluster_id, node_id, network_id), root, tokens, raft_id, advertise)
+    actions = first_actions(request, (cluster_id, node_id, network_id), root, tokens, raft_id, advertise, unlock_key)
     made = make_request()
     subject = Subject(node_id=node_id, role=Role.MANAGER, cluster_id=cluster_id)
     expiry_ns = request.spec.ca_config.node_cert_expiry or NODE_CERTIFICATE_EXPIRY_NS
@@ -77,7 +81,7 @@ class JoinPlan:
         self.token_text = request.join_token
         self.token: JoinToken = parse_join_token(request.join_token)
         self.availability = request.availability
-        self.listen_host, self.listen_port = split_part("ListenAddr", request.listen_addr or "0.0.0.0:2377")
+        self.listen_host, self.listen_port = split_part("ListenAddr", request.listen_addr or DEFAULT_LISTEN_ADDRESS)
         hosts = (split_part("RemoteAddrs", text) for text in request.remote_addrs)
         self.remotes = tuple(f"{host}:{port}" for host, port in hosts)
         self.data_path_address = resolve(request.data_path_addr) if request.data_path_addr else ""
@@ -133,6 +137,27 @@ async def _enter_at(remote: str, plan: JoinPlan, layout: Layout, clock: Clock) -
         data_path_address=plan.data_path_address,
         node_number=answer.node_number,
         managers=answer.managers,
+    )
+
+
+def revive(request: InitRequest, old: SwarmMembership) -> SwarmMembership:
+    """Return the membership of a manager that goes on alone, at another address if one is asked for.
+
+    Raises:
+        InvalidArgument: an address that is none.
+    """
+    listen_host, listen_port = split_part("ListenAddr", old.listen_address)
+    if request.listen_addr not in ("", DEFAULT_LISTEN_ADDRESS):
+        listen_host, listen_port = split_part("ListenAddr", request.listen_addr)
+    advertise = old.advertise_address
+    if request.advertise_addr:
+        advertise = advertise_address(request.advertise_addr, listen_host, listen_port)
+    return replace(
+        old,
+        listen_address=f"{listen_host}:{listen_port}",
+        advertise_address=advertise,
+        data_path_address=resolve(request.data_path_addr) if request.data_path_addr else old.data_path_address,
+        managers=(ManagerAddress(node_id=old.node_id, raft_id=old.raft_id, address=advertise),),
     )
 
 

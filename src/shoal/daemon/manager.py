@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from shoal.ca.tokens import make_join_token
+from shoal.ca.tokens import make_join_token, make_unlock_key
 from shoal.core.validate.cluster import LOG_ENTRIES_FOR_SLOW_FOLLOWERS, SNAPSHOT_INTERVAL_ENTRIES
 from shoal.errors import NotLeader, ShoalError, Unavailable
 from shoal.lib.clock import Clock
@@ -18,12 +18,14 @@ from shoal.manager.control import Control
 from shoal.manager.leader import Leader
 from shoal.manager.membership import Membership
 from shoal.manager.raft_transport import RaftTransport
+from shoal.manager.root_change import RotationLoop, Signer
 from shoal.model.messages import EndSession
 from shoal.model.node_port import Acknowledged, Identity, ManagerAddress, MemberHello
 from shoal.model.objects import Node
 from shoal.raft.driver import RaftDriver
 from shoal.rpc.dialer import Dialer
 from shoal.rpc.link import Link
+from shoal.rpc.tls import ExternalContext
 from shoal.store.store import Store
 
 _log = structlog.get_logger(__name__)
@@ -31,6 +33,8 @@ _log = structlog.get_logger(__name__)
 HEALTH_PATH = "/health"
 HEALTH_TIMEOUT_SECONDS = 5.0
 LEADER_WAIT_SECONDS = 20.0
+# how often one who waits for a leader looks whether there can be one
+LOST_QUORUM_PERIOD_SECONDS = 0.5
 NO_LEADER = (
     "The swarm does not have a leader. It's possible that too few managers are online. "
     "Make sure more than half of the managers are online."
@@ -48,6 +52,7 @@ class Manager:
         dialer: reaches other managers.
         hello: who this manager is.
         known: where other managers are, as long as the store does not say it.
+        external_context: how outside authorities are dialled.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class Manager:
         dialer: Dialer,
         hello: MemberHello,
         known: tuple[ManagerAddress, ...] = (),
+        external_context: ExternalContext | None = None,
     ) -> None:
         self._clock = clock
         self._ids = ids
@@ -66,13 +72,16 @@ class Manager:
         self._known = known
         self._hello = hello
         self.store = Store(clock)
+        signer = Signer(clock, external_context)
         self.control = Control(
             self.store,
             ids,
             clock,
             make_join_token=lambda root: make_join_token(root, ids),
+            make_unlock_key=lambda: make_unlock_key(ids),
+            signer=signer,
         )
-        self.authority = CertificateAuthority(self.store, clock, ids)
+        self.authority = CertificateAuthority(self.store, signer, ids)
         self.transport = RaftTransport(dialer, hello, self._address_of)
         self._raft: RaftDriver | None = None
         self._leader: Leader | None = None
@@ -98,6 +107,19 @@ class Manager:
     def is_current(self) -> bool:
         """Whether this manager knows what a quorum knows, as far as it can tell."""
         return self._raft is not None and self._raft.has_quorum() and self.store.view.cluster() is not None
+
+    @property
+    def has_quorum(self) -> bool:
+        """Whether a leader with a quorum behind it is known."""
+        return self.raft.has_quorum()
+
+    @property
+    def is_quorum_lost(self) -> bool:
+        """Whether it is known that nobody can lead: too few of those who vote can be reached."""
+        if self.raft.has_quorum():
+            return False
+        voters = [member for member in self.raft.members() if member.is_voter]
+        return sum(voter.is_reachable for voter in voters) < len(voters) // 2 + 1
 
     @property
     def membership(self) -> Membership | None:
@@ -156,13 +178,13 @@ class Manager:
             if address and self.raft.leader_id != self._hello.raft_id:
                 return address
             remaining = deadline - loop.time()
-            if remaining <= 0:
+            if remaining <= 0 or self.is_quorum_lost:
                 raise Unavailable(NO_LEADER)
             try:
-                async with asyncio.timeout(remaining):
+                async with asyncio.timeout(min(remaining, LOST_QUORUM_PERIOD_SECONDS)):
                     await self._wait_for_lead()
             except TimeoutError:
-                raise Unavailable(NO_LEADER) from None
+                continue
 
     async def _wait_for_lead(self) -> None:
         """Return when this manager leads, or another is known to."""
@@ -224,7 +246,8 @@ class Manager:
         while True:
             await self.raft.wait_for_leadership(True)
             membership = Membership(self.store, self.raft, self._check_reachable)
-            self._leader = Leader(self.store, self._clock, self._ids, membership)
+            rotation = RotationLoop(self.store, lambda root: make_join_token(root, self._ids))
+            self._leader = Leader(self.store, self._clock, self._ids, membership, rotation)
             self._leader.start()
             self._leading.set()
             _log.info("this manager leads", applied_index=self.raft.applied_index)

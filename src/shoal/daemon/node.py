@@ -12,28 +12,30 @@ from aiohttp import web
 from shoal.agent.images import decode_registry_auth
 from shoal.api.application import make_application
 from shoal.api.context import HostFacts, ManagerView
+from shoal.api.requests import LOCKED
 from shoal.core.bootstrap import check_init_request
 from shoal.core.container import TASK_ID_LABEL
 from shoal.daemon.addresses import split_address
 from shoal.daemon.forwarding import forward
-from shoal.daemon.joining import JoinPlan, enter, prepare_founding
+from shoal.daemon.joining import JoinPlan, enter, prepare_founding, revive
 from shoal.daemon.layout import Layout, SwarmMembership
 from shoal.daemon.machine import DOCKER_VERSION, describe_node, survey_machine
-from shoal.daemon.manager import Manager
+from shoal.daemon.manager import NO_LEADER, Manager
 from shoal.daemon.participation import Machinery, Participation
 from shoal.daemon.settings import Settings
 from shoal.engine.engine import RuncEngine
-from shoal.errors import Conflict, NotBuilt, NotFound, ShoalError, Unavailable
+from shoal.errors import Conflict, Locked, NotFound, ShoalError, Unavailable
 from shoal.lib.clock import SystemClock
 from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait
 from shoal.model.container import LogLine, LogOptions, RemoteManifest
-from shoal.model.objects import Node, NodeDescription
+from shoal.model.objects import ManagerStatus, Node, NodeDescription
 from shoal.model.requests import JoinRequest
 from shoal.model.specs import InitRequest
 from shoal.model.states import LocalNodeState
 from shoal.network.node import NodeNetwork
 from shoal.network.settings import NetworkSettings
+from shoal.raft.sealing import parse_unlock_key
 
 _log = structlog.get_logger(__name__)
 
@@ -75,6 +77,8 @@ class SwarmNode:
         self._part: Participation | None = None
         self._joining: asyncio.Task[None] | None = None
         self._join_error = ""
+        # what this node remembers of its swarm while it cannot be read without the unlock key
+        self._locked: SwarmMembership | None = None
         self._changing = asyncio.Lock()
         # set when a part has died for good; the daemon is to end then
         self.failed = asyncio.Event()
@@ -109,25 +113,35 @@ class SwarmNode:
             await self._remove_task_containers()
         else:
             async with self._changing:
-                part = self._part_of(membership)
-                self._part = part
-                await part.start()
-                part.start_agent()
+                try:
+                    await self._enter(self._part_of(membership))
+                except Locked:
+                    self._locked = membership
+                    _log.warning("the manager is locked: docker swarm unlock", node=membership.node_id)
 
     async def stop(self) -> None:
         """Stop; containers and the kernel's balancing go on. Where there are none, nothing is left behind."""
         async with self._changing:
             await cancel_and_wait(self._joining)
             part, self._part = self._part, None
-            in_swarm = part is not None
+            in_swarm = part is not None or self._locked is not None
             if part is not None:
                 await part.stop()
         idle = not in_swarm and not self.engine.list()
         await self.engine.close(stop_keeper=idle)
         await self._network.close(remove=idle)
 
-    def _part_of(self, membership: SwarmMembership) -> Participation:
-        return Participation(self._machinery, membership, self._manager_failed)
+    async def _enter(self, part: Participation, forgets_others: bool = False) -> None:
+        try:
+            await part.start(forgets_others=forgets_others)
+        except BaseException:
+            await part.stop()
+            raise
+        self._part = part
+        part.start_agent()
+
+    def _part_of(self, membership: SwarmMembership, unlock_key: str = "") -> Participation:
+        return Participation(self._machinery, membership, self._manager_failed, unlock_key)
 
     def _manager_failed(self, error: BaseException) -> None:
         """End the daemon: what is on the disk is known again only by reading it anew."""
@@ -143,13 +157,20 @@ class SwarmNode:
 
     def local_state(self) -> LocalNodeState:
         """Return how this daemon stands to a swarm."""
+        if self._locked is not None:
+            return LocalNodeState.LOCKED
         if self._part is None:
             return LocalNodeState.PENDING if self._joining is not None else LocalNodeState.INACTIVE
         return LocalNodeState.ACTIVE
 
     def local_error(self) -> str:
         """Return why it is not well in the swarm, empty if it is."""
-        return self._part.error if self._part is not None else self._join_error
+        if self._part is None:
+            return self._join_error
+        manager = self._part.manager
+        if manager is not None and manager.is_quorum_lost:
+            return NO_LEADER
+        return self._part.error
 
     def manager(self) -> ManagerView | None:
         """Return the manager on this node."""
@@ -192,13 +213,32 @@ class SwarmNode:
         """Make a swarm with this node as its manager; returns the node's id."""
         check_init_request(request)
         async with self._changing:
+            if self._locked is not None:
+                raise Unavailable(LOCKED)
+            if request.force_new_cluster and self._part is not None:
+                return await self._go_on_alone(request, self._part)
             if self._part is not None or self._joining is not None:
-                if request.force_new_cluster:
-                    raise NotBuilt("force-new-cluster: not built yet")
                 raise Unavailable(ALREADY_IN_SWARM)
-            if request.auto_lock_managers:
-                raise NotBuilt("autolock: not built yet")
             return await self._init(request)
+
+    async def _go_on_alone(self, request: InitRequest, old: Participation) -> str:
+        """Make a swarm of one manager out of what this one knows; services and workers stay."""
+        if old.manager is None:
+            raise Unavailable("this node is not a swarm manager: --force-new-cluster goes on with what a manager knows")
+        membership = revive(request, old.membership)
+        await old.stop()
+        self._layout.write_membership(membership)
+        part = self._part_of(membership, old.unlock_key)
+        self._part = None
+        await self._enter(part, forgets_others=True)
+        manager = part.manager
+        assert manager is not None, "its certificate is a manager's"
+        async with asyncio.timeout(LEADER_TIMEOUT_SECONDS):
+            await manager.wait_until_leading()
+        status = ManagerStatus(raft_id=membership.raft_id, address=membership.advertise_address)
+        await manager.control.forget_other_managers(membership.node_id, status)
+        _log.warning("the swarm goes on with this manager alone", node=membership.node_id)
+        return membership.node_id
 
     async def _init(self, request: InitRequest) -> str:
         # Left over from an init that was killed half-way: the membership is written last.
@@ -270,16 +310,23 @@ class SwarmNode:
 
     async def unlock_swarm(self, key: str) -> None:
         """Unlock a locked manager."""
-        del key
-        if self._part is None:
-            raise Unavailable(NOT_IN_SWARM)
-        raise Conflict("swarm is not locked")
+        async with self._changing:
+            if self._locked is None:
+                if self._part is None:
+                    raise Unavailable(NOT_IN_SWARM)
+                raise Conflict("swarm is not locked")
+            parse_unlock_key(key)
+            await self._enter(self._part_of(self._locked, key))
+            self._locked = None
+            _log.info("the manager is unlocked")
 
     async def leave_swarm(self, force: bool) -> None:
         """Leave the swarm: its tasks are stopped, all it kept of the swarm is erased."""
         async with self._changing:
-            if self._part is None and self._joining is None:
+            if self._part is None and self._joining is None and self._locked is None:
                 raise Unavailable(NOT_IN_SWARM)
+            if self._locked is not None and not force:
+                raise Unavailable(LOCKED)
             manager = self._part.manager if self._part is not None else None
             if manager is not None and not force:
                 raise Unavailable(refuse_to_leave(manager))
@@ -291,6 +338,7 @@ class SwarmNode:
             await self._remove_task_containers()
             await self._network.close(remove=True)
             await asyncio.to_thread(self._layout.erase_swarm)
+            self._locked = None
             await self._network.start_up()
             _log.info("left the swarm")
 

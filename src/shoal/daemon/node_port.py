@@ -54,7 +54,7 @@ def check_member(manager: Manager, identity: Identity, admits: Admits) -> None:
         return
     node = manager.store.view.get(Node, identity.node_id)
     if node is None:
-        raise Forbidden(f"node {identity.node_id} is not part of this swarm any more: leave it and join again")
+        raise Forbidden(f"node {identity.node_id} is not part of this swarm any more")
     demoted = node.spec.role == Role.WORKER and node.manager_status is None
     if admits is Admits.MANAGERS and demoted:
         raise Forbidden(f"node {identity.node_id} is a manager no more: its certificate is to be renewed")

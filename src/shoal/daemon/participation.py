@@ -7,9 +7,11 @@ and is carried out here. Knows nothing of Docker's API.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 from aiohttp import web
@@ -27,13 +29,13 @@ from shoal.daemon.manager import Manager
 from shoal.daemon.node_port import JOIN_PATH, RENEW_PATH, SESSION_PATH, make_node_port
 from shoal.daemon.raft import open_raft
 from shoal.engine.engine import RuncEngine
-from shoal.errors import ShoalError, Unavailable
+from shoal.errors import Forbidden, Locked, ShoalError, Unavailable
 from shoal.lib.backoff import Backoff
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait, supervise
 from shoal.model.base import replace
-from shoal.model.messages import EndSession, NodeChanged
+from shoal.model.messages import Assignments, EndSession, NodeChanged
 from shoal.model.node_port import (
     CertificateAnswer,
     CertificateCall,
@@ -45,7 +47,8 @@ from shoal.model.node_port import (
 from shoal.model.objects import NodeDescription
 from shoal.model.states import Role
 from shoal.network.node import NodeNetwork
-from shoal.raft.driver import RaftDriver
+from shoal.raft.driver import RaftDriver, Transport
+from shoal.raft.sealing import parse_unlock_key
 from shoal.rpc.dialer import Dialer
 from shoal.rpc.link import Link, make_pair
 from shoal.rpc.port import NodePort
@@ -55,6 +58,7 @@ _log = structlog.get_logger(__name__)
 
 PREFER_OFFLINE_VARIABLE = "DOCKER_SERVICE_PREFER_OFFLINE_IMAGE"
 JOIN_RETRY_SECONDS = 5.0
+BARRIER_RETRY_SECONDS = 1.0
 
 
 class Machinery:
@@ -94,11 +98,17 @@ class Participation:
         machinery: of the node.
         membership: what it remembers of the swarm.
         failed: called when the manager can go on only after a restart of the daemon.
+        unlock_key: opens what this manager keeps on disk, empty if that is not encrypted.
     """
 
     def __init__(
-        self, machinery: Machinery, membership: SwarmMembership, failed: Callable[[BaseException], None]
+        self,
+        machinery: Machinery,
+        membership: SwarmMembership,
+        failed: Callable[[BaseException], None],
+        unlock_key: str = "",
     ) -> None:
+        self.unlock_key = unlock_key
         self._machinery = machinery
         self._failed = failed
         self.membership = membership
@@ -112,6 +122,7 @@ class Participation:
         self._worker: Worker | None = None
         self._database: TaskDatabase | None = None
         self._agent: Agent | None = None
+        self._locking: asyncio.Task[None] | None = None
         self._leader_hint = ""
         self._tasks: list[asyncio.Task[None]] = []
         self._changes: asyncio.Queue[NodeChanged] = asyncio.Queue()
@@ -124,18 +135,26 @@ class Participation:
         """The manager that runs here."""
         return self._manager
 
-    async def start(self, founds: bool = False) -> None:
-        """Take part. `founds`: this node's manager begins the swarm.
+    async def start(self, founds: bool = False, forgets_others: bool = False) -> None:
+        """Take part.
+
+        Args:
+            founds: this node's manager begins the swarm.
+            forgets_others: it goes on alone (force-new-cluster).
 
         Raises:
             InvalidArgument: the node port cannot be listened on.
-            Locked: the manager's data is encrypted and needs the unlock key.
+            Locked, WrongUnlockKey: the manager's data is encrypted, and the unlock key does not open it.
         """
         self.credentials.repair()
+        if self.credentials.is_locked():
+            if not self.unlock_key:
+                raise Locked
+            self.credentials.unlock(self.unlock_key)
         self._dialer = Dialer(self.credentials.client_context(), self.credentials.files.certificate)
         await self._machinery.network.set_node_number(self.membership.node_number)
         if self.credentials.identity().role == Role.MANAGER:
-            await self._start_manager(founds)
+            await self._start_manager(founds, forgets_others)
 
     def start_agent(self) -> None:
         """Run the tasks that the swarm gives this node, and keep its certificate fresh."""
@@ -203,7 +222,7 @@ class Participation:
 
     # -- the manager
 
-    async def _start_manager(self, founds: bool) -> None:
+    async def _start_manager(self, founds: bool = False, forgets_others: bool = False) -> None:
         machinery = self._machinery
         if not founds and not (machinery.layout.raft / "log.sqlite").exists():
             # A member's id stands for what it has promised: one without its log is another member.
@@ -214,10 +233,28 @@ class Participation:
             raft_id=membership.raft_id, node_id=membership.node_id, address=membership.advertise_address
         )
 
-        async def open_member(store: Store, transport: object) -> RaftDriver:
-            return await open_raft(machinery.layout, membership, store, transport=transport, founds=founds)  # type: ignore[arg-type]
+        unlock_key = parse_unlock_key(self.unlock_key) if self.unlock_key else None
 
-        manager = Manager(machinery.clock, machinery.ids, open_member, self.dialer, hello, membership.managers)
+        async def open_member(store: Store, transport: Transport) -> RaftDriver:
+            return await open_raft(
+                machinery.layout,
+                membership,
+                store,
+                transport=transport,
+                founds=founds,
+                forgets_others=forgets_others,
+                unlock_key=unlock_key,
+            )
+
+        manager = Manager(
+            machinery.clock,
+            machinery.ids,
+            open_member,
+            self.dialer,
+            hello,
+            membership.managers,
+            self.credentials.external_context,
+        )
         port = make_node_port(manager, membership.cluster_id, machinery.forwarded_api())
         host, number = split_address(membership.listen_address)
         try:
@@ -229,6 +266,35 @@ class Participation:
             raise
         manager.raft.failure.add_done_callback(self._manager_failed)
         self._manager, self._port = manager, port
+        self._locking = asyncio.create_task(
+            supervise("autolock", partial(self._follow_unlock_key, manager)), name="autolock"
+        )
+
+    async def _follow_unlock_key(self, manager: Manager) -> None:
+        """Keep what lies on this manager's disk encrypted by the swarm's unlock key, or plain if there is none."""
+        follower = manager.store.follow("cluster")
+        while True:
+            # What a manager reads while it catches up may be of long ago: only what it reads now counts.
+            with contextlib.suppress(ShoalError):
+                await manager.store.barrier()
+                await self._protect(manager)
+                await follower.wait()
+                continue
+            await asyncio.sleep(BARRIER_RETRY_SECONDS)
+
+    async def _protect(self, manager: Manager) -> None:
+        cluster = manager.store.view.cluster()
+        wanted = cluster.unlock_key if cluster is not None else self.unlock_key
+        if wanted == self.unlock_key and self.credentials.is_locked() == bool(wanted):
+            return
+        key_file = manager.raft.key_file
+        if wanted:
+            await asyncio.to_thread(key_file.wrap, parse_unlock_key(wanted))
+        else:
+            await asyncio.to_thread(key_file.unwrap)
+        await asyncio.to_thread(self.credentials.protect, wanted or None)
+        self.unlock_key = wanted
+        _log.info("what lies on disk is encrypted by the unlock key" if wanted else "what lies on disk is plain")
 
     def _manager_failed(self, failure: asyncio.Future[BaseException]) -> None:
         if not failure.cancelled():
@@ -236,6 +302,8 @@ class Participation:
             self._failed(failure.result())
 
     async def _stop_manager(self) -> None:
+        await cancel_and_wait(self._locking)
+        self._locking = None
         manager, self._manager = self._manager, None
         if manager is not None:
             await manager.stop()
@@ -286,6 +354,9 @@ class Participation:
         for address in self._managers_to_try():
             try:
                 return await self.dialer.open_link(address, SESSION_PATH)
+            except Forbidden as error:
+                self._note_removal(error.message)
+                raise
             except ShoalError as error:
                 last = error
         self.error = last.message
@@ -306,8 +377,16 @@ class Participation:
         """A manager serves no session: another leads, or this node is no longer of the swarm."""
         self._leader_hint = ended.leader_address
         if ended.removed:
-            self.error = ended.reason
+            self._note_removal(ended.reason)
+
+    def _note_removal(self, reason: str) -> None:
+        """This node is no longer of the swarm: what it ran for it runs elsewhere by now, and is stopped here."""
+        self.error = f"{reason}: leave the swarm (docker swarm leave) and join again"
+        if not self.removed.is_set():
             self.removed.set()
+            _log.warning("this node was removed from its swarm", reason=reason)
+            if self._worker is not None:
+                self._worker.take(Assignments(sequence=0, complete=True))
 
     def take_node(self, changed: NodeChanged) -> None:
         """The swarm says what this node is to be, where the managers are, and which roots to trust."""
@@ -326,7 +405,6 @@ class Participation:
             if changed.roots and changed.roots != self.credentials.roots:
                 self.credentials.store_roots(changed.roots)
                 await self._renew_contexts()
-                self.credentials.renew_soon()
             if changed.certificate_wanted:
                 self.credentials.renew_soon()
 
@@ -373,11 +451,14 @@ class Participation:
         async with self._role_changing:
             if self.credentials.identity().role == Role.MANAGER:
                 if self._manager is None:
-                    await self._start_manager(founds=False)
+                    await self._start_manager()
                     _log.info("this node is a manager now")
                 await self.join_group()
             elif self._manager is not None or self.membership.raft_id:
                 await self._stop_manager()
+                # a worker's key is plain: autolock is for managers
+                await asyncio.to_thread(self.credentials.protect, None)
+                self.unlock_key = ""
                 self._remember(raft_id=0)
                 await asyncio.to_thread(self._machinery.layout.erase_raft)
                 _log.info("this node is a worker now")

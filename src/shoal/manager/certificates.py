@@ -11,14 +11,14 @@ from collections.abc import Sequence
 
 import structlog
 
-from shoal.ca.root import Subject, sign_request
+from shoal.ca.root import Subject
 from shoal.ca.tokens import parse_join_token
 from shoal.core.bootstrap import NODE_CERTIFICATE_EXPIRY_NS
 from shoal.core.validate.node import parse_availability
 from shoal.errors import Forbidden, InvalidArgument, NotLeader, Unavailable
-from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
 from shoal.manager.control import require_cluster
+from shoal.manager.root_change import Signer
 from shoal.model.actions import Action, Create
 from shoal.model.node_port import CertificateAnswer, CertificateCall, Identity, ManagerAddress
 from shoal.model.objects import Cluster, Node
@@ -36,9 +36,9 @@ WRONG_TOKEN = "A valid join token is necessary to join this cluster"  # noqa: S1
 class CertificateAuthority:
     """Signs requests of nodes, on the leader."""
 
-    def __init__(self, store: Store, clock: Clock, ids: Ids) -> None:
+    def __init__(self, store: Store, signer: Signer, ids: Ids) -> None:
         self._store = store
-        self._clock = clock
+        self._signer = signer
         self._ids = ids
         # one at a time: the number of a new node is the least that is free
         self._joining = asyncio.Lock()
@@ -61,7 +61,8 @@ class CertificateAuthority:
         availability = parse_availability(call.availability or Availability.ACTIVE)
         role = self._role_of(call.token)
         node_id = self._ids.new()
-        self._sign(require_cluster(self._store.view), call.request, node_id, role)
+        # first of all: a request that cannot be signed makes no node
+        await self._sign(require_cluster(self._store.view), call.request, node_id, role)
         async with self._joining:
 
             def plan(view: View) -> Sequence[Action]:
@@ -70,7 +71,7 @@ class CertificateAuthority:
 
             await self._store.update(plan)
         _log.info("a node was let in", node=node_id, role=role.value)
-        return self._answer(call.request, node_id, role)
+        return await self._answer(call.request, node_id, role)
 
     async def renew(self, call: CertificateCall, identity: Identity) -> CertificateAnswer:
         """Sign anew for a node that has a certificate, with the role that the swarm gives it now.
@@ -83,9 +84,9 @@ class CertificateAuthority:
         node = self._store.view.get(Node, identity.node_id)
         if node is None:
             raise Forbidden(f"node {identity.node_id} is not part of this swarm any more")
-        return self._answer(call.request, node.id, role_to_certify(node))
+        return await self._answer(call.request, node.id, role_to_certify(node))
 
-    def _answer(self, request: str, node_id: str, role: Role) -> CertificateAnswer:
+    async def _answer(self, request: str, node_id: str, role: Role) -> CertificateAnswer:
         view = self._store.view
         cluster = require_cluster(view)
         node = view.get(Node, node_id)
@@ -95,18 +96,16 @@ class CertificateAuthority:
             node_id=node_id,
             cluster_id=cluster.id,
             role=role,
-            certificate=self._sign(cluster, request, node_id, role),
+            certificate=await self._sign(cluster, request, node_id, role),
             root=self.root(),
             node_number=node.number,
             managers=managers_of(view),
         )
 
-    def _sign(self, cluster: Cluster, request: str, node_id: str, role: Role) -> str:
-        if cluster.root_ca is None:
-            raise Unavailable("the swarm has no certificate authority yet; try again in a moment")
+    async def _sign(self, cluster: Cluster, request: str, node_id: str, role: Role) -> str:
         subject = Subject(node_id=node_id, role=role, cluster_id=cluster.id)
         expiry_ns = cluster.spec.ca_config.node_cert_expiry or NODE_CERTIFICATE_EXPIRY_NS
-        return sign_request(cluster.root_ca, request, subject, self._clock.now_ns(), expiry_ns)
+        return await self._signer.sign(cluster, request, subject, expiry_ns)
 
     def _role_of(self, token: str) -> Role:
         parse_join_token(token)

@@ -12,15 +12,16 @@ import structlog
 from shoal.core.service_names import RANDOM_BYTES_NEEDED, make_service_name
 from shoal.core.validate.cluster import prepare_cluster
 from shoal.core.validate.node import prepare_node
-from shoal.errors import InvalidArgument, NotBuilt, OutOfSequence, Unavailable
+from shoal.errors import InvalidArgument, OutOfSequence, Unavailable
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
 from shoal.manager.lookup import find_node, find_service
 from shoal.manager.payloads import Payloads
+from shoal.manager.root_change import Signer
 from shoal.manager.service_plans import ServiceUpdate, new_service, refuse_job, require_service, updated_service
-from shoal.model.actions import Action, Create, Remove, Replace
+from shoal.model.actions import Action, Create, PatchNode, Remove, Replace
 from shoal.model.base import Struct, replace
-from shoal.model.objects import Cluster, JoinTokens, Node, RootCA, Service
+from shoal.model.objects import Cluster, JoinTokens, ManagerStatus, Node, RootCA, Service
 from shoal.model.specs import ClusterSpec, NodeSpec, ServiceSpec
 from shoal.model.states import NodeState, Role
 from shoal.store.store import Store
@@ -31,6 +32,8 @@ _log = structlog.get_logger(__name__)
 MakeJoinToken = Callable[[RootCA], str]
 MakeUnlockKey = Callable[[], str]
 NAME_ATTEMPTS = 20
+# how often a change is planned anew because what it is based on has changed meanwhile
+OUTRUN_MOST = 20
 
 
 class Rotation(Struct):
@@ -49,7 +52,8 @@ class Control:
         ids: makes ids and chance.
         clock: for times that stand in objects (the start of a rollback, of a job's run).
         make_join_token: a fresh join token for this root, in Docker's form.
-        make_unlock_key: a fresh unlock key; None where autolock is not built.
+        make_unlock_key: a fresh unlock key.
+        signer: what is behind the swarm's certificates, to change it.
     """
 
     def __init__(
@@ -59,13 +63,15 @@ class Control:
         clock: Clock,
         *,
         make_join_token: MakeJoinToken,
-        make_unlock_key: MakeUnlockKey | None = None,
+        make_unlock_key: MakeUnlockKey,
+        signer: Signer,
     ) -> None:
         self._store = store
         self._ids = ids
         self._clock = clock
         self._make_join_token = make_join_token
         self._make_unlock_key = make_unlock_key
+        self._signer = signer
         self.payloads = Payloads(store, ids)
 
     # -- services
@@ -175,6 +181,26 @@ class Control:
         await self._store.update(plan, actor)
         _log.info("node removed", node_id=node_id, forced=force, actor=actor)
 
+    async def forget_other_managers(self, node_id: str, status: ManagerStatus) -> None:
+        """Note that only one manager is left: the nodes of the others are workers, should they come back."""
+
+        def plan(view: View) -> Sequence[Action]:
+            actions: list[Action] = [PatchNode(id=node_id, manager_status=status)]
+            for node in view.find(Node):
+                if node.id != node_id and (node.manager_status is not None or node.spec.role == Role.MANAGER):
+                    worker = replace(node, manager_status=None, spec=replace(node.spec, role=Role.WORKER))
+                    actions.append(Replace(object=worker, expected_version=node.meta.version))
+            return actions
+
+        for attempt in range(OUTRUN_MOST):
+            try:
+                await self._store.update(plan)
+                return
+            except OutOfSequence:
+                # the leader's loops write about nodes, too
+                if attempt + 1 == OUTRUN_MOST:
+                    raise
+
     # -- the swarm
 
     async def update_cluster(
@@ -188,6 +214,9 @@ class Control:
             OutOfSequence: it has changed since `version`.
         """
         wanted = rotation or Rotation()
+        before = require_cluster(self._store.view)
+        prepare_cluster(spec, before.spec)
+        root_rotation = await self._signer.prepare(before, spec)
 
         def plan(view: View) -> Sequence[Action]:
             cluster = require_cluster(view)
@@ -197,6 +226,7 @@ class Control:
             changed = replace(
                 cluster,
                 spec=prepared,
+                root_rotation=root_rotation,
                 join_tokens=self._rotated_tokens(cluster, wanted),
                 unlock_key=self._next_unlock_key(cluster, prepared, wanted),
             )
@@ -225,8 +255,6 @@ class Control:
             return ""
         if cluster.unlock_key and not rotation.unlock_key:
             return cluster.unlock_key
-        if self._make_unlock_key is None:
-            raise NotBuilt("autolock is not built yet: leave AutoLockManagers false")
         return self._make_unlock_key()
 
 

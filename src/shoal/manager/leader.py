@@ -13,14 +13,23 @@ from shoal.manager import loops
 from shoal.manager.dispatcher import Dispatcher
 from shoal.manager.loop import LeaderLoop
 from shoal.manager.membership import Membership
+from shoal.manager.root_change import RotationLoop
 from shoal.store.store import Store
 
 
 class Leader:
     """The loops of a leader; made anew each time this member gains the lead."""
 
-    def __init__(self, store: Store, clock: Clock, ids: Ids, membership: Membership | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        ids: Ids,
+        membership: Membership | None = None,
+        rotation: RotationLoop | None = None,
+    ) -> None:
         self.membership = membership
+        self._rotation = rotation
         self.dispatcher = Dispatcher(store, ids)
         self._loops: dict[str, LeaderLoop] = {
             "orchestrator": loops.orchestrator(store, clock, ids.new),
@@ -36,6 +45,8 @@ class Leader:
             asyncio.create_task(_run(name, loop.run), name=f"leader loop {name}") for name, loop in self._loops.items()
         ]
         self._tasks.append(asyncio.create_task(_run("nodes", self.dispatcher.expect_nodes), name="expected nodes"))
+        if self._rotation is not None:
+            self._tasks.append(asyncio.create_task(_run("root", self._rotation.run), name="leader loop root"))
         if self.membership is not None:
             self._tasks.append(asyncio.create_task(_run("members", self.membership.run), name="leader loop members"))
 

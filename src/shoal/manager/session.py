@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
+from shoal.ca.root import issuer_of
 from shoal.core.assign import Sent, diff
 from shoal.core.defaults import HEARTBEAT_PERIOD_NS
 from shoal.core.ingress import published_ports
@@ -16,6 +17,7 @@ from shoal.errors import ShoalError, Unavailable
 from shoal.lib.supervise import cancel_and_wait
 from shoal.manager.certificates import managers_of, role_to_certify
 from shoal.manager.loops import ingress_network
+from shoal.manager.root_change import active_root
 from shoal.model.actions import Action, PatchNode, PatchTask
 from shoal.model.base import replace
 from shoal.model.messages import (
@@ -31,7 +33,7 @@ from shoal.model.messages import (
     StatusAcknowledged,
 )
 from shoal.model.netstate import IngressPort, IngressState
-from shoal.model.objects import Meta, Node, NodeDescription, NodeStatus, Service, Task
+from shoal.model.objects import Cluster, Meta, Node, NodeDescription, NodeStatus, Service, Task
 from shoal.model.states import Role
 from shoal.rpc.link import Link, LinkClosed
 from shoal.store.feed import Batch
@@ -167,7 +169,7 @@ class Session:
             node=replace(node, meta=Meta(), description=NodeDescription(), status=NodeStatus()),
             managers=managers_of(view),
             roots=cluster.root_ca.certificate if cluster is not None and cluster.root_ca is not None else "",
-            certificate_wanted=role_to_certify(node) != self._certified_role,
+            certificate_wanted=role_to_certify(node) != self._certified_role or _has_old_issuer(node, cluster),
             heartbeat_period_seconds=self._heartbeat_seconds(),
         )
         if changed != self._told:
@@ -249,6 +251,14 @@ class Session:
 
             await self._store.batch(plan)
             await self._link.send(StatusAcknowledged(sequence=reports[-1].sequence))
+
+
+def _has_old_issuer(node: Node, cluster: Cluster | None) -> bool:
+    """Whether a node's certificate is of another root than the one that signs now."""
+    issuer = node.description.certificate_issuer_public_key
+    if cluster is None or cluster.root_ca is None or not issuer:
+        return False
+    return issuer != issuer_of(active_root(cluster).certificate).public_key
 
 
 def _services_of(view: View, batch: Batch) -> Iterator[str]:

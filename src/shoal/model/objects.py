@@ -197,10 +197,17 @@ class JoinTokens(Struct):
 
 
 class RootCA(Struct):
-    """The certificate authority of the swarm, PEM."""
+    """The certificate authority of the swarm, PEM; without a key an external authority signs."""
 
     certificate: str
     key: str
+
+
+class RootRotation(Struct):
+    """The root that takes the old one's place when all nodes have certificates of it; `cross_signed` by the old one."""
+
+    root: RootCA
+    cross_signed: str
 
 
 class Cluster(Struct, tag="cluster"):
@@ -210,6 +217,7 @@ class Cluster(Struct, tag="cluster"):
     meta: Meta = Meta()
     spec: ClusterSpec = ClusterSpec()
     root_ca: RootCA | None = None
+    root_rotation: RootRotation | None = None
     join_tokens: JoinTokens | None = None
     unlock_key: str = ""
     default_address_pool: tuple[str, ...] = ("10.0.0.0/8",)

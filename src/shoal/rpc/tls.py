@@ -8,7 +8,7 @@ looks at its own certificate and at the peer's root and says what is wrong.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from shoal.model.states import Role
 
 # stands in the certificate of every manager and of nobody else: what a dialling node asks for as the host's name
 MANAGER_NAME = "swarm-manager"
+# makes the context for dialling an outside authority that is verified by the given roots (PEM)
+ExternalContext = Callable[[str], ssl.SSLContext]
 ROLES = {"swarm-manager": Role.MANAGER, "swarm-worker": Role.WORKER}
 
 
@@ -43,6 +45,13 @@ def server_context(files: CertificateFiles, password: str | None = None) -> ssl.
 def client_context(files: CertificateFiles, password: str | None = None) -> ssl.SSLContext:
     """Return how a node dials others."""
     context = _verifying(files.roots.read_text())
+    context.load_cert_chain(files.certificate, files.key, password)
+    return context
+
+
+def external_context(files: CertificateFiles, roots: str, password: str | None = None) -> ssl.SSLContext:
+    """Return how a manager dials an outside authority: by that one's roots, showing its own certificate."""
+    context = ssl.create_default_context(cadata=roots)
     context.load_cert_chain(files.certificate, files.key, password)
     return context
 

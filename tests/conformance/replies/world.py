@@ -9,6 +9,7 @@ from shoal.api.decode import decode_value
 from shoal.lib.clock import ManualClock
 from shoal.lib.units import parse_time_ns
 from shoal.manager.control import Control
+from shoal.manager.root_change import Signer
 from shoal.manager.service_plans import new_service
 from shoal.model.actions import Create, PatchService
 from shoal.model.base import replace
@@ -78,6 +79,7 @@ def make_daemon(node: str) -> MemoryDaemon:
         daemon.clock,
         make_join_token=daemon.make_token,
         make_unlock_key=lambda: "SWMKEY-1-" + "k" * 43,
+        signer=Signer(daemon.clock, None),
     )
     daemon.the_manager = MemoryManager(store, control, LEADER)
     return daemon

@@ -30,7 +30,6 @@ from shoal.model.specs import (
     ConfigSpec,
     DispatcherConfig,
     EndpointSpec,
-    ExternalCA,
     GlobalJob,
     GlobalService,
     Limit,
@@ -260,8 +259,8 @@ def test_cluster_refusals() -> None:
         (ClusterSpec(ca_config=CAConfig(node_cert_expiry=1)), InvalidArgument, "minimum certificate expiry"),
         (ClusterSpec(dispatcher=DispatcherConfig(heartbeat_period=-1)), InvalidArgument, "heartbeat"),
         (ClusterSpec(raft=RaftConfig(election_tick=1, heartbeat_tick=5)), InvalidArgument, "ElectionTick"),
-        (ClusterSpec(ca_config=CAConfig(force_rotate=1)), NotBuilt, "rotation of the root"),
-        (ClusterSpec(ca_config=CAConfig(external_cas=(ExternalCA(),))), NotBuilt, "external"),
+        (ClusterSpec(ca_config=CAConfig(force_rotate=-1)), InvalidArgument, "ForceRotate only grows"),
+        (ClusterSpec(ca_config=CAConfig(signing_ca_key="x")), InvalidArgument, "needs CAConfig.SigningCACert"),
     ]
     for spec, kind, text in refused:
         with pytest.raises(kind, match=text):

@@ -15,12 +15,11 @@ from shoal.api.requests import (
 )
 from shoal.api.responses import empty_response, json_response
 from shoal.api.routing import Route, Scope
-from shoal.api.views.cluster import issuer_of, swarm_view
+from shoal.api.views.cluster import swarm_view
 from shoal.core.validate.cluster import prepare_cluster
 from shoal.core.validate.node import parse_availability
 from shoal.errors import InvalidArgument, Unauthenticated
 from shoal.manager.control import Rotation, require_cluster
-from shoal.model.objects import Node
 from shoal.model.requests import JoinRequest, UnlockRequest
 from shoal.model.specs import ClusterSpec, InitRequest
 
@@ -45,7 +44,7 @@ async def init(request: web.Request) -> web.Response:
 async def inspect(request: web.Request) -> web.Response:
     """Answer with the swarm and its join tokens."""
     view = await read_view(request)
-    return json_response(swarm_view(require_cluster(view), issuer_of(view.find(Node))))
+    return json_response(swarm_view(require_cluster(view)))
 
 
 async def update(request: web.Request) -> web.Response:

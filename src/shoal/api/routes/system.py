@@ -8,7 +8,7 @@ import shoal
 from shoal.api.context import CONTEXT, ApiContext, ManagerView
 from shoal.api.responses import json_response
 from shoal.api.routing import Route
-from shoal.api.views.cluster import cluster_view, issuer_of
+from shoal.api.views.cluster import cluster_view
 from shoal.api.views.image import image_summary_view
 from shoal.api.views.info import info_view, version_view
 from shoal.api.views.shared import Json
@@ -96,7 +96,7 @@ def _add_cluster(section: Json, manager: ManagerView) -> None:
     manager_count = sum(1 for node in nodes if node.spec.role == Role.MANAGER)
     section["Nodes"] = len(nodes)
     section["Managers"] = manager_count
-    section["Cluster"] = cluster_view(cluster, issuer_of(nodes))
+    section["Cluster"] = cluster_view(cluster)
     if manager_count == 2:
         section["Warnings"] = [TWO_MANAGERS]
 

@@ -2,44 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from shoal.api.views.node import tls_view
 from shoal.api.views.shared import Json, meta_view
-from shoal.model.objects import Cluster, Node, NodeDescription
+from shoal.ca.root import Issuer, issuer_of
+from shoal.model.objects import Cluster
 from shoal.model.specs import ClusterSpec
 
 
-def cluster_view(cluster: Cluster, issuer: NodeDescription | None) -> Json:
-    """Return the swarm without tokens, as `GET /info` carries it.
-
-    Args:
-        cluster: the swarm.
-        issuer: the description of a node whose certificate this root signed: where subject and key come from.
-    """
+def cluster_view(cluster: Cluster) -> Json:
+    """Return the swarm without tokens, as `GET /info` carries it."""
+    issuer = signer_of(cluster)
     view = meta_view(cluster.id, cluster.meta)
     view["Spec"] = cluster_spec_view(cluster.spec)
     root = cluster.root_ca.certificate if cluster.root_ca is not None else ""
-    view["TLSInfo"] = tls_view(
-        root,
-        issuer.certificate_issuer_subject if issuer is not None else b"",
-        issuer.certificate_issuer_public_key if issuer is not None else b"",
-    )
-    view["RootRotationInProgress"] = False
+    view["TLSInfo"] = tls_view(root, issuer.subject if issuer else b"", issuer.public_key if issuer else b"")
+    view["RootRotationInProgress"] = cluster.root_rotation is not None
     view["DefaultAddrPool"] = list(cluster.default_address_pool)
     view["SubnetSize"] = cluster.subnet_size
     view["DataPathPort"] = cluster.data_path_port
     return view
 
 
-def issuer_of(nodes: Iterable[Node]) -> NodeDescription | None:
-    """Return the description of a node that knows who signed its certificate; all of one root say the same."""
-    return next((node.description for node in nodes if node.description.certificate_issuer_public_key), None)
+def signer_of(cluster: Cluster) -> Issuer | None:
+    """Return whose certificates nodes should have: of the root, or of the one that is taking its place."""
+    root = cluster.root_rotation.root if cluster.root_rotation is not None else cluster.root_ca
+    return issuer_of(root.certificate) if root is not None else None
 
 
-def swarm_view(cluster: Cluster, issuer: NodeDescription | None) -> Json:
+def swarm_view(cluster: Cluster) -> Json:
     """Return the swarm with its join tokens."""
-    view = cluster_view(cluster, issuer)
+    view = cluster_view(cluster)
     tokens = cluster.join_tokens
     view["JoinTokens"] = {
         "Worker": tokens.worker if tokens is not None else "",
@@ -53,6 +45,16 @@ def cluster_spec_view(spec: ClusterSpec) -> Json:
     ca_config: Json = {}
     if spec.ca_config.node_cert_expiry:
         ca_config["NodeCertExpiry"] = spec.ca_config.node_cert_expiry
+    if spec.ca_config.external_cas:
+        ca_config["ExternalCAs"] = [
+            {
+                "Protocol": each.protocol or "cfssl",
+                "URL": each.url,
+                "Options": each.options or None,
+                "CACert": each.ca_cert,
+            }
+            for each in spec.ca_config.external_cas
+        ]
     if spec.ca_config.force_rotate:
         ca_config["ForceRotate"] = spec.ca_config.force_rotate
     defaults: Json = {}

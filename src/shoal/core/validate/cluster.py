@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shoal.errors import InvalidArgument, NotBuilt
+from shoal.errors import InvalidArgument
 from shoal.model.base import replace
 from shoal.model.specs import CAConfig, ClusterSpec, DispatcherConfig, OrchestrationConfig, RaftConfig
 
@@ -26,16 +26,15 @@ def prepare_cluster(spec: ClusterSpec, current: ClusterSpec | None = None) -> Cl
 
     Raises:
         InvalidArgument: another name than `default`, or a duration out of bounds.
-        NotBuilt: outside authorities and rotation of the root.
     """
     if spec.name not in ("", CLUSTER_NAME):
         raise InvalidArgument('swarm spec must be named "default"')
     ca_config = spec.ca_config
     rotations = current.ca_config.force_rotate if current is not None else 0
-    if ca_config.external_cas:
-        raise NotBuilt("an external certificate authority is not supported: Shoal's managers sign certificates")
-    if ca_config.signing_ca_cert or ca_config.signing_ca_key or ca_config.force_rotate != rotations:
-        raise NotBuilt("rotation of the root certificate is not built yet")
+    if ca_config.signing_ca_key and not ca_config.signing_ca_cert:
+        raise InvalidArgument("CAConfig.SigningCAKey needs CAConfig.SigningCACert")
+    if ca_config.force_rotate < rotations:
+        raise InvalidArgument(f"CAConfig.ForceRotate only grows: it is {rotations}, not {ca_config.force_rotate}")
     if ca_config.node_cert_expiry and ca_config.node_cert_expiry < MIN_CERTIFICATE_EXPIRY_NS:
         raise InvalidArgument("minimum certificate expiry time is: 1h0m0s")
     if spec.dispatcher.heartbeat_period < 0:
@@ -47,7 +46,10 @@ def prepare_cluster(spec: ClusterSpec, current: ClusterSpec | None = None) -> Cl
         raft=_prepare_raft(spec.raft),
         dispatcher=DispatcherConfig(heartbeat_period=spec.dispatcher.heartbeat_period or HEARTBEAT_PERIOD_NS),
         ca_config=CAConfig(
-            node_cert_expiry=ca_config.node_cert_expiry or NODE_CERTIFICATE_EXPIRY_NS, force_rotate=rotations
+            node_cert_expiry=ca_config.node_cert_expiry or NODE_CERTIFICATE_EXPIRY_NS,
+            external_cas=ca_config.external_cas,
+            # the signing pair is not kept here: it is the swarm's root, or becomes it
+            force_rotate=ca_config.force_rotate,
         ),
     )
 

@@ -82,27 +82,36 @@ def _take_snapshot(raft: Raft, message: Message) -> None:
 
 
 def _restore(raft: Raft, message: Message) -> bool:
-    """Begin anew from a snapshot; False if it brings nothing new, or this member is not in it."""
+    """Begin anew from a snapshot; False if it brings nothing new.
+
+    The snapshot may not name this member: it is then older than the change that added it, which comes with the entries
+    after the snapshot. (etcd refuses such a snapshot, and makes a fresh one whenever one is sent.)
+    """
     snapshot = message.snapshot
     assert snapshot is not None, "a snapshot message holds a snapshot"
     if snapshot.index <= raft.log.committed or raft.role is not Role.FOLLOWER:
-        return False
-    state = snapshot.conf_state
-    if raft.id not in {*state.voters, *state.learners, *state.voters_outgoing, *state.learners_next}:
         return False
     if raft.log.matches(snapshot.term, snapshot.index):
         raft.log.commit_to(snapshot.index)
         return False
     raft.log.restore(snapshot)
     raft.tracker = Tracker(raft.config.inflight_messages_most, raft.config.inflight_bytes_most)
-    config, progress = restore(raft.tracker, raft.log.last_index(), state)
-    raft.switch_config(config, progress)
-    own = raft.tracker.progress[raft.id]
-    own.may_update(own.next - 1)
+    raft.switch_config(*restore(raft.tracker, raft.log.last_index(), snapshot.conf_state))
     return True
 
 
+def _learn_commit(raft: Raft, message: Message) -> None:
+    """Take from a rejection how far the log is committed: what one member knows to be, is, if this log agrees."""
+    log = raft.log
+    if not message.commit or message.commit <= log.committed or not log.matches(message.log_term, message.commit):
+        return
+    log.commit_to(message.commit)
+    if raft.role is not Role.FOLLOWER and raft.has_unapplied_conf_change():
+        raft.become_follower(raft.term, NO_ONE)  # the votes may be other members' to give
+
+
 def _count_vote(raft: Raft, message: Message) -> None:
+    _learn_commit(raft, message)
     own_kind = {
         Role.CANDIDATE: MessageType.VOTE_RESPONSE,
         Role.PRE_CANDIDATE: MessageType.PRE_VOTE_RESPONSE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shoal.raft.core.confchange import ConfChangeError
 from shoal.raft.core.log import CompactedError, SnapshotUnavailableError, UnavailableError, entry_bytes
 from shoal.raft.core.messages import (
     NO_ONE,
@@ -84,29 +85,38 @@ def _propose(raft: Raft, message: Message) -> None:
 
 
 def _check_conf_change(raft: Raft, entry: Entry, index: int) -> Entry:
-    """One change of members at a time: a change that may not be now becomes an empty entry."""
+    """One change of members at a time: a change that may not be now becomes an empty entry.
+
+    A change that breaks the rules (it would leave no voter) raises ProposalDropped. As nothing else is pending, the
+    members it will be applied to are those of now; applied, it would be the end of every member.
+    """
     change = decode_conf_change(entry.data)
     joint = raft.tracker.config.is_joint
     pending = raft.pending_conf_index > raft.log.applied
     refused = pending or (joint and not change.leaves_joint) or (not joint and change.leaves_joint)
     if refused:
         return Entry(0, 0)
+    try:
+        raft.work_out(change)
+    except ConfChangeError as error:
+        raise ProposalDropped(str(error)) from error
     raft.pending_conf_index = index
     return entry
 
 
 def _read_index(raft: Raft, message: Message) -> None:
-    if raft.tracker.is_singleton:
-        respond_read(raft, message, raft.log.committed)
-    elif not raft.has_committed_own_term:
+    # Also one voter alone waits for an entry of its term: after a restart its commit index may be an old one, since it
+    # is not synced by itself. (etcd answers at once.)
+    if not raft.has_committed_own_term:
         raft.pending_reads.append(message)
+    elif raft.tracker.is_singleton and raft.id in raft.tracker.config.voters:
+        respond_read(raft, message, raft.log.committed)
     else:
         _begin_read(raft, message)
 
 
 def _begin_read(raft: Raft, message: Message) -> None:
-    raft.read_only.add(raft.log.committed, message)
-    context = message.entries[0].data
+    context = raft.read_only.add(raft.log.committed, message)
     raft.read_only.acknowledge(raft.id, context)
     broadcast_heartbeat(raft, context)
 
@@ -155,7 +165,6 @@ def _take_rejection(raft: Raft, message: Message, progress: Progress) -> None:
 
 
 def _take_acknowledgement(raft: Raft, message: Message, progress: Progress) -> None:
-    was_paused = progress.is_paused
     agreed_in_probe = progress.match == message.index and progress.state is ProgressState.PROBE
     if not progress.may_update(message.index) and not agreed_in_probe:
         return
@@ -168,9 +177,9 @@ def _take_acknowledgement(raft: Raft, message: Message, progress: Progress) -> N
     elif progress.state is ProgressState.REPLICATE:
         progress.inflights.free_to(message.index)
     if maybe_commit(raft):
-        _release_pending_reads(raft)
         broadcast_append(raft)
-    elif was_paused and message.sender != raft.id:
+    elif message.sender != raft.id and progress.can_bump_commit(raft.log.committed):
+        # The next heartbeat would tell it the commit index, too; this may be earlier.
         send_append(raft, message.sender)
     if message.sender != raft.id:
         while _maybe_send_append(raft, message.sender, send_if_empty=False):
@@ -180,15 +189,18 @@ def _take_acknowledgement(raft: Raft, message: Message, progress: Progress) -> N
 
 
 def maybe_commit(raft: Raft) -> bool:
-    """Raise the commit index if a quorum allows; whether it rose."""
-    return raft.log.try_commit(raft.tracker.committed, raft.term)
+    """Raise the commit index if a quorum allows; whether it rose. Reads may wait for it."""
+    rose = raft.log.try_commit(raft.tracker.committed, raft.term)
+    if rose:
+        _release_pending_reads(raft)
+    return rose
 
 
 def _release_pending_reads(raft: Raft) -> None:
     if raft.pending_reads and raft.has_committed_own_term:
         pending, raft.pending_reads = raft.pending_reads, []
         for message in pending:
-            _begin_read(raft, message)
+            _read_index(raft, message)
 
 
 # -- sending
@@ -279,8 +291,11 @@ def after_conf_change(raft: Raft) -> None:
 def _transfer(raft: Raft, message: Message, progress: Progress) -> None:
     """Hand the lead over: bring the heir up to date, then tell it to stand at once (thesis 3.10)."""
     heir = message.sender
-    if progress.is_learner or heir in (raft.id, raft.transferee):
+    if progress.is_learner or heir == raft.transferee:
         return
+    raft.transferee = NO_ONE
+    if heir == raft.id:
+        return  # a transfer under way was taken back
     raft.election_elapsed = 0
     raft.transferee = heir
     if progress.match == raft.log.last_index():

@@ -42,7 +42,8 @@ class Role(StrEnum):
 
 
 class ProposalDropped(Exception):
-    """A proposal was not taken: no leader here, a transfer under way, or too much uncommitted."""
+    """A proposal was not taken: no leader here, a transfer under way, too much uncommitted, or a change of members
+    that cannot be made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +124,8 @@ class Raft:
 
     @property
     def is_promotable(self) -> bool:
-        """Whether this member may stand for election: a voter with no snapshot under way."""
-        return self.id in self.tracker.config.voters and self.log.next_snapshot() is None
+        """Whether this member may stand for election: a voter with no snapshot to be written, or being written."""
+        return self.id in self.tracker.config.voters and self.log.pending_snapshot is None
 
     @property
     def has_committed_own_term(self) -> bool:
@@ -168,7 +169,9 @@ class Raft:
             self.tracker.progress[member] = fresh
         self.pending_conf_index = 0
         self.uncommitted_bytes = 0
+        # Reads are lost with the lead: whoever asked asks again.
         self.read_only = ReadOnly()
+        self.pending_reads = []
 
     def _randomize_election(self) -> None:
         ticks = self.config.election_ticks
@@ -211,7 +214,7 @@ class Raft:
 
     def hup(self, transfer: bool = False) -> None:
         """Stand for election, if this member may."""
-        if self.role is Role.LEADER or not self.is_promotable or self._has_unapplied_conf_change():
+        if self.role is Role.LEADER or not self.is_promotable or self.has_unapplied_conf_change():
             return
         if transfer:
             self.campaign(MessageType.VOTE, transfer=True)
@@ -220,7 +223,7 @@ class Raft:
         else:
             self.campaign(MessageType.VOTE)
 
-    def _has_unapplied_conf_change(self) -> bool:
+    def has_unapplied_conf_change(self) -> bool:
         """Whether a committed change of members waits to be applied: the majority may be another then."""
         low, high = self.log.applied + 1, self.log.committed + 1
         while low < high:
@@ -336,7 +339,7 @@ class Raft:
                 # A leader of an older term learns of the newer one and steps down, instead of being stuck.
                 self.send(Message(MessageType.APPEND_RESPONSE, to=message.sender))
         elif message.type is MessageType.PRE_VOTE:
-            self.send(Message(MessageType.PRE_VOTE_RESPONSE, to=message.sender, term=self.term, reject=True))
+            self._reject_vote(MessageType.PRE_VOTE_RESPONSE, message.sender)
 
     def _answer_vote(self, message: Message) -> None:
         can_vote = (
@@ -353,7 +356,17 @@ class Raft:
                 self.election_elapsed = 0
                 self.vote = message.sender
         else:
-            self.send(Message(response, to=message.sender, term=self.term, reject=True))
+            self._reject_vote(response, message.sender)
+
+    def _reject_vote(self, response: MessageType, candidate: int) -> None:
+        """Say no; one that is no voter (any more) says also how far the log is committed.
+
+        When the leader of two removes itself and steps down before the other one knows that this is committed, that one
+        asks it for its vote for ever: it must learn that no vote is needed. (As TiKV's raft does; etcd gets stuck.)
+        """
+        commit = 0 if self.id in self.tracker.config.voters else self.log.committed
+        log_term = self.log.term_or_zero(commit)
+        self.send(Message(response, to=candidate, term=self.term, reject=True, commit=commit, log_term=log_term))
 
     # -- the log
 
@@ -405,14 +418,16 @@ class Raft:
 
     def apply_conf_change(self, change: ConfChange) -> ConfState:
         """Take a committed change of members; returns the new members."""
+        return self.switch_config(*self.work_out(change))
+
+    def work_out(self, change: ConfChange) -> tuple[Config, dict[int, Progress]]:
+        """Return what a change makes of the present members, without making it. Raises ConfChangeError."""
         changer = Changer(self.tracker, self.log.last_index())
         if change.leaves_joint:
-            result = changer.leave_joint()
-        elif change.enters_joint:
-            result = changer.enter_joint(change.auto_leave, change.changes)
-        else:
-            result = changer.simple(change.changes)
-        return self.switch_config(*result)
+            return changer.leave_joint()
+        if change.enters_joint:
+            return changer.enter_joint(change.auto_leave, change.changes)
+        return changer.simple(change.changes)
 
     def switch_config(self, config: Config, progress: dict[int, Progress]) -> ConfState:
         """Take a configuration; a leader that is not in it steps down, one that is goes on under it."""

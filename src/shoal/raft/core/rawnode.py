@@ -60,6 +60,7 @@ class RawNode:
         self._previous_soft = self.raft.soft_state()
         self._previous_hard = self.raft.hard_state()
         self._steps_on_advance: list[Message] = []
+        self._snapshots_held: list[Message] = []
         self._accepted: Ready | None = None
 
     def tick(self) -> None:
@@ -76,7 +77,11 @@ class RawNode:
         self.raft.step(Message(MessageType.PROPOSE, sender=self.raft.id, entries=(entry,)))
 
     def propose_conf_change(self, change: ConfChange) -> None:
-        """Propose a change of members. Raises ProposalDropped."""
+        """Propose a change of members. Raises ProposalDropped.
+
+        While another change is not applied yet, an empty entry takes its place: whoever waits for the entry sees it by
+        the entry's type.
+        """
         entry = Entry(0, 0, EntryType.CONF_CHANGE_V2, encode_conf_change(change))
         self.raft.step(Message(MessageType.PROPOSE, sender=self.raft.id, entries=(entry,)))
 
@@ -85,11 +90,18 @@ class RawNode:
         return self.raft.apply_conf_change(change)
 
     def step(self, message: Message) -> None:
-        """Take a message from another member; one of nobody known, or a local one, is ignored."""
-        if message.type in LOCAL_TYPES and message.sender != self.raft.id:
+        """Take a message from another member.
+
+        Ignored are responses of members that are not known, and what only the member itself may say: local messages,
+        and proposals, which members do not pass on.
+        """
+        if message.type in LOCAL_TYPES or message.type is MessageType.PROPOSE:
             return
-        known = message.sender in self.raft.tracker.progress
-        if message.type in RESPONSE_TYPES and not known and message.sender != self.raft.id:
+        if message.type in RESPONSE_TYPES and message.sender not in self.raft.tracker.progress:
+            return
+        if message.type is MessageType.SNAPSHOT and self._accepted is not None:
+            # It brings its own members. Changes that were handed out before and are applied after it would spoil them.
+            self._snapshots_held.append(message)
             return
         self.raft.step(message)
 
@@ -102,7 +114,7 @@ class RawNode:
         self.raft.step(Message(MessageType.SNAPSHOT_STATUS, sender=member, reject=not ok))
 
     def transfer_leadership(self, member: int) -> None:
-        """Hand the lead to a member."""
+        """Hand the lead to a member; a transfer to oneself takes one under way back."""
         self.raft.step(Message(MessageType.TRANSFER_LEADER, sender=member))
 
     def read_index(self, context: bytes) -> None:
@@ -168,6 +180,7 @@ class RawNode:
         if ready.committed_entries:
             raft.applied_to(ready.committed_entries[-1].index)
             raft.release(list(ready.committed_entries))
-        steps, self._steps_on_advance = self._steps_on_advance, []
+        steps = [*self._steps_on_advance, *self._snapshots_held]
+        self._steps_on_advance, self._snapshots_held = [], []
         for message in steps:
             raft.step(message)

@@ -15,17 +15,26 @@ class _Waiting:
 
 
 class ReadOnly:
-    """The reads under way, in order of arrival."""
+    """The reads under way in one term of one leader, in order of arrival.
+
+    Each has a round of heartbeats of its own number, which the answers carry. (etcd takes the context of the request. A
+    request that arrives twice then stands behind younger reads, and late answers to its first round release them: a
+    stale read.)
+    """
 
     def __init__(self) -> None:
         self._waiting: dict[bytes, _Waiting] = {}
+        self._rounds = 0
 
-    def add(self, commit_index: int, request: Message) -> None:
-        """Let a read wait; `commit_index` is what it may be served at."""
-        self._waiting.setdefault(request.entries[0].data, _Waiting(request, commit_index))
+    def add(self, commit_index: int, request: Message) -> bytes:
+        """Let a read wait that may be served at `commit_index`; returns the context of the round that confirms it."""
+        self._rounds += 1
+        context = b"%d" % self._rounds
+        self._waiting[context] = _Waiting(request, commit_index)
+        return context
 
     def acknowledge(self, member: int, context: bytes) -> set[int]:
-        """Note that a member confirmed; returns all who did."""
+        """Note that a member confirmed a round; returns all who did."""
         waiting = self._waiting.get(context)
         if waiting is None:
             return set()
@@ -46,5 +55,5 @@ class ReadOnly:
         return released
 
     def last_context(self) -> bytes:
-        """Return the context of the youngest read, empty if none waits."""
+        """Return the context of the youngest round, empty if none is under way."""
         return next(reversed(self._waiting), b"")
