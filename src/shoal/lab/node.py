@@ -114,6 +114,12 @@ class LabNode:
             process = self.launch()
         self.wait_until_up(process)
 
+    def restart(self) -> None:
+        """Stop its shoald if it runs, and start it. Raises as `stop` and `start` do."""
+        if self.daemon is not None:
+            self.stop()
+        self.start()
+
     def launch(self, note: Callable[[Process], None] | None = None) -> Process:
         """Start the host and its daemon and wait for nothing; the caller holds the lock.
 
