@@ -180,7 +180,7 @@ def kill_leaders(swarm: Swarm, kills: int, how: str) -> list[float]:
 
 
 def kill_workers(swarm: Swarm, kills: int, how: str) -> tuple[list[float], list[float]]:
-    """Kill workers; the seconds until their tasks run elsewhere, and from the start of their daemons until they are ready."""
+    """Kill workers; the seconds until their tasks run elsewhere, and from starting their daemons until ready."""
     ids, replaced, back = node_ids(swarm), [], []
     manager = swarm.managers[0]
     status, answer = swarm.ask(manager, "POST", "/services/create", spec("spread", REPLICAS, "node.role==worker"))
