@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from shoal.daemon.forwarding import LAST_WORD_SECONDS
 from shoal.daemon.layout import Layout
 from shoal.daemon.manager import Manager
 from shoal.daemon.participation import Machinery, Participation
 from shoal.engine.fake import FakeEngine
-from shoal.errors import ShoalError
+from shoal.errors import ShoalError, Unavailable
 from shoal.lib.clock import NANOSECONDS_PER_SECOND
 from shoal.lib.ids import Ids
 from shoal.model.container import Container, ContainerConfig
@@ -289,9 +290,22 @@ class Host:
             if not address:
                 continue
             try:
-                return await part.dialer.ask_api(address, request)
+                return await self._forward(part, manager, request, address)
             except Refused:
                 if loop.time() >= deadline:
                     raise
                 await manager.await_other_leader(address, 0.2)
         return await self._api(manager, request)
+
+    async def _forward(self, part: Participation, manager: Manager, request: Any, address: str) -> Any:
+        asking = asyncio.ensure_future(part.dialer.ask_api(address, request))
+        superseded = asyncio.ensure_future(manager.await_other_leader(address))
+        try:
+            await asyncio.wait({asking, superseded}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({asking}, timeout=LAST_WORD_SECONDS)
+            if asking.done():
+                return asking.result()
+            raise Unavailable("the leading manager went away before it answered")
+        finally:
+            superseded.cancel()
+            asking.cancel()
