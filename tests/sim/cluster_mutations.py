@@ -38,8 +38,12 @@ MUTATIONS = {
     "replacements_that_do_not_wait": Mutation(
         "shoal.core.orchestrate.restart._stop_deadline", lambda: lambda *_arguments: None, 10
     ),
-    "names_that_are_not_unique": Mutation("shoal.store.apply._Transaction._check_claims", lambda: lambda *_arguments: None),
-    "tasks_that_are_never_told_to_stop": Mutation("shoal.agent.runner.TaskRunner.desire", lambda: lambda *_given: None, 3),
+    "names_that_are_not_unique": Mutation(
+        "shoal.store.apply._Transaction._check_claims", lambda: lambda *_arguments: None
+    ),
+    "tasks_that_are_never_told_to_stop": Mutation(
+        "shoal.agent.runner.TaskRunner.desire", lambda: lambda *_given: None, 3
+    ),
 }
 
 
