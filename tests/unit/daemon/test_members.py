@@ -29,8 +29,8 @@ def manager_that_lags(store: Store, *late: Action) -> Manager:
             store.apply(store.consensus.applied_index + 1, store.encode(late))
         return store.consensus.applied_index + 1
 
-    cast(Any, store.consensus).read_barrier = read_barrier
-    return cast(Manager, SimpleNamespace(is_current=True, store=store))
+    cast("Any", store.consensus).read_barrier = read_barrier
+    return cast("Manager", SimpleNamespace(is_current=True, store=store))
 
 
 def worker(id_: str, role: Role = Role.WORKER) -> Node:
