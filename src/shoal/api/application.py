@@ -15,9 +15,11 @@ from shoal.api.forwarding import LEADER_HANDLERS, route_to_leader
 from shoal.api.requests import IS_FORWARDED, STALE, STALE_HEADER
 from shoal.api.responses import ENCODED_SERVICES, ENCODED_TASKS, EncodedObjects, error_response
 from shoal.api.routes import (
+    attach,
     containers,
     distribution,
     events,
+    execs,
     images,
     logs,
     networks,
@@ -28,8 +30,10 @@ from shoal.api.routes import (
     swarm,
     system,
     tasks,
+    usage,
 )
 from shoal.api.routing import Handler, Route, Scope
+from shoal.api.streams import OPEN_STREAMS, end_streams
 from shoal.api.views.info import API_VERSION, MIN_API_VERSION
 from shoal.errors import ShoalError
 
@@ -45,6 +49,9 @@ MODULES = (
     tasks,
     logs,
     containers,
+    execs,
+    attach,
+    usage,
     images,
     distribution,
     networks,
@@ -70,7 +77,9 @@ def make_application(context: ApiContext, is_forwarded: bool = False) -> web.App
     )
     application[ENCODED_SERVICES] = EncodedObjects()
     application[ENCODED_TASKS] = EncodedObjects()
+    application[OPEN_STREAMS] = set()
     application.on_response_prepare.append(_add_headers)
+    application.on_shutdown.append(end_streams)
     for module in MODULES:
         for route in module.ROUTES:
             _add(application, route)

@@ -110,6 +110,19 @@ def flag(request: web.Request, name: str) -> bool:
     return text not in _FALSE
 
 
+def size_of_terminal(request: web.Request) -> tuple[int, int]:
+    """Read height and width of a terminal. Raises InvalidArgument with Docker's text."""
+    sizes = []
+    for name in ("h", "w"):
+        text = request.query.get(name, "")
+        if not (text.isascii() and text.removeprefix("-").isdigit()):
+            raise InvalidArgument(f'strconv.Atoi: parsing "{text}": invalid syntax')
+        if text.startswith("-") or len(text) > 5 or int(text) >= 1 << 16:
+            raise InvalidArgument(f"{name}={text}: the size of a terminal is a number below 65536")
+        sizes.append(int(text))
+    return sizes[0], sizes[1]
+
+
 def version_number(request: web.Request, word: str) -> int:
     """Read the `version` query of an update. Raises InvalidArgument with Docker's text."""
     text = request.query.get("version", "")

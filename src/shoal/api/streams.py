@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 from urllib.parse import quote_plus
 
 from aiohttp import web
@@ -19,6 +21,8 @@ RAW = "application/vnd.docker.raw-stream"
 MULTIPLEXED_SINCE = (1, 42)
 # aiohttp tells nobody that a client that is only listened to went away: streams look for themselves
 LOOK_FOR_CLIENT_SECONDS = 1.0
+# requests that stream until their client goes: they would hold up the daemon's stop
+OPEN_STREAMS: web.AppKey[set[asyncio.Task[Any]]] = web.AppKey("shoal_open_streams")
 STREAM_NUMBERS = {"stdin": 0, "stdout": 1, "stderr": 2, "systemerr": 3}
 
 
@@ -105,6 +109,26 @@ def stream_response(version: tuple[int, int], *, multiplexed: bool) -> web.Strea
     return web.StreamResponse(headers={"Content-Type": media_type})
 
 
+@contextmanager
+def ends_with_the_daemon(request: web.Request) -> Iterator[None]:
+    """Let what is done within be cancelled when the daemon stops."""
+    task = asyncio.current_task()
+    assert task is not None, "requests are handled in tasks"
+    streams = request.app[OPEN_STREAMS]
+    streams.add(task)
+    try:
+        yield
+    finally:
+        streams.discard(task)
+
+
+async def end_streams(application: web.Application) -> None:
+    """Cancel the streams that are open: the daemon stops."""
+    streams = application[OPEN_STREAMS]
+    for task in tuple(streams):
+        task.cancel()
+
+
 async def run_until_gone(request: web.Request, work: Coroutine[None, None, None]) -> bool:
     """Run what streams to a client; end it when the client has gone away.
 
@@ -113,10 +137,11 @@ async def run_until_gone(request: web.Request, work: Coroutine[None, None, None]
     """
     task = asyncio.create_task(work)
     try:
-        while not task.done():
-            await asyncio.wait([task], timeout=LOOK_FOR_CLIENT_SECONDS)
-            if not task.done() and not _is_connected(request):
-                return False
+        with ends_with_the_daemon(request):
+            while not task.done():
+                await asyncio.wait([task], timeout=LOOK_FOR_CLIENT_SECONDS)
+                if not task.done() and not _is_connected(request):
+                    return False
         error = task.exception()
         if error is None:
             return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import IO, Any, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
@@ -18,6 +18,9 @@ API_VERSION = "1.50"
 CHUNK_BYTES = 65536
 # A stream may be silent for as long as it likes; a plain answer may not.
 ANSWER_TIMEOUT_SECONDS = 90.0
+
+STALE_HEADER = "X-Shoal-Stale"
+STALE = "the swarm has no leader: this is what the manager that was asked knew last, and it may be old"
 
 Query = Mapping[str, str | int | bool | None]
 Body = bytes | IO[bytes] | Iterable[bytes]
@@ -59,9 +62,11 @@ class Client:
 
     Args:
         host: `unix:///path` or `tcp://address:port`.
+        warn: is told, in a line, what an answer should be taken with.
     """
 
-    def __init__(self, host: str = DEFAULT_HOST) -> None:
+    def __init__(self, host: str = DEFAULT_HOST, warn: Callable[[str], None] | None = None) -> None:
+        self._warn = warn
         parts = urlsplit(host)
         if parts.scheme == "unix" and (parts.netloc + parts.path):
             self._unix_path, self._address, self._port = parts.netloc + parts.path, "", 0
@@ -174,6 +179,8 @@ class Client:
                 raise self._explain(error) from error
             if response.status >= 400:
                 raise _refusal(response)
+            if response.getheader(STALE_HEADER) and self._warn is not None:
+                self._warn(STALE)
             try:
                 yield response
             except (ConnectionError, http.client.HTTPException) as error:

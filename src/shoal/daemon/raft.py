@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 
 from shoal.daemon.layout import Layout, SwarmMembership
+from shoal.raft.bootstrap import begin_from_state
 from shoal.raft.driver import DriverSettings, RaftDriver, Transport
 from shoal.store.store import Store
+
+
+def begin_raft_from(layout: Layout, membership: SwarmMembership, state: Iterable[bytes], index: int, term: int) -> None:
+    """Begin the log of this node's manager with a state that was kept elsewhere; blocks."""
+    settings = DriverSettings(
+        raft_id=membership.raft_id,
+        cluster_id=membership.cluster_id,
+        folder=layout.raft,
+        random_int=random.SystemRandom().randrange,
+    )
+    begin_from_state(settings, state, index, term)
 
 
 async def open_raft(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -18,22 +17,29 @@ from typing import Any, TypeVar
 
 import structlog
 
-from shoal.engine import records, rootfs, syscalls
+from shoal.engine import records, rootfs
+from shoal.engine.attachment import attach
+from shoal.engine.execs import Execs, check_runs
+from shoal.engine.freezer import freeze, is_frozen
 from shoal.engine.host import Host, read_host
 from shoal.engine.images.images import LocalImages
 from shoal.engine.keeper_client import KeeperClient
-from shoal.engine.log_options import LogSettings, log_settings
+from shoal.engine.log_options import log_settings
 from shoal.engine.log_reader import read_log
-from shoal.engine.oci import Places, arguments_of, check_config, make_spec
-from shoal.engine.protocol import Images
+from shoal.engine.oci import arguments_of, check_config
+from shoal.engine.preparation import load_containers, prepare_run, run_request
+from shoal.engine.process_table import pids_of, run_ps
+from shoal.engine.protocol import ContainerStream, Images
 from shoal.engine.records import FailedStart
 from shoal.engine.signals import parse_signal
-from shoal.engine.users import resolve
+from shoal.engine.start_errors import start_error_code, start_error_text
+from shoal.engine.usage import read_usage
 from shoal.errors import Conflict, InvalidArgument, NameConflict, NotFound, ShoalError
 from shoal.lib.clock import Clock, SystemClock
 from shoal.lib.ids import Ids
 from shoal.model.base import replace
 from shoal.model.container import Container, ContainerConfig, ContainerState, ExitStatus, LogLine, LogOptions
+from shoal.model.streams import AttachOptions, ContainerStats, ExecConfig, ExecRecord, ProcessTable
 
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -103,17 +109,21 @@ class RuncEngine:
         # One thread: this work is many short system calls, and more threads spend their time on the interpreter's lock.
         self._files = ThreadPoolExecutor(max_workers=1, thread_name_prefix="container files")
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._execs = Execs(self._layout, self._keeper, self._clock, self._ids, self._in_thread)
 
     # life of the engine
 
     async def start_up(self) -> None:
         """Read the records, take up running containers again, clean what was half-made, connect to the keeper."""
         await asyncio.to_thread(self._layout.make)
-        for container in await asyncio.to_thread(self._load_all):
+        await asyncio.to_thread(self._execs.start_up)
+        for container in await asyncio.to_thread(load_containers, self._layout):
             live = _Live(container)
             self._live[container.id] = live
             self._names[container.config.name] = container.id
             if container.state.status == "running":
+                paused = await asyncio.to_thread(is_frozen, self.host, self._layout.cgroup(container.id))
+                live.container = replace(container, state=replace(container.state, paused=paused))
                 self._guard(live)
             elif container.state.status == "exited":
                 live.status = await asyncio.to_thread(records.exit_status_of, self._layout.directory(container.id))
@@ -125,25 +135,9 @@ class RuncEngine:
         for live in list(self._live.values()):
             await self._catch_up(live)
 
-    def _load_all(self) -> list[Container]:
-        found = []
-        for directory in sorted(self._layout.containers.iterdir()):
-            container = records.load_container(directory)
-            if container is None:
-                _log.info(
-                    "removing what is left of a container", container_id=directory.name, reason="it has no record"
-                )
-                rootfs.discard(self._layout, directory.name)
-            else:
-                found.append(container)
-        known = {container.id for container in found}
-        for leftover in [*self._layout.bundles.iterdir(), *self._layout.secrets.iterdir()]:
-            if leftover.name not in known:
-                rootfs.discard(self._layout, leftover.name)
-        return found
-
     async def close(self, stop_keeper: bool = False) -> None:
         """Let go of the containers; they run on. With `stop_keeper` end the keeper, too, if it has none."""
+        await self._execs.close()
         for task in list(self._tasks):
             await asyncio.gather(task, return_exceptions=True)
         running = any(live.container.state.status == "running" for live in self._live.values())
@@ -224,9 +218,9 @@ class RuncEngine:
             live.status = None
             live.ended.clear()
             try:
-                await self._in_thread(lambda: self._prepare(live))
+                await self._in_thread(lambda: prepare_run(self._layout, self.local_images, live.container))
                 self._guard(live)
-                answer = await self._keeper.request("run", **self._run_request(live.container))
+                answer = await self._keeper.request("run", **run_request(self._layout, live.container))
             except ShoalError as error:
                 await self._fail_start(live, error.message)
                 raise
@@ -261,7 +255,7 @@ class RuncEngine:
         number = parse_signal(signal or config.stop_signal or self._image_stop_signal(live.container) or "SIGTERM")
         patience = timeout_seconds if timeout_seconds is not None else config.stop_timeout_seconds
         patience = DEFAULT_STOP_SECONDS if patience is None else patience
-        await self._keeper.request("kill", id=live.container.id, signal=number)
+        await self._send_signal(live, number)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if patience < 0 else patience):
                 await live.ended.wait()
@@ -275,10 +269,7 @@ class RuncEngine:
         """Send a signal to the container's first process. Raises Conflict if it does not run."""
         number = parse_signal(signal)
         live = self._find(container)
-        sent = live.container.state.status == "running" and (
-            await self._keeper.request("kill", id=live.container.id, signal=number)
-        )
-        if not sent or not sent.get("sent"):
+        if live.container.state.status != "running" or not await self._send_signal(live, number):
             raise Conflict(f"cannot kill container: {container}: container {live.container.id} is not running")
 
     async def remove(self, container: str, force: bool = False) -> None:
@@ -301,8 +292,49 @@ class RuncEngine:
             await asyncio.to_thread(rootfs.discard, self._layout, live.container.id)
             self._unguard(live)
             self._forget(live.container)
+            self._execs.forget_container(live.container.id)
         await self._renew_lease()
         _log.info("container removed", container_id=live.container.id)
+
+    async def pause(self, container: str) -> None:
+        """Freeze the processes of a container. Raises Conflict if it does not run or is paused."""
+        await self._set_paused(self._find(container), True)
+
+    async def unpause(self, container: str) -> None:
+        """Let the processes of a container go on. Raises Conflict if it is not paused."""
+        await self._set_paused(self._find(container), False)
+
+    async def _set_paused(self, live: _Live, paused: bool) -> None:
+        async with live.lock:
+            container = live.container
+            if container.state.status != "running":
+                raise Conflict(f"container {container.id} is not running")
+            if container.state.paused == paused:
+                raise Conflict(f"Container {container.id} is {'already' if paused else 'not'} paused")
+            await asyncio.to_thread(freeze, self.host, self._layout.cgroup(container.id), paused)
+            if live.container.state.status == "running":
+                live.container = replace(live.container, state=replace(live.container.state, paused=paused))
+            _log.info("container paused" if paused else "container unpaused", container_id=container.id)
+
+    async def rename(self, container: str, name: str) -> None:
+        """Give a container another name. Raises NameConflict, InvalidArgument."""
+        live = self._find(container)
+        async with live.lock:
+            old = live.container
+            if not name.removeprefix("/"):
+                raise InvalidArgument("Neither old nor new names may be empty")
+            if name.removeprefix("/") == old.config.name:
+                raise InvalidArgument("Renaming a container with the same name as its current name")
+            checked = self._checked_name(name, old.id)
+            self._names[checked] = old.id
+            renamed = replace(old, config=replace(old.config, name=checked))
+            try:
+                await self._in_thread(lambda: records.save_container(self._layout.directory(old.id), renamed))
+            except OSError:
+                del self._names[checked]
+                raise
+            self._names.pop(old.config.name, None)
+            live.container = replace(live.container, config=renamed.config)
 
     def get(self, container: str) -> Container:
         """Return a container. Raises NotFound (`No such container: …`)."""
@@ -318,9 +350,60 @@ class RuncEngine:
         live = self._find(container)
         if live.container.config.log_driver == "none":
             raise NotFound("configured logging driver does not support reading")
-        lines = read_log(Path(live.container.log_path), options, lambda: live.container.state.status != "running")
+        lines = read_log(
+            Path(live.container.log_path), options, lambda: live.container.state.status != "running", self._clock.now_ns
+        )
         async for line in lines:
             yield line
+
+    # streams
+
+    async def attach(self, container: str, options: AttachOptions) -> ContainerStream:
+        """Attach to a container; the stream ends with it (at once if it does not run)."""
+        return await attach(self._layout, self._keeper, self._find(container).container, options)
+
+    async def resize(self, container: str, height: int, width: int) -> None:
+        """Give a container's terminal a size in characters. Raises Conflict if it does not run."""
+        found = self._find(container).container
+        check_runs(replace(found, state=replace(found.state, paused=False)))
+        answer = await self._keeper.request("resize", id=found.id, height=height, width=width)
+        if "error" in answer:
+            raise InvalidArgument(f"invalid size of a terminal: {height} by {width}: {answer['error']}")
+
+    async def stats(self, container: str) -> ContainerStats:
+        """Return what a container uses now; `at_ns` 0 if it does not run."""
+        found = self._find(container).container
+        if found.state.status != "running":
+            return ContainerStats()
+        cgroup, now_ns = self._layout.cgroup(found.id), self._clock.now_ns()
+        return await asyncio.to_thread(read_usage, self.host, cgroup, found.state.pid, now_ns)
+
+    async def top(self, container: str, ps_arguments: str = "-ef") -> ProcessTable:
+        """Return a container's processes as `ps` shows them. Raises Conflict (not running), ShoalError (no `ps`)."""
+        found = self._find(container).container
+        if found.state.status != "running":
+            raise Conflict(f"container {found.id} is not running")
+        pids = await asyncio.to_thread(pids_of, self.host, self._layout.cgroup(found.id))
+        return await asyncio.to_thread(run_ps, ps_arguments, pids)
+
+    def exec_create(self, container: str, config: ExecConfig) -> ExecRecord:
+        """Prepare a command in a container. Raises Conflict if it does not run or is paused, InvalidArgument."""
+        return self._execs.create(self._find(container).container, config)
+
+    async def exec_start(
+        self, exec_id: str, detach: bool = False, console_size: tuple[int, int] | None = None
+    ) -> ContainerStream | None:
+        """Start a command; None with `detach`. Raises NotFound, Conflict, InvalidArgument with runc's reason."""
+        live = self._find(self._execs.get(exec_id).container_id)
+        return await self._to_the_end(self._execs.start(live.container, exec_id, detach, console_size))
+
+    async def exec_resize(self, exec_id: str, height: int, width: int) -> None:
+        """Give a command's terminal a size in characters. Raises NotFound if there is none."""
+        await self._execs.resize(exec_id, height, width)
+
+    def exec_inspect(self, exec_id: str) -> ExecRecord:
+        """Return a command. Raises NotFound (`No such exec instance: …`)."""
+        return self._execs.get(exec_id)
 
     # within
 
@@ -373,45 +456,6 @@ class RuncEngine:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._files, work)
 
-    def _prepare(self, live: _Live) -> None:
-        """Make what a run needs: root filesystem, files, spec, FIFOs. Blocking."""
-        container, layout = live.container, self._layout
-        config, container_id = container.config, container.id
-        rootfs.release(layout, container_id)
-        records.forget_run(layout.directory(container_id))
-        image = self.images.get(container.image_id)
-        layers = [self.local_images.content.index.layer(diff_id) for diff_id in reversed(image.layers)]
-        if None in layers:
-            raise ShoalError(f"the layers of image {container.image_id} are gone; pull it again")
-        rootfs.check_binds(config)
-        root = rootfs.mount_root(layout, container_id, tuple(layer.directory for layer in layers if layer is not None))
-        passwd, group = (syscalls.read_in_root(root, f"/etc/{name}") for name in ("passwd", "group"))
-        identity = resolve(config.user or image.user, config.groups, passwd, group)
-        binds = rootfs.write_etc_files(layout, container_id, config) + rootfs.file_binds(layout, container_id, config)
-        volumes = rootfs.make_volumes(layout, container_id, config, image, root)
-        places = Places(root=str(root), cgroup=layout.cgroup(container_id), binds=binds, volumes=volumes)
-        spec = make_spec(config, image, container_id, container.arguments, identity, places, self.host)
-        bundle = layout.bundle(container_id)
-        (bundle / "config.json").write_text(json.dumps(spec))
-        if not config.tty:
-            for name in ("stdout", "stderr"):
-                os.mkfifo(bundle / name, 0o600)
-
-    def _run_request(self, container: Container) -> dict[str, Any]:
-        layout = self._layout
-        settings: LogSettings = log_settings(container.config, container.log_path)
-        return {
-            "id": container.id,
-            "directory": str(layout.directory(container.id)),
-            "bundle": str(layout.bundle(container.id)),
-            "runc_root": str(layout.runc_root),
-            "memory_cgroup": layout.memory_cgroup(container.id),
-            "terminal": container.config.tty,
-            "open_stdin": container.config.open_stdin,
-            "console_socket": str(layout.consoles / container.id[:12]),
-            "log": {"path": settings.path, "max_bytes": settings.max_bytes, "max_files": settings.max_files},
-        }
-
     def _guard(self, live: _Live) -> None:
         """Hold the FIFOs open: should the keeper and the container both die, what was written is still there."""
         bundle = self._layout.bundle(live.container.id)
@@ -438,8 +482,16 @@ class RuncEngine:
         await self._in_thread(clean)
         _log.info("container did not start", container_id=container_id, reason=reason)
 
+    async def _send_signal(self, live: _Live, number: int) -> bool:
+        """Send a signal to the first process; a paused container goes on, since it could not end otherwise."""
+        answer = await self._keeper.request("kill", id=live.container.id, signal=number)
+        if live.container.state.paused:
+            with contextlib.suppress(Conflict):
+                await self._set_paused(live, False)
+        return bool(answer.get("sent"))
+
     async def _kill_and_wait(self, live: _Live) -> None:
-        await self._keeper.request("kill", id=live.container.id, signal=9)
+        await self._send_signal(live, 9)
         try:
             async with asyncio.timeout(KILL_WAIT_SECONDS):
                 await live.ended.wait()
@@ -463,6 +515,9 @@ class RuncEngine:
 
     def _on_event(self, event: dict[str, Any]) -> None:
         """Take what the keeper tells unasked: exits, and how starts ended that an earlier engine asked for."""
+        if event["event"] == "exec-exit":
+            self._execs.on_exit(event["id"], event["code"])
+            return
         live = self._live.get(str(event.get("id")))
         if live is None or live.status is not None:
             return
@@ -485,8 +540,10 @@ class RuncEngine:
         _log.info("container ended", container_id=live.container.id, code=event["code"], oom=event["oom_killed"])
         self._finish(live)
 
-    def _on_hello(self, running: dict[str, int]) -> None:
+    def _on_hello(self, hello: dict[str, Any]) -> None:
         """Compare with what the keeper has: what it does not have any more has ended while nobody listened."""
+        running: dict[str, int] = hello["running"]
+        self._execs.on_hello(hello.get("execs", []))
         for live in list(self._live.values()):
             pid = running.get(live.container.id)
             if live.container.state.status == "created" and pid is not None and not live.lock.locked():
@@ -540,22 +597,3 @@ class RuncEngine:
         self._tasks.add(task)
         task.add_done_callback(self._forget_task)
         return task
-
-
-def start_error_text(reason: str) -> str:
-    """Return Docker's text for a start that runc refused with `reason`."""
-    reason = reason.removeprefix("runc run failed: ").removeprefix("runc create failed: ")
-    return (
-        "failed to create task for container: failed to create shim task: OCI runtime create failed: "
-        f"runc create failed: {reason}: unknown"
-    )
-
-
-def start_error_code(reason: str) -> int:
-    """Return the exit code Docker gives a container that did not start: 127 not found, 126 not allowed, else 128."""
-    low = reason.lower()
-    if "executable file not found" in low or ("no such file or directory" in low and "exec" in low):
-        return 127
-    if "permission denied" in low or "is a directory" in low or "exec format error" in low:
-        return 126
-    return 128

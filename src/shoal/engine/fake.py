@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from shoal.engine.protocol import PullProgress, RegistryCredentials
+from shoal.engine.fake_streams import FakeStreams
+from shoal.engine.protocol import ContainerStream, PullProgress, RegistryCredentials
 from shoal.errors import Conflict, NameConflict, NotFound, Unavailable
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
@@ -23,6 +24,7 @@ from shoal.model.container import (
     LogOptions,
     RemoteManifest,
 )
+from shoal.model.streams import AttachOptions, ContainerStats, ExecConfig, ExecRecord, ProcessTable
 
 SIGKILL_EXIT_CODE = 137
 FIRST_FAKE_PID = 100_000
@@ -108,6 +110,7 @@ class FakeEngine:
         self._ends: dict[str, asyncio.Future[ExitStatus]] = {}
         self._logs: dict[str, list[LogLine]] = {}
         self.refuse_start = ""
+        self.streams = FakeStreams(clock, ids)
 
     async def create(self, config: ContainerConfig) -> Container:
         """Create a record."""
@@ -194,3 +197,59 @@ class FakeEngine:
         lines = self._logs.get(self.get(container).id, [])
         for line in lines if options.tail is None else lines[len(lines) - options.tail :]:
             yield line
+
+    async def pause(self, container: str) -> None:
+        """Mark a record as paused."""
+        self._set_paused(self.get(container), True)
+
+    async def unpause(self, container: str) -> None:
+        """Mark a record as running."""
+        self._set_paused(self.get(container), False)
+
+    def _set_paused(self, record: Container, paused: bool) -> None:
+        if record.state.status != "running":
+            raise Conflict(f"container {record.id} is not running")
+        self._containers[record.id] = replace(record, state=replace(record.state, paused=paused))
+
+    async def rename(self, container: str, name: str) -> None:
+        """Give a record another name."""
+        record = self.get(container)
+        self._containers[record.id] = replace(record, config=replace(record.config, name=name))
+
+    async def attach(self, container: str, options: AttachOptions) -> ContainerStream:
+        """Return a stream that says what it is told."""
+        return self.streams.attach(options, self._logs.get(self.get(container).id, []))
+
+    async def resize(self, container: str, height: int, width: int) -> None:
+        """Check that it runs."""
+        del height, width
+        if self.get(container).state.status != "running":
+            raise Conflict(f"container {container} is not running")
+
+    async def stats(self, container: str) -> ContainerStats:
+        """Return a sample that uses nothing."""
+        return self.streams.stats(self.get(container))
+
+    async def top(self, container: str, ps_arguments: str = "-ef") -> ProcessTable:
+        """Return the one process there would be."""
+        del ps_arguments
+        return self.streams.top(self.get(container))
+
+    def exec_create(self, container: str, config: ExecConfig) -> ExecRecord:
+        """Prepare a command."""
+        return self.streams.exec_create(self.get(container), config)
+
+    async def exec_start(
+        self, exec_id: str, detach: bool = False, console_size: tuple[int, int] | None = None
+    ) -> ContainerStream | None:
+        """Start a command that says back what it is told."""
+        del console_size
+        return self.streams.exec_start(exec_id, detach)
+
+    async def exec_resize(self, exec_id: str, height: int, width: int) -> None:
+        """Remember the size."""
+        self.streams.exec_resize(exec_id, height, width)
+
+    def exec_inspect(self, exec_id: str) -> ExecRecord:
+        """Return a command."""
+        return self.streams.exec_inspect(exec_id)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ import structlog
 
 import shoal
 from shoal.engine.keeper import wire
+from shoal.engine.keeper_listener import KeeperListener
 from shoal.errors import ShoalError, Unavailable
 from shoal.lib.backoff import Backoff
 
@@ -31,7 +33,7 @@ _RETRY_SECONDS = 0.01
 _MOST_SOCKET_PATH_BYTES = 107
 
 OnEvent = Callable[[dict[str, Any]], None]
-OnHello = Callable[[dict[str, int]], None]
+OnHello = Callable[[dict[str, Any]], None]
 
 
 class KeeperClient:
@@ -42,7 +44,7 @@ class KeeperClient:
         data_root: whose `containers` the keeper serves.
         name: the keeper's cgroup.
         on_event: called with each event (exit, started, start-failed), after what it says is on disk.
-        on_hello: called after each connection with the ids that run (or start) and their pids.
+        on_hello: called after each connection with `running` (ids that run or start, and their pids) and `execs` (ids).
     """
 
     def __init__(self, exec_root: Path, data_root: Path, name: str, on_event: OnEvent, on_hello: OnHello) -> None:
@@ -56,6 +58,7 @@ class KeeperClient:
         self._on_hello = on_hello
         self._next_seq = 1
         self._pending: dict[int, tuple[dict[str, Any], asyncio.Future[dict[str, Any]]]] = {}
+        self._once: set[int] = set()  # requests that are not sent twice
         self._writer: asyncio.StreamWriter | None = None
         self._connected = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -82,13 +85,24 @@ class KeeperClient:
             future.cancel()
         self._pending.clear()
 
-    async def request(self, operation: str, **fields: Any) -> dict[str, Any]:
-        """Ask the keeper and return its answer. Raises Unavailable after `REQUEST_SECONDS`."""
+    async def request(self, operation: str, *, repeat: bool = True, **fields: Any) -> dict[str, Any]:
+        """Ask the keeper and return its answer.
+
+        Args:
+            operation: what to do.
+            repeat: whether the next keeper is asked again if this one dies; else that raises Unavailable.
+            fields: the rest of the request.
+
+        Raises:
+            Unavailable: no answer within `REQUEST_SECONDS`.
+        """
         seq = self._next_seq
         self._next_seq += 1
         message = {"seq": seq, "op": operation, **fields}
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._pending[seq] = (message, future)
+        if not repeat:
+            self._once.add(seq)
         try:
             if self._writer is not None:
                 self._writer.write(wire.encode(message))
@@ -98,6 +112,31 @@ class KeeperClient:
             raise Unavailable(f"the keeper did not answer {operation} within {REQUEST_SECONDS:g} seconds") from None
         finally:
             self._pending.pop(seq, None)
+            self._once.discard(seq)
+
+    async def listen(self, container_id: str, pending: bool) -> KeeperListener:
+        """Hear what a container says from now on.
+
+        Args:
+            container_id: full id of a container that runs.
+            pending: first what it has said and no log holds: the beginning of a line.
+
+        Raises:
+            Unavailable: the keeper does not answer, or knows of no such run.
+        """
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        listener = KeeperListener(connection)
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await asyncio.get_running_loop().sock_connect(connection, str(self._socket))
+                await listener.begin({"seq": 1, "op": "attach", "id": container_id, "pending": pending})
+        except (OSError, EOFError, ValueError, TimeoutError) as error:
+            listener.close()
+            raise Unavailable(f"cannot attach to container {container_id}: {error or type(error).__name__}") from None
+        except BaseException:
+            listener.close()
+            raise
+        return listener
 
     async def stop_keeper(self) -> bool:
         """End the keeper if it has no containers; return whether it ended."""
@@ -190,6 +229,10 @@ class KeeperClient:
         finally:
             self._writer = None
             self.pid = 0
+            for seq in self._once:
+                future = self._pending[seq][1]
+                if not future.done():
+                    future.set_exception(Unavailable("the keeper died while it was at this; try again"))
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
@@ -204,7 +247,7 @@ class KeeperClient:
                     keeper_pid=self.pid,
                     remedy="run the daemon in the mount namespace of its first start: nsenter --net, not ip netns exec",
                 )
-            self._on_hello(message["running"])
+            self._on_hello(message)
             self._connected.set()
         elif event is not None:
             self._on_event(message)

@@ -34,6 +34,11 @@ def log_settings(config: ContainerConfig, path: str) -> LogSettings:
     options = config.log_options
     if driver == "none":
         return LogSettings(path="")
+    for name in ("labels-regex", "env-regex"):
+        try:
+            re.compile(options.get(name, ""))
+        except re.error as error:
+            raise InvalidArgument(f"log opt {name} {options[name]!r}: {error}") from None
     for name in options:
         if name not in {"max-size", "max-file"} | _OTHER_OPTIONS:
             raise InvalidArgument(f"unknown log opt '{name}' for {driver} log driver")
@@ -48,6 +53,21 @@ def log_settings(config: ContainerConfig, path: str) -> LogSettings:
         if not max_bytes and max_files > 1:
             raise InvalidArgument("max-file > 1 needs max-size: set how large a file may grow, such as max-size=10m")
     return LogSettings(path=path, max_bytes=max_bytes, max_files=max_files)
+
+
+def log_details(config: ContainerConfig) -> dict[str, str]:
+    """Return what `--details` shows of each line: labels and variables that the log options name."""
+    options = config.log_options
+    variables = {name: value for name, _, value in (entry.partition("=") for entry in config.env)}
+    found: dict[str, str] = {}
+    for option, values in (("labels", config.labels), ("env", variables)):
+        for name in options.get(option, "").split(","):
+            if name in values:
+                found[name] = values[name]
+        pattern = options.get(f"{option}-regex", "")
+        if pattern:
+            found |= {name: value for name, value in values.items() if re.search(pattern, name)}
+    return found
 
 
 def _size(text: str) -> int:

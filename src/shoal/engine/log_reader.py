@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -162,13 +163,16 @@ def _offset_of_last(descriptor: int, count: int) -> tuple[int, int]:
     return 0, max(wanted_newlines - 1, 0)
 
 
-async def read_log(path: Path, options: LogOptions, has_ended: Callable[[], bool]) -> AsyncIterator[LogLine]:
+async def read_log(
+    path: Path, options: LogOptions, has_ended: Callable[[], bool], now_ns: Callable[[], int] = time.time_ns
+) -> AsyncIterator[LogLine]:
     """Yield the lines of a log, oldest first.
 
     Args:
         path: the newest file of the log.
         options: which lines.
         has_ended: whether the container has ended, and with it what `follow` waits for.
+        now_ns: the time: past `until` nothing more is waited for.
     """
     cursor = await asyncio.to_thread(_Cursor, path)
     try:
@@ -177,7 +181,7 @@ async def read_log(path: Path, options: LogOptions, has_ended: Callable[[], bool
             for line in last:
                 yield line
         while True:
-            ended = has_ended()
+            ended = has_ended() or bool(options.until_ns and now_ns() > options.until_ns)
             lines = await asyncio.to_thread(cursor.read)
             for line in lines:
                 if options.until_ns and line.at_ns > options.until_ns:

@@ -15,6 +15,7 @@ from shoal.model.container import (
     LogOptions,
     RemoteManifest,
 )
+from shoal.model.streams import AttachOptions, ContainerStats, ExecConfig, ExecRecord, Output, ProcessTable
 
 
 class RegistryCredentials(Struct):
@@ -72,6 +73,25 @@ class Images(Protocol):
         """
 
 
+class ContainerStream(Protocol):
+    """What a process in a container says and is told: of an exec, or of an attached client.
+
+    Who does not read holds the process up; who is done must `close`. One reader and one writer at a time.
+    """
+
+    async def read(self) -> Output | None:
+        """Return the next piece of output, None at the end."""
+
+    async def write(self, data: bytes) -> None:
+        """Give the process input; what it does not read (it has ended, its stdin is not attached) is dropped."""
+
+    async def close_input(self) -> None:
+        """Say that no more input comes. A terminal is left open, as Docker leaves it."""
+
+    async def close(self) -> None:
+        """Let go: the client has gone or detached. The process goes on, what it says is dropped."""
+
+
 class Engine(Protocol):
     """The containers of a node. Containers are named by full id, unique id prefix or name (with or without `/`)."""
 
@@ -105,3 +125,41 @@ class Engine(Protocol):
 
     def logs(self, container: str, options: LogOptions) -> AsyncIterator[LogLine]:
         """Yield lines of output, oldest first; with `follow` until the container has ended."""
+
+    async def pause(self, container: str) -> None:
+        """Freeze the processes of a container. Raises Conflict if it does not run or is paused."""
+
+    async def unpause(self, container: str) -> None:
+        """Let the processes of a container go on. Raises Conflict if it is not paused."""
+
+    async def rename(self, container: str, name: str) -> None:
+        """Give a container another name. Raises NameConflict, InvalidArgument."""
+
+    async def attach(self, container: str, options: AttachOptions) -> ContainerStream:
+        """Attach to a container; the stream ends with it (at once if it does not run)."""
+
+    async def resize(self, container: str, height: int, width: int) -> None:
+        """Give a container's terminal a size in characters. Raises Conflict if it does not run."""
+
+    async def stats(self, container: str) -> ContainerStats:
+        """Return what a container uses now; `at_ns` 0 if it does not run."""
+
+    async def top(self, container: str, ps_arguments: str = "-ef") -> ProcessTable:
+        """Return a container's processes as `ps` shows them. Raises Conflict (not running), ShoalError (no `ps`)."""
+
+    def exec_create(self, container: str, config: ExecConfig) -> ExecRecord:
+        """Prepare a command in a container. Raises Conflict if it does not run or is paused, InvalidArgument."""
+
+    async def exec_start(
+        self, exec_id: str, detach: bool = False, console_size: tuple[int, int] | None = None
+    ) -> ContainerStream | None:
+        """Start a command; None with `detach`, and then all of its stdio is /dev/null.
+
+        Raises NotFound, Conflict (started before, container not running), InvalidArgument with runc's reason.
+        """
+
+    async def exec_resize(self, exec_id: str, height: int, width: int) -> None:
+        """Give a command's terminal a size in characters. Raises NotFound if there is none."""
+
+    def exec_inspect(self, exec_id: str) -> ExecRecord:
+        """Return a command. Raises NotFound (`No such exec instance: …`)."""

@@ -81,9 +81,10 @@ class ExitStatus(Struct):
 
 
 class ContainerState(Struct):
-    """State of a container: `status` is created, running, exited or dead."""
+    """State of a container: `status` is created, running, exited or dead; a running one may be `paused`."""
 
     status: str
+    paused: bool = False
     pid: int = 0
     exit_code: int = 0
     error: str = ""

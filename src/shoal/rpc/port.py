@@ -72,6 +72,8 @@ class NodePort:
         self._application = application = web.Application(
             client_max_size=BODY_BYTES_MOST, middlewares=[_answer_refusals]
         )
+        routes = tuple(routes)
+        self._routes = tuple((route.method, route.path) for route in routes)
         for route in routes:
             application.router.add_route(route.method, route.path, self._guard(route))
         self._runner = web.AppRunner(
@@ -116,6 +118,16 @@ class NodePort:
             raise InvalidArgument(
                 f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --listen-addr"
             ) from error
+
+    @property
+    def port(self) -> int:
+        """The number it listens on."""
+        return int(self._runner.addresses[0][1])
+
+    @property
+    def routes(self) -> tuple[tuple[str, str], ...]:
+        """Method and path of every route of its own, without mounted applications."""
+        return self._routes
 
     async def stop(self) -> None:
         """Listen no more; what is under way ends."""

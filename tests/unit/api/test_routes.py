@@ -67,7 +67,6 @@ def test_outside_the_product_says_so() -> None:
         for method, path, word in (
             ("POST", "/build", "building images"),
             ("POST", "/v1.45/containers/create?name=x", "plain containers"),
-            ("POST", "/containers/x/exec", "exec"),
             ("GET", "/images/search?term=x", "searching"),
             ("POST", "/networks/create", "networks"),
             ("POST", "/volumes/create", "volumes"),

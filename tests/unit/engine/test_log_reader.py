@@ -56,3 +56,13 @@ def test_no_log_and_rubbish_in_it(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(b"rubbish\n{}\n")
     write(tmp_path / "log", range(1, 3))
     assert read(tmp_path / "log") == [1, 2]
+
+
+def test_following_ends_when_the_time_has_come(log: Path) -> None:
+    async def work() -> list[int]:
+        options = LogOptions(follow=True, since_ns=5000, until_ns=6000)
+        times = iter([5500, 5999])
+        lines = read_log(log, options, lambda: False, lambda: next(times, 6001))
+        return [int(line.data) async for line in lines]
+
+    assert asyncio.run(work()) == list(range(5000, 5011))

@@ -12,7 +12,8 @@ from shoal.api.requests import flag
 from shoal.api.responses import empty_response, encode, json_response, list_response
 from shoal.api.routing import Route, api_version
 from shoal.api.streams import format_line, read_log_request, run_until_gone, stream_response
-from shoal.api.views.container import container_summary_view, container_view
+from shoal.api.views.container import container_summary_view, container_view, state_word
+from shoal.engine.log_options import log_details
 from shoal.engine.protocol import Engine
 from shoal.errors import InvalidArgument
 from shoal.model.container import Container, LogOptions
@@ -64,7 +65,7 @@ def _passes(container: Container, filters: Filters) -> bool:
     tests: tuple[tuple[str, Callable[[str], bool]], ...] = (
         ("id", container.id.startswith),
         ("name", lambda value: value.removeprefix("/") in config.name),
-        ("status", lambda value: container.state.status == value),
+        ("status", lambda value: state_word(container.state) == value),
         (
             "ancestor",
             lambda value: value in (config.image, container.image_id) or container.image_id == f"sha256:{value}",
@@ -96,8 +97,9 @@ async def logs(request: web.Request) -> web.StreamResponse:
 
     async def send() -> None:
         options: LogOptions = wanted.options
+        details = log_details(container.config)
         async for line in _engine(request).logs(container.id, options):
-            await response.write(format_line(line, wanted, container.config.labels, multiplexed=multiplexed))
+            await response.write(format_line(line, wanted, details, multiplexed=multiplexed))
 
     if await run_until_gone(request, send()):
         await response.write_eof()
@@ -154,6 +156,24 @@ async def remove(request: web.Request) -> web.Response:
     return empty_response(204)
 
 
+async def pause(request: web.Request) -> web.Response:
+    """Freeze a container."""
+    await _engine(request).pause(request.match_info["id"])
+    return empty_response(204)
+
+
+async def unpause(request: web.Request) -> web.Response:
+    """Let a frozen container go on."""
+    await _engine(request).unpause(request.match_info["id"])
+    return empty_response(204)
+
+
+async def rename(request: web.Request) -> web.Response:
+    """Give a container another name."""
+    await _engine(request).rename(request.match_info["id"], request.query.get("name", ""))
+    return empty_response(204)
+
+
 async def wait(request: web.Request) -> web.StreamResponse:
     """Answer with the exit code once a container has ended; the headers go out at once, as clients expect."""
     engine = _engine(request)
@@ -182,6 +202,9 @@ ROUTES = (
     Route("POST", "/containers/{id}/stop", stop),
     Route("POST", "/containers/{id}/restart", restart),
     Route("POST", "/containers/{id}/kill", kill),
+    Route("POST", "/containers/{id}/pause", pause),
+    Route("POST", "/containers/{id}/unpause", unpause),
+    Route("POST", "/containers/{id}/rename", rename),
     Route("POST", "/containers/{id}/wait", wait),
     Route("DELETE", "/containers/{id}", remove),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shoal.api.views.shared import Json, plain, time_text
 from shoal.lib.clock import NANOSECONDS_PER_SECOND
-from shoal.model.container import Container, ContainerConfig
+from shoal.model.container import Container, ContainerConfig, ContainerState
 from shoal.model.container_spec import Mount
 
 STORAGE_DRIVER = "overlay2"
@@ -32,7 +32,7 @@ def container_summary_view(container: Container, now_ns: int) -> Json:
             for port in config.host_ports
         ],
         "Labels": config.labels,
-        "State": container.state.status,
+        "State": state_word(container.state),
         "Status": status_text(container, now_ns),
         "HostConfig": {"NetworkMode": _network_mode(config)},
         "NetworkSettings": {"Networks": _networks(config)},
@@ -44,10 +44,15 @@ def status_text(container: Container, now_ns: int) -> str:
     """Return what `docker ps` shows: `Up 3 minutes`, `Exited (1) 2 hours ago`, `Created`."""
     state = container.state
     if state.status == "running":
-        return f"Up {human_duration(now_ns - state.started_at_ns)}"
+        return f"Up {human_duration(now_ns - state.started_at_ns)}" + " (Paused)" * state.paused
     if state.status == "exited":
         return f"Exited ({state.exit_code}) {human_duration(now_ns - state.finished_at_ns)} ago"
     return "Dead" if state.status == "dead" else "Created"
+
+
+def state_word(state: ContainerState) -> str:
+    """Return Docker's word for a state."""
+    return "paused" if state.status == "running" and state.paused else state.status
 
 
 def human_duration(nanoseconds: int) -> str:
@@ -106,9 +111,9 @@ def container_view(container: Container, data_root: str) -> Json:
 def _state_view(container: Container) -> Json:
     state = container.state
     return {
-        "Status": state.status,
+        "Status": state_word(state),
         "Running": state.status == "running",
-        "Paused": False,
+        "Paused": state.paused,
         "Restarting": False,
         "OOMKilled": state.oom_killed,
         "Dead": state.status == "dead",

@@ -49,7 +49,7 @@ def short_name(number: int) -> str:
 
 @contextmanager
 def _one_at_a_time(path: Path) -> Iterator[None]:
-    """Keep other daemons from opening and closing: SQLite does not wait while a journal's mode is changed."""
+    """Keep other daemons from opening and closing: SQLite does not wait while a journal changes its mode."""
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -11,10 +11,12 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import termios
 import time
 from typing import Any
 
 from shoal.engine.keeper import processes
+from shoal.engine.keeper.listeners import Audience
 from shoal.engine.keeper.logfile import LogFile
 from shoal.engine.keeper.streams import FifoStream, ScratchPipe, TerminalStream
 
@@ -44,6 +46,7 @@ class KeptContainer:
         self.waiting: list[tuple[int, int]] = []  # (client, seq) that asked for the start
         self.streams: list[FifoStream | TerminalStream] = []
         self.console: socket.socket | None = None
+        self.audience = Audience()
         self._scratch = scratch
         self._log: LogFile | None = None
 
@@ -108,7 +111,19 @@ class KeptContainer:
         with connection:
             _, descriptors, _, _ = socket.recv_fds(connection, 4096, 1)
         self.close_console()
-        self.streams.append(TerminalStream(descriptors[0], self.open_log()))
+        self.streams.append(TerminalStream(descriptors[0], self.open_log(), self.audience))
+
+    @property
+    def terminal(self) -> TerminalStream | None:
+        """The container's terminal, if it has one and this keeper holds its master."""
+        return next((stream for stream in self.streams if isinstance(stream, TerminalStream)), None)
+
+    def resize(self, height: int, width: int) -> bool:
+        """Give the terminal a size in characters; False if there is none. Raises OSError."""
+        if self.terminal is None:
+            return False
+        termios.tcsetwinsize(self.terminal.descriptor, (height, width))
+        return True
 
     def close_console(self) -> None:
         """Stop waiting for a terminal."""
@@ -116,14 +131,6 @@ class KeptContainer:
             self.console.close()
             self.console = None
             _unlink(self.request["console_socket"])
-
-    def pid_from_file(self) -> int:
-        """Return the pid that runc has written, or 0."""
-        try:
-            with open(f"{self.bundle}/pid") as file:  # noqa: PTH123 - pathlib is a large import
-                return int(file.read())
-        except (OSError, ValueError):
-            return 0
 
     def open_log(self) -> LogFile:
         """Open the log once."""
@@ -138,7 +145,8 @@ class KeptContainer:
             return
         for name in ("stdout", "stderr"):
             if os.path.exists(f"{self.bundle}/{name}"):  # noqa: PTH110
-                self.streams.append(FifoStream(name, f"{self.bundle}/{name}", self.open_log(), self._scratch))
+                path = f"{self.bundle}/{name}"
+                self.streams.append(FifoStream(name, path, self.open_log(), self._scratch, self.audience))
 
     def save(self) -> None:
         """Write down what a later keeper needs to take this container over."""
@@ -175,10 +183,12 @@ class KeptContainer:
         """Log what is left and close all descriptors."""
         for stream in self.streams:
             stream.drain()
+        self.audience.end()
         self.close()
 
     def close(self) -> None:
         """Close all descriptors; what no log holds stays in the FIFOs."""
+        self.audience.drop()
         for stream in self.streams:
             stream.close()
         self.streams.clear()

@@ -19,6 +19,8 @@ from typing import Any
 
 from shoal.engine.keeper import processes, wire
 from shoal.engine.keeper.containers import EXIT_FILE, RUNNING_FILE, KeptContainer
+from shoal.engine.keeper.execs import KeptExec
+from shoal.engine.keeper.listeners import Listener, frame
 from shoal.engine.keeper.streams import FifoStream, ScratchPipe, TerminalStream
 
 CONCURRENT_STARTS_PER_CPU = 2
@@ -44,9 +46,10 @@ class Keeper:
         self._socket_path = socket_path
         self._containers_directory = containers_directory
         self._containers: dict[str, KeptContainer] = {}
-        self._queue: deque[KeptContainer] = deque()
-        self._starting: dict[int, KeptContainer] = {}  # by runc's pid
-        self._by_pid: dict[int, KeptContainer] = {}
+        self._execs: dict[str, KeptExec] = {}
+        self._queue: deque[KeptContainer | KeptExec] = deque()
+        self._starting: dict[int, KeptContainer | KeptExec] = {}  # by runc's pid
+        self._by_pid: dict[int, KeptContainer | KeptExec] = {}
         self._early_ends: dict[int, int] = {}  # ends of processes that runc has not told of yet: pid -> wait status
         self._clients: dict[int, _Client] = {}
         self._handlers: dict[int, Callable[[int], None]] = {}
@@ -78,6 +81,9 @@ class Keeper:
             self._serve_stream(self._eager.popleft())
         self._start_queued()
         self._end_slow_starts()
+        for container in self._containers.values():
+            if container.audience:
+                container.audience.drop_stalled()
         self._end_if_idle()
 
     def _end_if_idle(self) -> None:
@@ -126,7 +132,7 @@ class Keeper:
             if pid in self._starting:
                 self._on_runc_end(self._starting.pop(pid), status)
             elif pid in self._by_pid:
-                self._on_container_end(self._by_pid.pop(pid), processes.exit_code(status))
+                self._on_end(self._by_pid.pop(pid), processes.exit_code(status))
             elif self._starting:
                 self._early_ends[pid] = status
 
@@ -134,18 +140,30 @@ class Keeper:
 
     def _start_queued(self) -> None:
         while self._queue and len(self._starting) < self._most_starting:
-            container = self._queue.popleft()
+            kept = self._queue.popleft()
             try:
-                self._starting[container.start_runc()] = container
+                self._starting[kept.start_runc()] = kept
             except OSError as error:
-                self._fail_start(container, f"cannot start runc: {error}")
+                self._fail(kept, f"cannot start runc: {error}")
 
-    def _on_runc_end(self, container: KeptContainer, status: int) -> None:
-        pid = container.pid_from_file()
+    def _on_runc_end(self, kept: KeptContainer | KeptExec, status: int) -> None:
+        directory = kept.directory if isinstance(kept, KeptExec) else kept.bundle
+        pid = processes.read_pid(f"{directory}/pid")
         if os.waitstatus_to_exitcode(status) != 0 or pid == 0:
-            reason = processes.runc_error(f"{container.bundle}/runc.log")
-            self._fail_start(container, reason or f"runc ended with wait status {status} and said nothing")
+            reason = processes.runc_error(f"{directory}/runc.log")
+            self._fail(kept, reason or f"runc ended with wait status {status} and said nothing")
             return
+        if isinstance(kept, KeptExec):
+            self._take_over_exec(kept, pid)
+        else:
+            self._take_over_started(kept, pid)
+        if pid in self._early_ends:
+            self._by_pid.pop(pid, None)
+            self._on_end(kept, processes.exit_code(self._early_ends.pop(pid)))
+        if not self._starting:
+            self._early_ends.clear()
+
+    def _take_over_started(self, container: KeptContainer, pid: int) -> None:
         try:
             container.take_terminal()
         except OSError as error:
@@ -154,10 +172,11 @@ class Keeper:
         container.started_at_ns = time.time_ns()
         container.save()
         self._take_over(container)
-        if pid in self._early_ends:
-            self._on_container_end(container, processes.exit_code(self._early_ends.pop(pid)))
-        if not self._starting:
-            self._early_ends.clear()
+
+    def _take_over_exec(self, command: KeptExec, pid: int) -> None:
+        command.pid = pid
+        self._by_pid[pid] = command
+        self._answer_all(command, {"pid": pid})
 
     def _take_over(self, container: KeptContainer) -> None:
         """Watch a container that runs, and tell who asked for its start."""
@@ -166,6 +185,13 @@ class Keeper:
         for stream in container.streams:
             self._watch_stream(stream)
         self._answer(container, {"pid": container.pid, "started_at_ns": container.started_at_ns})
+
+    def _fail(self, kept: KeptContainer | KeptExec, reason: str) -> None:
+        if isinstance(kept, KeptExec):
+            self._execs.pop(kept.id, None)
+            self._answer_all(kept, {"error": reason})
+        else:
+            self._fail_start(kept, reason)
 
     def _fail_start(self, container: KeptContainer, reason: str) -> None:
         self._containers.pop(container.id, None)
@@ -176,20 +202,23 @@ class Keeper:
 
     def _end_slow_starts(self) -> None:
         now = time.monotonic()
-        for pid, container in self._starting.items():
-            if container.deadline < now:
-                sys.stderr.write(f"keeper: runc has not started {container.id} in time, killing it\n")
+        for pid, kept in self._starting.items():
+            if kept.deadline < now:
+                sys.stderr.write(f"keeper: runc has not started {kept.id} in time, killing it\n")
                 os.kill(pid, signal.SIGKILL)
-                container.deadline = now + _IDLE_SECONDS
+                kept.deadline = now + _IDLE_SECONDS
 
     def _answer(self, container: KeptContainer, answer: dict[str, Any]) -> None:
-        for descriptor, seq in container.waiting:
-            self._send(descriptor, {**answer, "seq": seq})
         if not container.waiting:
             # who asked has gone; another engine may be there that found the start under way
             event = "start-failed" if "error" in answer else "started"
             self._tell({**answer, "event": event, "id": container.id})
-        container.waiting.clear()
+        self._answer_all(container, answer)
+
+    def _answer_all(self, kept: KeptContainer | KeptExec, answer: dict[str, Any]) -> None:
+        for descriptor, seq in kept.waiting:
+            self._send(descriptor, {**answer, "seq": seq})
+        kept.waiting.clear()
 
     def _tell(self, event: dict[str, Any]) -> None:
         for descriptor in list(self._clients):
@@ -203,8 +232,17 @@ class Keeper:
         self._eager.append(stream)
 
     def _serve_stream(self, stream: FifoStream | TerminalStream) -> None:
-        if stream.descriptor in self._handlers and stream.turn() and stream not in self._eager:
+        if stream.descriptor not in self._handlers or stream.audience.is_full:
+            return  # who listens says when there is room again
+        if stream.turn() and stream not in self._eager:
             self._eager.append(stream)
+
+    def _on_end(self, kept: KeptContainer | KeptExec, code: int) -> None:
+        if isinstance(kept, KeptExec):
+            self._execs.pop(kept.id, None)
+            self._tell({"event": "exec-exit", "id": kept.id, "code": code})
+        else:
+            self._on_container_end(kept, code)
 
     def _on_container_end(self, container: KeptContainer, code: int | None) -> None:
         self._by_pid.pop(container.pid, None)
@@ -260,7 +298,7 @@ class Keeper:
             self._unwatch(container.pidfd)
             os.close(container.pidfd)
             container.pidfd = -1
-        pid = container.pid_from_file()
+        pid = processes.read_pid(f"{container.bundle}/pid")
         started = processes.start_time(pid) if pid else 0
         if not started or processes.runc_error(f"{container.bundle}/runc.log"):
             self._fail_start(container, "the keeper was killed while the container was starting")
@@ -290,7 +328,16 @@ class Keeper:
         self._clients[descriptor] = _Client(connection)
         self._watch(descriptor, select.EPOLLIN, lambda events: self._on_client(descriptor, events))
         running = {container.id: container.pid for container in self._containers.values()}
-        self._send(descriptor, {"event": "hello", "protocol": wire.PROTOCOL, "pid": os.getpid(), "running": running})
+        self._send(
+            descriptor,
+            {
+                "event": "hello",
+                "protocol": wire.PROTOCOL,
+                "pid": os.getpid(),
+                "running": running,
+                "execs": sorted(self._execs),
+            },
+        )
 
     def _on_client(self, descriptor: int, events: int) -> None:
         client = self._clients[descriptor]
@@ -311,12 +358,21 @@ class Keeper:
             self._drop(descriptor)
             return
         for message in messages:
+            if message.get("op") == "attach":
+                self._on_attach(descriptor, client, message)
+                return
             self._on_request(descriptor, message)
 
     def _on_request(self, descriptor: int, message: dict[str, Any]) -> None:
         operation, seq = message.get("op"), int(message.get("seq", 0))
         if operation == "run":
             self._on_run(descriptor, seq, message)
+        elif operation == "exec":
+            command = self._execs[message["id"]] = KeptExec(message)
+            command.waiting.append((descriptor, seq))
+            self._queue.append(command)
+        elif operation == "resize":
+            self._send(descriptor, {"seq": seq, **self._resize(message)})
         elif operation == "kill":
             container = self._containers.get(str(message.get("id")))
             sent = container is not None and container.is_running and container.send_signal(int(message["signal"]))
@@ -327,6 +383,49 @@ class Keeper:
             self._send(descriptor, {"seq": seq, "running": busy})
         else:
             self._send(descriptor, {"seq": seq, "error": f"unknown operation {operation!r}"})
+
+    def _resize(self, message: dict[str, Any]) -> dict[str, Any]:
+        container = self._containers.get(str(message.get("id")))
+        try:
+            return {"resized": container is not None and container.resize(message["height"], message["width"])}
+        except (OSError, OverflowError) as error:
+            return {"error": str(error)}
+
+    def _on_attach(self, descriptor: int, client: _Client, message: dict[str, Any]) -> None:
+        """Make this connection a listener: an answer, with the terminal's master if there is one, then output."""
+        container = self._containers.get(str(message.get("id")))
+        seq = int(message.get("seq", 0))
+        if container is None or not container.is_running:
+            self._send(descriptor, {"seq": seq, "error": "it does not run"})
+            return
+        answer = wire.encode({"seq": seq, "at_ns": time.time_ns()})
+        terminal = container.terminal
+        try:
+            # the connection is fresh, and a socket's buffer holds more than this
+            socket.send_fds(
+                client.connection, [bytes(client.backlog) + answer], [terminal.descriptor] if terminal else []
+            )
+        except OSError as error:
+            sys.stderr.write(f"keeper: dropping a listener: {error}\n")
+            self._drop(descriptor)
+            return
+        del self._clients[descriptor]
+        self._unwatch(descriptor)
+        listener = Listener(
+            client.connection, self._watch, self._unwatch, lambda listener: self._on_listener(container, listener)
+        )
+        for stream in container.streams:
+            if message.get("pending") and (pending := stream.pending()):
+                listener.send(frame(stream.name, pending))
+        container.audience.add(listener)
+
+    def _on_listener(self, container: KeptContainer, listener: Listener) -> None:
+        """A listener has room again or has gone: go on where its container's output was held up."""
+        if listener.is_gone:
+            container.audience.forget(listener)
+        for stream in container.streams:
+            if stream.descriptor in self._handlers and stream not in self._eager:
+                self._eager.append(stream)
 
     def _on_run(self, descriptor: int, seq: int, message: dict[str, Any]) -> None:
         """Run a container; asked again (by an engine that lost its connection), answer for the first time."""
@@ -367,5 +466,6 @@ class Keeper:
         if client is not None:
             self._unwatch(descriptor)
             client.connection.close()
-            for container in self._containers.values():
-                container.waiting = [(other, seq) for other, seq in container.waiting if other != descriptor]
+            every: list[KeptContainer | KeptExec] = [*self._containers.values(), *self._execs.values()]
+            for kept in every:
+                kept.waiting = [(other, seq) for other, seq in kept.waiting if other != descriptor]

@@ -102,6 +102,15 @@ def write_json(path: str, content: dict[str, Any], sync: bool) -> None:
             os.close(directory)
 
 
+def read_pid(path: str) -> int:
+    """Return the pid that runc has written, or 0."""
+    try:
+        with open(path) as file:  # noqa: PTH123 - pathlib is a large import
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
+
+
 def runc_error(log_path: str) -> str:
     """Return the last error in a JSON log of runc."""
     try:

@@ -16,6 +16,7 @@ import time
 import zlib
 
 from shoal.engine.keeper.lines import encode_lines, split_pieces
+from shoal.engine.keeper.listeners import Audience
 from shoal.engine.keeper.logfile import LogFile
 
 TURN_BYTES = 64 * 1024  # what one container may have written to its log before another gets its turn
@@ -51,8 +52,12 @@ class ScratchPipe:
 class FifoStream:
     """stdout or stderr of a container, as a FIFO."""
 
-    def __init__(self, name: str, path: str, log: LogFile, scratch: ScratchPipe) -> None:
+    def __init__(
+        self, name: str, path: str, log: LogFile, scratch: ScratchPipe, audience: Audience | None = None
+    ) -> None:
         self.name = name
+        self.audience = Audience() if audience is None else audience
+        self._shown = 0  # bytes at the head of the FIFO that the audience has heard
         self._log = log
         self._scratch = scratch
         self.descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -79,6 +84,9 @@ class FifoStream:
         data = self._scratch.look(self.descriptor)
         if not data:
             return False
+        # at once, also what is no line yet: a prompt has no newline
+        self.audience.show(self.name, data[self._shown :])
+        self._shown = max(self._shown, len(data))
         pieces, length = split_pieces(data, at_end)
         if not length:
             return False
@@ -95,7 +103,12 @@ class FifoStream:
             os.pwrite(self._mark, _NO_MARK, 0)
         return True
 
+    def pending(self) -> bytes:
+        """Return what the audience has heard and no log holds: the beginning of a line."""
+        return self._scratch.look(self.descriptor)[: self._shown]
+
     def _take(self, length: int) -> None:
+        self._shown = max(0, self._shown - length)
         while length > 0:
             length -= len(os.read(self.descriptor, length))
 
@@ -115,8 +128,9 @@ class TerminalStream:
 
     name = "stdout"
 
-    def __init__(self, descriptor: int, log: LogFile) -> None:
+    def __init__(self, descriptor: int, log: LogFile, audience: Audience | None = None) -> None:
         self.descriptor = descriptor
+        self.audience = Audience() if audience is None else audience
         self._log = log
         self._rest = b""
         os.set_blocking(descriptor, False)
@@ -129,6 +143,7 @@ class TerminalStream:
             data = b""
         if not data and not (at_end and self._rest):
             return False
+        self.audience.show(self.name, data)
         pieces, length = split_pieces(self._rest + data, at_end)
         self._rest = (self._rest + data)[length:]
         try:
@@ -136,6 +151,10 @@ class TerminalStream:
         except OSError as error:
             _complain(error, self.name)
         return bool(data)
+
+    def pending(self) -> bytes:
+        """Return what the audience has heard and no log holds: the beginning of a line."""
+        return self._rest
 
     def drain(self) -> None:
         """Log what is left when the container has ended."""
