@@ -55,6 +55,11 @@ def accepts_writes(node: LabNode, replicas: int) -> bool:
     return node.docker("service", "scale", "--detach", f"web={replicas}", check=False).returncode == 0
 
 
+def all_reachable(manager: LabNode) -> bool:
+    told = [node["ManagerStatus"]["Reachability"] for node in nodes(manager).values() if "ManagerStatus" in node]
+    return told == ["reachable"] * 3
+
+
 def join_command(manager: LabNode, role: str) -> list[str]:
     """Return the command that `join-token` prints, to be pasted on another node."""
     printed = manager.docker("swarm", "join-token", role).stdout
@@ -112,6 +117,8 @@ def test_three_managers_can_spare_one_and_not_two():
         wait_for(lambda: accepts_writes(second, 6), "two of three are enough again", QUORUM_LOSS_SECONDS)
         first.start()
         wait_for(lambda: nodes(third)[lost]["Status"]["State"] == "ready", "the first is back, too")
+        for manager in (first, second, third):
+            wait_for(lambda asked=manager: all_reachable(asked), f"{manager.name} says so of all managers")
         wait_for(lambda: len(running(first, service)) == 6, "six run")
         wait_for(lambda: len(running_nodes(first, everywhere)) == 4, "and one on every node")
 

@@ -124,6 +124,7 @@ class Participation:
         self._agent: Agent | None = None
         self._locking: asyncio.Task[None] | None = None
         self._leader_hint = ""
+        self._served_by = ""
         self._tasks: list[asyncio.Task[None]] = []
         self._changes: asyncio.Queue[NodeChanged] = asyncio.Queue()
         self._role_changing = asyncio.Lock()
@@ -353,7 +354,9 @@ class Participation:
         last: ShoalError = Unavailable("no manager of the swarm is known")
         for address in self._managers_to_try():
             try:
-                return await self.dialer.open_link(address, SESSION_PATH)
+                link = await self.dialer.open_link(address, SESSION_PATH)
+                self._served_by = address
+                return link
             except Forbidden as error:
                 self._note_removal(error.message)
                 raise
@@ -363,12 +366,16 @@ class Participation:
         raise last
 
     def _managers_to_try(self) -> list[str]:
-        """Return addresses of managers: who leads, if that is known, then the others in any order."""
+        """Return addresses of managers: who leads, if that is known, then the others in any order.
+
+        The one that served the last session comes last: if its host is dead, finding that out takes seconds.
+        """
         manager = self._manager
         leader = manager.leader_address if manager is not None else ""
         hint, self._leader_hint = self._leader_hint, ""
         others = [m.address for m in self.membership.managers if m.node_id != self.membership.node_id]
         random.shuffle(others)
+        others.sort(key=lambda address: address == self._served_by)
         ordered = dict.fromkeys(address for address in (leader, hint, *others) if address)
         ordered.pop(self.membership.advertise_address, None)
         return list(ordered)

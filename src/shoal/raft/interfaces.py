@@ -29,7 +29,7 @@ class Transport(Protocol):
     """Carries messages to other members. Neither method waits or raises."""
 
     def send(self, messages: Iterable[Message]) -> None:
-        """Send messages, best effort; failures are told to `RaftDriver.report_unreachable`."""
+        """Send messages, best effort; failures and their end are told to `RaftDriver.report_unreachable` and `report_reachable`."""
 
     def send_snapshot(self, message: Message, chunks: Iterator[bytes]) -> None:
         """Send a message of type SNAPSHOT with the opened chunks of its snapshot to `message.to`.

@@ -86,6 +86,10 @@ class Membership:
         """A message to a member could not be sent."""
         self._unreachable.add(raft_id)
 
+    def note_reachable(self, raft_id: int) -> None:
+        """A link to a member is open (again); whether it answers is another matter."""
+        self._unreachable.discard(raft_id)
+
     def is_reachable(self, raft_id: int) -> bool:
         """Whether a member was heard of lately; a follower hears only of its leader, and believes well of others."""
         if raft_id == self._raft.id:
