@@ -182,3 +182,18 @@ def test_availability_and_roles():
         wait_for(lambda: "is not a swarm manager" in manager.docker("node", "ls", check=False).stderr, "a worker now")
         wait_for(lambda: accepts_writes(one, 4), "the two go on")
         wait_for(lambda: len(running(two, service)) == 4, "and it is done")
+
+
+def test_a_frozen_leader_is_left_by_all():
+    with running_lab(3, 1) as lab:
+        first, second, _, worker = lab.nodes
+        first.freeze()
+        wait_for(lambda: second.docker("node", "ls", check=False).returncode == 0, "another leads")
+        # the worker's connection to the frozen one stays open, and yet it hears of this
+        service = create(second, "web", "--constraint", "node.hostname==w1")
+        wait_for(lambda: running_nodes(second, service) == {node_id(worker)}, "it runs on the worker")
+        before = containers(worker)
+        first.thaw()
+        wait_for(lambda: accepts_writes(first, 2), "the old leader follows")
+        wait_for(lambda: len(containers(worker)) == 2, "the new one goes on")
+        assert before < containers(worker)

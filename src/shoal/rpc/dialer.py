@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import ssl
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TypeVar
@@ -136,9 +136,9 @@ class Dialer:
             allow_redirects=False,
         )
 
-    async def open_link(self, address: str, path: str) -> WebSocketLink:
-        """Open a link. Raises as `call`."""
-        return WebSocketLink(await self._open(address, path))
+    async def open_link(self, address: str, path: str, patience: Callable[[], float] | None = None) -> WebSocketLink:
+        """Open a link; `patience` as for FrameSocket. Raises as `call`."""
+        return WebSocketLink(await self._open(address, path), patience)
 
     async def open_frames(self, address: str, path: str) -> FrameSocket:
         """Open a link that carries frames of bytes. Raises as `call`."""
