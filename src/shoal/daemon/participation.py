@@ -209,10 +209,10 @@ class Participation:
         """Return when a manager serves this node."""
         await self._in_session.wait()
 
-    async def say_goodbye(self) -> None:
-        """Tell the manager that this node goes for good, so that it is down at once; best effort."""
+    async def say_goodbye(self, for_good: bool) -> None:
+        """Tell the manager that this node goes for good, so that it is down at once, or for a while; best effort."""
         if self._agent is not None:
-            await self._agent.say_goodbye()
+            await self._agent.say_goodbye(for_good)
 
     async def stop(self) -> None:
         """Stop; containers go on."""

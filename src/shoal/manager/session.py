@@ -53,6 +53,10 @@ class NodeLeft(SessionOver):
     """The node has left the swarm: it does not come back."""
 
 
+class NodePauses(SessionOver):
+    """The node's daemon stops; its containers run on, and it will be back."""
+
+
 class HeartbeatMissed(SessionOver):
     """The node has not been heard of for three heartbeats, though its host answers."""
 
@@ -204,7 +208,7 @@ class Session:
                 case NetworkAcknowledged():
                     self.ingress_acknowledged = max(self.ingress_acknowledged, message.ingress_version)
                 case EndSession():
-                    raise NodeLeft(message.reason) if message.removed else LinkClosed(message.reason)
+                    raise _ended_by_node(message)
                 case _:
                     raise ShoalError(f"a node does not send {type(message).__name__}")
 
@@ -230,6 +234,12 @@ class Session:
 
             await self._store.batch(plan)
             await self._link.send(StatusAcknowledged(sequence=reports[-1].sequence))
+
+
+def _ended_by_node(message: EndSession) -> ShoalError:
+    if message.removed:
+        return NodeLeft(message.reason)
+    return NodePauses(message.reason) if message.returns else LinkClosed(message.reason)
 
 
 def _has_old_issuer(node: Node, cluster: Cluster | None) -> bool:
