@@ -52,7 +52,7 @@ class Member(Protocol):
         """A message could not be sent."""
 
     def report_reachable(self, raft_id: int) -> None:
-        """Messages can be sent again."""
+        """A link to a member has opened."""
 
     def report_snapshot(self, raft_id: int, ok: bool) -> None:
         """How sending a snapshot ended."""

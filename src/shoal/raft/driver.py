@@ -362,14 +362,14 @@ class RaftDriver:
         self._inbox.append(message)
         self._wake.set()
 
+    def report_reachable(self, raft_id: int) -> None:
+        """Tell that a member can be sent to again."""
+        self._membership.note_reachable(raft_id)
+
     def report_unreachable(self, raft_id: int) -> None:
         """Tell that a message could not be sent."""
         self._membership.note_unreachable(raft_id)
         self._report(lambda: self._node.report_unreachable(raft_id))
-
-    def report_reachable(self, raft_id: int) -> None:
-        """Tell that messages can be sent again: two followers do not hear from each other by themselves."""
-        self._membership.note_reachable(raft_id)
 
     def report_snapshot(self, raft_id: int, ok: bool) -> None:
         """Tell how sending a snapshot ended."""
