@@ -15,8 +15,9 @@ import structlog
 from shoal.core.defaults import HEARTBEAT_PERIOD_NS
 from shoal.errors import Forbidden, NotFound, ShoalError
 from shoal.lib.ids import Ids
-from shoal.lib.supervise import cancel_and_wait
+from shoal.lib.supervise import cancel_and_wait, supervise
 from shoal.manager.session import HEARTBEATS_MISSED_MOST, HeartbeatMissed, NodeLeft, Session, SessionOver
+from shoal.manager.session_feed import SessionFeed
 from shoal.model.actions import Action, PatchNode
 from shoal.model.base import replace
 from shoal.model.messages import EndSession, OpenSession
@@ -50,6 +51,8 @@ class Dispatcher:
         self._serving: set[asyncio.Task[None]] = set()
         self._absent: dict[str, asyncio.Task[None]] = {}
         self._stopping = False
+        self._feed = SessionFeed(store)
+        self._feeding: asyncio.Task[None] | None = None
 
     async def expect_nodes(self) -> None:
         """Give every node that was ready under the last leader its time to come here; until then it gets no new tasks.
@@ -75,7 +78,7 @@ class Dispatcher:
     async def stop(self) -> None:
         """End all sessions: the lead is lost, or the daemon stops. No node is called down for it."""
         self._stopping = True
-        await cancel_and_wait(*self._serving, *self._absent.values())
+        await cancel_and_wait(*self._serving, *self._absent.values(), self._feeding)
         self._serving.clear()
         self._absent.clear()
 
@@ -93,6 +96,8 @@ class Dispatcher:
         """
         task = asyncio.current_task()
         assert task is not None, "a session is served within a task"
+        if self._feeding is None:
+            self._feeding = asyncio.create_task(supervise("session feed", self._feed.run), name="session feed")
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
         try:
@@ -115,7 +120,7 @@ class Dispatcher:
 
     async def _serve(self, link: Link, identity: Identity, address: str, opening: OpenSession) -> None:
         node_id = identity.node_id
-        session = Session(self._store, link, self._ids.new(), node_id, identity.role)
+        session = Session(self._store, self._feed, link, self._ids.new(), node_id, identity.role)
         previous = self._sessions.get(node_id)
         if previous is not None:
             previous.end("another session of this node has begun")
