@@ -323,7 +323,6 @@ class SwarmNode:
             if part.manager is not None:
                 await part.join_group()
                 part.error = ""
-                await part.wait_for_vote()
             else:
                 await part.wait_for_session()
         except BaseException as error:

@@ -60,7 +60,6 @@ _log = structlog.get_logger(__name__)
 PREFER_OFFLINE_VARIABLE = "DOCKER_SERVICE_PREFER_OFFLINE_IMAGE"
 JOIN_RETRY_SECONDS = 5.0
 BARRIER_RETRY_SECONDS = 1.0
-VOTE_LOOK_SECONDS = 0.02
 MANAGER_PATIENCE_SECONDS = 3.0
 # of so many managers none may fail
 MANAGERS_NONE_TO_SPARE = 2
@@ -354,14 +353,6 @@ class Participation:
                 self.error = f"this manager is no member yet: {error.message}"
                 _log.warning("this manager is no member yet", reason=error.message)
             await asyncio.sleep(backoff.next_delay_seconds())
-
-    async def wait_for_vote(self) -> None:
-        """Return when this node's manager votes: until then the swarm bears no more failures than without it."""
-        while (manager := self._manager) is not None:
-            own = [member for member in manager.raft.members() if member.raft_id == self.membership.raft_id]
-            if own and own[0].is_voter:
-                return
-            await asyncio.sleep(VOTE_LOOK_SECONDS)
 
     async def _ask_to_join(self) -> None:
         call = JoinGroupCall(raft_id=self.membership.raft_id, address=self.membership.advertise_address)
