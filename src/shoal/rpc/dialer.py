@@ -9,7 +9,7 @@ import asyncio
 import datetime as dt
 import socket
 import ssl
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TypeVar
@@ -171,9 +171,9 @@ class Dialer:
             trace_request_ctx=progress,
         )
 
-    async def open_link(self, address: str, path: str) -> WebSocketLink:
-        """Open a link. Raises as `call`."""
-        return WebSocketLink(await self._open(address, path))
+    async def open_link(self, address: str, path: str, patience: Callable[[], float] | None = None) -> WebSocketLink:
+        """Open a link; `patience` as for FrameSocket. Raises as `call`."""
+        return WebSocketLink(await self._open(address, path), patience)
 
     async def open_frames(self, address: str, path: str) -> FrameSocket:
         """Open a link that carries frames of bytes. Raises as `call`."""
