@@ -242,3 +242,23 @@ def test_the_root_is_rotated():
         refused = worker.docker("swarm", "join", "--token", old, address, check=False)
         assert "remote CA does not match fingerprint" in refused.stderr
         worker.docker("swarm", "join", "--token", new, address)
+
+
+def test_what_ran_on_a_dead_leader_is_replaced():
+    with running_lab(3, 0) as lab:
+        m2 = lab.node("m2")
+        service = create(m2, "web", ["sleep", "999"], replicas=3)
+        wait_for(lambda: len({task["NodeID"] for task in running(m2, service)}) == 3, "one on each")
+        own = {node_id(node): node for node in lab.nodes}
+        leader_id = next(id_ for id_, node in nodes(m2).items() if node["ManagerStatus"].get("Leader"))
+        asked = next(node for id_, node in own.items() if id_ != leader_id)
+        own[leader_id].kill()
+
+        def replaced() -> bool:
+            status, answer = asked.request("GET", "/tasks")
+            tasks = [] if status != 200 else answer
+            wanted = [t for t in tasks if t["DesiredState"] == "running" and t["Status"]["State"] == "running"]
+            return len(wanted) == 3 and leader_id not in {task["NodeID"] for task in wanted}
+
+        # its default heartbeat would give it three times five seconds
+        wait_for(replaced, "the dead leader's task runs elsewhere", 12)
