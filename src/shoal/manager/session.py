@@ -14,10 +14,12 @@ from shoal.core.assign import Sent, diff
 from shoal.core.defaults import HEARTBEAT_PERIOD_NS
 from shoal.core.ingress import published_ports
 from shoal.errors import ShoalError, Unavailable
+from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait
 from shoal.manager.certificates import managers_of, role_to_certify
 from shoal.manager.loops import ingress_network
 from shoal.manager.root_change import active_root
+from shoal.manager.streams import NodeStreams
 from shoal.model.actions import Action, PatchNode, PatchTask
 from shoal.model.base import replace
 from shoal.model.messages import (
@@ -28,9 +30,11 @@ from shoal.model.messages import (
     NetworkAcknowledged,
     NetworkUpdate,
     NodeChanged,
+    OpenSession,
     ReportStatus,
     SessionOpened,
     StatusAcknowledged,
+    StreamRefused,
 )
 from shoal.model.netstate import IngressPort, IngressState
 from shoal.model.objects import Cluster, Meta, Node, NodeDescription, NodeStatus, Service, Task
@@ -66,16 +70,17 @@ class Session:
     Args:
         store: read, and written with what the node reports.
         link: carries the session.
-        id_: names it.
-        node_id: of the node, as its certificate says.
+        ids: names it and its streams.
+        opening: what the node opened it with; the node is the one that its certificate names.
         certified_role: the role in its certificate.
     """
 
-    def __init__(self, store: Store, link: Link, id_: str, node_id: str, certified_role: Role) -> None:
-        self.id = id_
+    def __init__(self, store: Store, link: Link, ids: Ids, opening: OpenSession, certified_role: Role) -> None:
+        self.id = ids.new()
+        self.streams = NodeStreams(link, ids, opening.serves_streams)
         self._store = store
         self._link = link
-        self._node_id = node_id
+        self._node_id = opening.node_id
         self._certified_role = certified_role
         self._sent = Sent()
         self._told: NodeChanged | None = None
@@ -105,6 +110,7 @@ class Session:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await cancel_and_wait(*tasks)
+            self.streams.close("the node's session has ended")
             self._link.close()
         for task in done:
             error = task.exception()
@@ -224,6 +230,8 @@ class Session:
                     await self._store.update(lambda _view, patch=patch: (patch,))  # type: ignore[misc]
                 case NetworkAcknowledged():
                     self.ingress_acknowledged = max(self.ingress_acknowledged, message.ingress_version)
+                case StreamRefused():
+                    self.streams.refuse(message)
                 case EndSession():
                     raise NodeLeft(message.reason) if message.removed else LinkClosed(message.reason)
                 case _:
