@@ -125,7 +125,7 @@ async def try_route(address: str, context: ssl.SSLContext, method: str, path: st
     """Return the status a route answers with, 0 if it lets the caller in."""
     try:
         async with ClientSession(connector=TCPConnector(force_close=True)) as session:
-            url = f"https://{address}{path}"
+            url = f"https://{address}{path.replace('{id}', 'some')}"
             if method == "GET" and not path.startswith("/docker"):
                 async with session.ws_connect(url, ssl=context, server_hostname="swarm-manager"):
                     return 0

@@ -42,6 +42,8 @@ async def attach(request: web.Request) -> web.StreamResponse:
                 await relay(connection, stream, multiplexed=multiplexed, detach_keys=None if multiplexed else keys)
         except ShoalError as error:
             await tell_error(connection, error, multiplexed=multiplexed)
+        else:
+            await connection.finish()
         finally:
             connection.close()
     return TakenOver()

@@ -92,6 +92,8 @@ async def start(request: web.Request) -> web.StreamResponse:
                     await relay(connection, stream, multiplexed=multiplexed, detach_keys=keys)
         except ShoalError as error:
             await tell_error(connection, error, multiplexed=multiplexed)
+        else:
+            await connection.finish()
         finally:
             connection.close()
     return TakenOver()

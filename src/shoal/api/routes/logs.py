@@ -64,8 +64,11 @@ def _has_terminal(view: View, task: Task) -> bool:
 
 
 def _has_output(task: Task) -> bool:
-    """Tell whether a task can have written something: it was given a node and its container was started."""
-    return bool(task.node_id) and task.status.state >= TaskState.STARTING and task.status.state != TaskState.REJECTED
+    """Tell whether a task can have written something: its container runs, or has run.
+
+    One that is about to start is not read yet: what is followed ends with a container that does not run.
+    """
+    return bool(task.node_id) and task.status.state >= TaskState.RUNNING and task.status.state != TaskState.REJECTED
 
 
 async def _stream(
