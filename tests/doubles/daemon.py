@@ -38,7 +38,7 @@ from shoal.model.specs import (
     Resources,
 )
 from shoal.model.states import LocalNodeState, NodeState
-from shoal.rpc.link import Frames
+from shoal.rpc.relay import ManagerEnd
 from shoal.store.store import Store
 from tests.doubles.consensus import make_store
 from tests.doubles.engine import MemoryEngine
@@ -74,7 +74,7 @@ class MemoryManager:
         self.leader_node_id = node_id
         self.remote_containers = RemoteContainers(self.open_stream)
 
-    async def open_stream(self, node_id: str) -> Frames:
+    async def open_stream(self, node_id: str) -> ManagerEnd:
         raise Unavailable(f"node {node_id} has no session")
 
     def reachability(self, node_id: str) -> str:

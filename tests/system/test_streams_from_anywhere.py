@@ -186,13 +186,16 @@ class Followed:
 
 def node_of(line: str) -> str:
     """The node that stands before a line of `docker service logs --no-resolve --no-trunc`."""
-    return line.split("@")[1].split()[0]
+    return line.split("@")[1].split(maxsplit=1)[0]
 
 
 def test_logs(place: Place, manager: Host) -> None:
     docker = manager.daemon.docker
-    script = "echo one $(hostname); echo two; sleep 1; echo three; exec sleep 9999"
-    service = create(manager.daemon, "talkers", ["sh", "-c", script], more={"Mode": {"Global": {}}})
+    script = "echo one $(hostname); echo two; sleep 0.5; echo three; exec sleep 9999"
+    at_once = {"Delay": 1_000_000}
+    service = create(
+        manager.daemon, "talkers", ["sh", "-c", script], more={"Mode": {"Global": {}}}, RestartPolicy=at_once
+    )
     with Followed(manager, "service", "logs", "-f", "--no-trunc", "--no-resolve", "talkers") as followed:
         try:
             heard = followed.read_until(lambda lines: sum("three" in line for line in lines) == 3)

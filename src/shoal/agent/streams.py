@@ -235,5 +235,8 @@ async def _carry(end: NodeEnd, inbox: _Inbox, stream: ContainerStream) -> None:
         for task in done:
             task.result()
     finally:
-        await cancel_and_wait(output, typed)
-        await stream.close()
+        try:
+            await cancel_and_wait(output, typed)
+        finally:
+            # also if it is cancelled in the middle of that: the process would be held up for ever
+            await stream.close()

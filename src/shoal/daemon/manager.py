@@ -27,8 +27,8 @@ from shoal.model.objects import Node
 from shoal.model.states import NodeState
 from shoal.raft.driver import RaftDriver
 from shoal.rpc.dialer import Dialer
-from shoal.rpc.link import Frames, Link
-from shoal.rpc.relay import OPEN_SECONDS
+from shoal.rpc.link import Link
+from shoal.rpc.relay import OPEN_SECONDS, ManagerEnd
 from shoal.rpc.tls import ExternalContext
 from shoal.store.store import Store
 
@@ -296,7 +296,7 @@ class Manager:
 
     # -- streams to nodes
 
-    async def open_stream(self, node_id: str) -> Frames:
+    async def open_stream(self, node_id: str) -> ManagerEnd:
         """Have a node open a stream for calls about its containers; whoever asks closes it.
 
         Raises:
@@ -310,9 +310,9 @@ class Manager:
         try:
             address = await self.find_leader(OPEN_SECONDS)
             if not address:
-                return await self.streams_of(node_id).open()
+                return ManagerEnd(await self.streams_of(node_id).open(), name)
             path = RELAY_PATH.format(id=node_id)
-            return await self._dialer.open_frames(address, path, RELAY_TIMEOUT_SECONDS)
+            return ManagerEnd(await self._dialer.open_frames(address, path, RELAY_TIMEOUT_SECONDS), name)
         except (Unavailable, NotFound) as error:
             raise Unavailable(f"node {name} cannot be reached: {error.message}") from error
 

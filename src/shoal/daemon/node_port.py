@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from functools import partial
 
 from aiohttp import web
 
 from shoal.daemon.manager import HEALTH_PATH, RELAY_PATH, Manager
 from shoal.errors import Forbidden, Unauthenticated, Unavailable
-from shoal.lib.supervise import cancel_and_wait
 from shoal.manager.raft_transport import RAFT_PATH, SNAPSHOT_PATH
 from shoal.model.node_port import Acknowledged, CertificateCall, Identity, JoinGroupCall, RootAnswer
 from shoal.model.objects import Node
 from shoal.model.states import Role
 from shoal.rpc.dialer import ROOT_PATH
-from shoal.rpc.link import Frames, LinkClosed
 from shoal.rpc.port import Admits, NodePort, PortRoute, read_call, reply
+from shoal.rpc.relay import splice
 from shoal.rpc.websocket import FRAME_BYTES_MOST, FrameSocket, WebSocketLink
 
 CERTIFICATE_PATH = "/certificate"
@@ -131,7 +128,7 @@ class _Handlers:
             web_socket = await _accept(request)
             frames = FrameSocket(web_socket)
             try:
-                await _splice(frames, to_node)
+                await splice(frames, to_node)
             finally:
                 await frames.wait_closed()
         finally:
@@ -156,27 +153,3 @@ async def _accept(request: web.Request) -> web.WebSocketResponse:
     web_socket = web.WebSocketResponse(max_msg_size=FRAME_BYTES_MOST, compress=False)
     await web_socket.prepare(request)
     return web_socket
-
-
-async def _splice(one: Frames, other: Frames) -> None:
-    """Pass frames on, both ways, each as the receiver takes them, until either side is done."""
-
-    async def carry(source: Frames, target: Frames) -> None:
-        takes = True
-        with contextlib.suppress(LinkClosed):
-            while True:
-                frame = await source.receive()
-                try:
-                    if takes:
-                        await target.send(frame)
-                except LinkClosed:
-                    # what that side said before is still to be passed on: its own direction ends it all
-                    takes = False
-
-    ways = [asyncio.create_task(carry(one, other)), asyncio.create_task(carry(other, one))]
-    try:
-        done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        await cancel_and_wait(*ways)
-    for way in done:
-        way.result()

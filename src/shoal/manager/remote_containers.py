@@ -38,14 +38,14 @@ from shoal.model.relay import (
     UsageSampled,
 )
 from shoal.model.streams import AttachOptions, ContainerStats, ExecConfig, ExecRecord, Output, ProcessTable
-from shoal.rpc.link import Frames, LinkClosed
+from shoal.rpc.link import LinkClosed
 from shoal.rpc.relay import ManagerEnd
 
 # commands of other nodes that were created here and can be started, asked about and resized here; then the oldest go
 EXECS_KNOWN_MOST = 10_000
 
 # opens a stream to a node, wherever the leader is. Raises Unavailable.
-OpenStream = Callable[[str], Awaitable[Frames]]
+OpenStream = Callable[[str], Awaitable[ManagerEnd]]
 
 
 class RemoteStream:
@@ -193,7 +193,7 @@ class RemoteContainers:
 
     @asynccontextmanager
     async def _end_of(self, node_id: str) -> AsyncIterator[ManagerEnd]:
-        end = ManagerEnd(await self._open_stream(node_id))
+        end = await self._open_stream(node_id)
         try:
             yield end
         finally:

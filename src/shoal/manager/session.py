@@ -99,6 +99,7 @@ class Session:
             SessionOver, HeartbeatMissed: this side has ended it.
         """
         await self._link.send(SessionOpened(session_id=self.id, heartbeat_period_seconds=self._heartbeat_seconds()))
+        self.streams.begin()
         tasks = [
             asyncio.create_task(self._send_assignments()),
             asyncio.create_task(self._write_reports()),

@@ -57,6 +57,11 @@ class NodeStreams:
         self._is_served = is_served
         self._awaited: dict[str, asyncio.Future[NodeStream]] = {}
         self._open: set[NodeStream] = set()
+        self._begun = asyncio.Event()
+
+    def begin(self) -> None:
+        """The node knows that it has a session: it may be asked now."""
+        self._begun.set()
 
     async def open(self) -> NodeStream:
         """Have the node open a stream.
@@ -72,6 +77,7 @@ class NodeStreams:
         self._awaited[stream_id] = awaited
         try:
             async with asyncio.timeout(OPEN_SECONDS):
+                await self._begun.wait()
                 await self._link.send(OpenStream(stream_id=stream_id))
                 return await awaited
         except BaseException as error:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TypeVar
 
 import msgspec
 
 from shoal.errors import NotBuilt, ShoalError, make_error
+from shoal.lib.supervise import cancel_and_wait
 from shoal.model.relay import Answer, Call, Failed, InputTaken, Said, StillThere, ToManager, ToNode
-from shoal.rpc.link import Frames, LinkSilent
+from shoal.rpc.link import Frames, LinkClosed, LinkSilent
 
 # how long a manager waits until the node that it asked has opened a stream
 OPEN_SECONDS = 5.0
@@ -49,28 +51,38 @@ class NodeEnd:
 
 
 class ManagerEnd:
-    """The manager's end."""
+    """The manager's end; `node_name` stands in the texts of errors."""
 
-    def __init__(self, frames: Frames) -> None:
+    def __init__(self, frames: Frames, node_name: str) -> None:
         self._frames = frames
+        self._node_name = node_name
 
     async def send(self, frame: ToNode) -> None:
         """Send a frame; waits while the node is behind. Raises LinkClosed."""
-        await self._frames.send(_encoder.encode(frame))
+        try:
+            await self._frames.send(_encoder.encode(frame))
+        except LinkClosed as error:
+            raise self._gone(error) from error
+
+    def _gone(self, error: LinkClosed) -> LinkClosed:
+        return LinkClosed(f"node {self._node_name} answers no more: {error.message}")
 
     async def receive(self) -> Answer | Said | InputTaken:
         """Return the next frame.
 
         Raises:
             LinkClosed, LinkSilent: the stream has ended, or the node hangs.
+            NotBuilt: an answer of another version.
             ShoalError: what the node refused the call with.
         """
         while True:
             try:
                 async with asyncio.timeout(SILENCE_SECONDS):
                     data = await self._frames.receive()
+            except LinkClosed as error:
+                raise self._gone(error) from error
             except TimeoutError:
-                raise LinkSilent(f"the node has not answered for {SILENCE_SECONDS:g} s") from None
+                raise LinkSilent(f"node {self._node_name} has not answered for {SILENCE_SECONDS:g} s") from None
             try:
                 frame = _manager_decoder.decode(data)
             except msgspec.DecodeError as error:
@@ -91,3 +103,27 @@ class ManagerEnd:
     def close(self) -> None:
         """End the stream."""
         self._frames.close()
+
+
+async def splice(one: Frames, other: Frames) -> None:
+    """Pass frames on, both ways, each as the receiver takes them, until either side is done."""
+
+    async def carry(source: Frames, target: Frames) -> None:
+        takes = True
+        with contextlib.suppress(LinkClosed):
+            while True:
+                frame = await source.receive()
+                try:
+                    if takes:
+                        await target.send(frame)
+                except LinkClosed:
+                    # what that side said before is still to be passed on: its own direction ends it all
+                    takes = False
+
+    ways = [asyncio.create_task(carry(one, other)), asyncio.create_task(carry(other, one))]
+    try:
+        done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await cancel_and_wait(*ways)
+    for way in done:
+        way.result()
