@@ -1,17 +1,19 @@
 """Requests a second: creates, inspects and lists of services; memory and idle use of a processor.
 
-Run: python bench/api.py; with DOCKER_PEER_SOCKET set to the socket of a real Docker Swarm both are measured in one run.
+Run: python bench/api.py [--managers 3]; with DOCKER_PEER_SOCKET set to the socket of a real Docker Swarm both are
+measured in one run (with one manager).
 Services have no replicas, so what is measured is the API, the log and the store.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import threading
 import time
 from collections.abc import Callable
 
-from engines import Engine, engines
+from engines import Engine, engines, several_managers
 
 SEQUENTIAL_COUNT = 300
 PARALLEL_CLIENTS = 16
@@ -82,7 +84,10 @@ def measure(engine: Engine) -> dict[str, float]:
 
 
 def main() -> None:
-    with engines() as found:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--managers", type=int, default=1, help="with more than one: through the leader and a follower")
+    managers = parser.parse_args().managers
+    with several_managers(managers) if managers > 1 else engines() as found:
         rows: dict[str, dict[str, list[float]]] = {}
         for _ in range(ROUNDS):
             for engine in found:

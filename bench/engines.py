@@ -144,6 +144,27 @@ def stop_keepers(folder: Path) -> None:
 
 
 @contextlib.contextmanager
+def several_managers(count: int) -> Iterator[list[Engine]]:
+    """Run a lab of so many managers; yield the leader and a follower."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+    from shoal.lab.lab import Lab, take_down
+
+    name = f"b{os.getpid()}"
+    with tempfile.TemporaryDirectory(prefix="shoal-bench-") as scratch:
+        try:
+            lab = Lab.up(managers=count, workers=0, name=name, scratch=Path(scratch))
+            found = [Engine(node.name, str(node.host).removeprefix("unix://"), node.pid) for node in lab.nodes]
+            own = {engine.call("GET", "/info")["Swarm"]["NodeID"]: engine for engine in found}
+            nodes = found[0].call("GET", "/nodes")
+            leader = next(own[node["ID"]] for node in nodes if node["ManagerStatus"].get("Leader"))
+            follower = next(engine for engine in found if engine is not leader)
+            leader.name, follower.name = "leader", "follower"
+            yield [leader, follower]
+        finally:
+            take_down(name)
+
+
+@contextlib.contextmanager
 def engines() -> Iterator[list[Engine]]:
     """Yield Shoal and, where DOCKER_PEER_SOCKET names one's socket, a real Docker Swarm."""
     with shoal() as ours:

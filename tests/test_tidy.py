@@ -22,8 +22,9 @@ LONG_FUNCTIONS = {
     "src/shoal/network/nfnetlink.py:balance": "one netlink message",
 }
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
-# folders and files that may sleep: they poll other processes or the kernel up to a deadline, or kill at chosen moments
-SLEEPERS = ("tests/system/", "tests/conformance/")
+# folders and files that may sleep: they poll other processes or the kernel up to a deadline, or kill at chosen moments;
+# in the simulation of the cluster the clock is virtual
+SLEEPERS = ("tests/system/", "tests/conformance/", "tests/sim/cluster_")
 UNFINISHED = re.compile(r"\b(TO[D]O|FIX[M]E|XX[X])\b")
 WORKSPACE = "/" + "work/"
 SLEEP = re.compile(r"\bsleep\((?!0\))")

@@ -4,8 +4,9 @@ import docker
 import pytest
 from docker.types import EndpointSpec, Resources, RestartPolicy, ServiceMode, UpdateConfig
 
+from shoal.lab.image import busybox_archive
 from tests.conformance.conftest import SERVE_HOSTNAME
-from tests.system.daemon import busybox_archive, wait_for
+from tests.system.daemon import wait_for
 
 pytestmark = pytest.mark.root
 

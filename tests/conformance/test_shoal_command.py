@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.daemon import busybox_archive, running_daemon, wait_for
+from shoal.lab.image import busybox_archive
+from tests.system.daemon import running_daemon, wait_for
 
 pytestmark = pytest.mark.root
 

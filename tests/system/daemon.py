@@ -18,13 +18,13 @@ import signal
 import socket
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, TypeVar
+
+from shoal.lab.image import busybox_archive
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
@@ -56,31 +56,6 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
-
-
-def busybox_archive(files: Mapping[str, str] | None = None) -> bytes:
-    """Return a root filesystem as tar: static busybox with all its applets, /etc/passwd, `files` by path."""
-    busybox = shutil.which("busybox")
-    assert busybox, "install busybox-static"
-    applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
-    buffer = BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for directory in ("bin", "dev", "etc", "proc", "sys", "tmp", "www"):
-            entry = tarfile.TarInfo(directory)
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if directory == "tmp" else 0o755
-            archive.addfile(entry)
-        contents = {"bin/busybox": Path(busybox).read_bytes(), "etc/passwd": b"root:x:0:0:root:/:/bin/sh\n"}
-        contents |= {path: text.encode() for path, text in (files or {"www/index.html": "hello\n"}).items()}
-        for path, content in contents.items():
-            entry = tarfile.TarInfo(path)
-            entry.size, entry.mode = len(content), 0o755 if path.startswith("bin/") else 0o644
-            archive.addfile(entry, BytesIO(content))
-        for applet in applets:
-            if applet != "busybox":
-                entry = tarfile.TarInfo(f"bin/{applet}")
-                entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
-                archive.addfile(entry)
-    return buffer.getvalue()
 
 
 class RunningDaemon:

@@ -9,37 +9,19 @@ from urllib.parse import quote
 
 import pytest
 
+from shoal.lab.node import LabNode
 from tests.system.daemon import wait_for
-from tests.system.several import Host, running_hosts
+from tests.system.lab import node_id, nodes, running_lab
 from tests.system.swarm import create, get, running
 
 pytestmark = pytest.mark.root
 
 
 @contextlib.contextmanager
-def running_swarm(managers: int, workers: int) -> Iterator[list[Host]]:
-    """A swarm of so many managers (the first has made it) and workers, joined by the docker command."""
-    with running_hosts(managers + workers) as hosts:
-        first = hosts[0]
-        first.daemon.docker("swarm", "init", "--advertise-addr", first.address)
-        for role, group in (("manager", hosts[1:managers]), ("worker", hosts[managers:])):
-            if group:
-                line = first.daemon.docker("swarm", "join-token", role).stdout.strip().splitlines()[-1].split()
-                assert line[:3] == ["docker", "swarm", "join"]
-            for host in group:
-                assert host.daemon.docker(*line[1:]).stdout == f"This node joined a swarm as a {role}.\n"
-        for host in hosts:
-            host.daemon.import_busybox()
-        yield hosts
-
-
-def node_id(host: Host) -> str:
-    return str(get(host.daemon, "/info")["Swarm"]["NodeID"])
-
-
-def nodes(host: Host) -> dict[str, dict[str, object]]:
-    """Nodes by id, as this manager tells them."""
-    return {node["ID"]: node for node in get(host.daemon, "/nodes")}
+def running_swarm(managers: int, workers: int) -> Iterator[list[LabNode]]:
+    """The nodes of a lab: managers (the first has made the swarm), then workers."""
+    with running_lab(managers, workers) as lab:
+        yield lab.nodes
 
 
 def test_three_managers_and_a_worker():
@@ -48,108 +30,107 @@ def test_three_managers_and_a_worker():
         ids = {host.address: node_id(host) for host in hosts}
         assert set(nodes(third)) == set(ids.values())
         # a write through a follower; every node runs tasks
-        service = create(second.daemon, "everywhere", ["sleep", "999"], more={"Mode": {"Global": {}}})
-        wait_for(lambda: len(running(third.daemon, service)) == 4, "a task on every node")
-        assert {task["NodeID"] for task in running(first.daemon, service)} == set(ids.values())
-        assert "This node is not a swarm manager" in worker.daemon.docker("node", "ls", check=False).stderr
+        service = create(second, "everywhere", ["sleep", "999"], more={"Mode": {"Global": {}}})
+        wait_for(lambda: len(running(third, service)) == 4, "a task on every node")
+        assert {task["NodeID"] for task in running(first, service)} == set(ids.values())
+        assert "This node is not a swarm manager" in worker.docker("node", "ls", check=False).stderr
 
         # the leader dies: the others write again, the tasks run on
-        before = {task["ID"] for task in running(second.daemon, service)}
-        first.daemon.kill()
-        other = create(second.daemon, "after", ["sleep", "999"], replicas=3)
-        wait_for(lambda: len(running(third.daemon, other)) == 3, "writes go on")
+        before = {task["ID"] for task in running(second, service)}
+        first.kill_daemon()
+        other = create(second, "after", ["sleep", "999"], replicas=3)
+        wait_for(lambda: len(running(third, other)) == 3, "writes go on")
         wait_for(
             lambda: nodes(third)[ids[first.address]]["ManagerStatus"]["Reachability"] == "unreachable", "it is missed"
         )
-        first.daemon.start()
+        first.start()
         wait_for(lambda: nodes(first)[ids[first.address]]["ManagerStatus"]["Reachability"] == "reachable", "it is back")
         wait_for(lambda: nodes(first)[ids[first.address]]["Status"]["State"] == "ready", "its node is ready")
-        assert {task["ID"] for task in running(first.daemon, service)} == before
+        assert {task["ID"] for task in running(first, service)} == before
 
 
 def test_promotion_demotion_and_leaving():
     with running_swarm(1, 2) as (manager, one, two):
         ids = {host.address: node_id(host) for host in (manager, one, two)}
-        manager.daemon.docker("node", "promote", ids[one.address], ids[two.address])
+        manager.docker("node", "promote", ids[one.address], ids[two.address])
         wait_for(
             lambda: sum("ManagerStatus" in node for node in nodes(manager).values()) == 3, "all three are managers"
         )
-        wait_for(lambda: get(two.daemon, "/info")["Swarm"]["ControlAvailable"], "the node knows")
+        wait_for(lambda: get(two, "/info")["Swarm"]["ControlAvailable"], "the node knows")
         assert set(nodes(two)) == set(ids.values())
-        two.daemon.docker("node", "demote", ids[manager.address])
+        two.docker("node", "demote", ids[manager.address])
         wait_for(lambda: "ManagerStatus" not in nodes(two)[ids[manager.address]], "the founder is a worker")
-        wait_for(lambda: not get(manager.daemon, "/info")["Swarm"]["ControlAvailable"], "and knows it")
-        service = create(one.daemon, "web", ["sleep", "999"], replicas=3)
-        wait_for(lambda: len(running(two.daemon, service)) == 3, "the swarm works")
+        wait_for(lambda: not get(manager, "/info")["Swarm"]["ControlAvailable"], "and knows it")
+        service = create(one, "web", ["sleep", "999"], replicas=3)
+        wait_for(lambda: len(running(two, service)) == 3, "the swarm works")
         # a worker leaves: it is down at once, its task runs elsewhere, it can be removed
-        assert manager.daemon.docker("swarm", "leave").stdout == "Node left the swarm.\n"
+        assert manager.docker("swarm", "leave").stdout == "Node left the swarm.\n"
         wait_for(lambda: nodes(one)[ids[manager.address]]["Status"]["State"] == "down", "it is down")
-        wait_for(lambda: len(running(one.daemon, service)) == 3, "its task runs elsewhere")
-        assert {task["NodeID"] for task in running(one.daemon, service)} == {ids[one.address], ids[two.address]}
-        one.daemon.docker("node", "rm", ids[manager.address])
+        wait_for(lambda: len(running(one, service)) == 3, "its task runs elsewhere")
+        assert {task["NodeID"] for task in running(one, service)} == {ids[one.address], ids[two.address]}
+        one.docker("node", "rm", ids[manager.address])
         assert set(nodes(one)) == {ids[one.address], ids[two.address]}
 
 
 def test_a_dead_worker_is_replaced():
-    with running_swarm(1, 1) as (manager, worker):
-        service = create(manager.daemon, "web", ["sleep", "999"], replicas=4)
-        wait_for(lambda: len(running(manager.daemon, service)) == 4, "they run")
+    with running_lab(1, 1) as lab:
+        manager, worker = lab.nodes
+        service = create(manager, "web", ["sleep", "999"], replicas=4)
+        wait_for(lambda: len(running(manager, service)) == 4, "they run")
         lost = node_id(worker)
-        assert {task["NodeID"] for task in running(manager.daemon, service)} == {lost, node_id(manager)}
-        on_worker = {task["ID"] for task in running(manager.daemon, service) if task["NodeID"] == lost}
-        worker.cut()
+        assert {task["NodeID"] for task in running(manager, service)} == {lost, node_id(manager)}
+        on_worker = {task["ID"] for task in running(manager, service) if task["NodeID"] == lost}
+        lab.partition(worker.name)
 
         def all_elsewhere() -> bool:
             wanted = [
                 task
-                for task in running(manager.daemon, service)
+                for task in running(manager, service)
                 if task["DesiredState"] == "running" and task["NodeID"] != lost
             ]
             return len(wanted) == 4
 
         wait_for(all_elsewhere, "replacements run")
         assert nodes(manager)[lost]["Status"]["State"] == "down"
-        worker.heal()
+        lab.heal()
         wait_for(lambda: nodes(manager)[lost]["Status"]["State"] == "ready", "it is back")
         label = f"com.docker.swarm.service.id={service}"
         filters = quote(json.dumps({"label": [label]}))
-        wait_for(lambda: not get(worker.daemon, f"/containers/json?filters={filters}"), "its old tasks are stopped")
-        assert not on_worker & {
-            task["ID"] for task in running(manager.daemon, service) if task["DesiredState"] == "running"
-        }
+        wait_for(lambda: not get(worker, f"/containers/json?filters={filters}"), "its old tasks are stopped")
+        assert not on_worker & {task["ID"] for task in running(manager, service) if task["DesiredState"] == "running"}
 
 
 def test_autolock():
     with running_swarm(1, 1) as (manager, _worker):
-        service = create(manager.daemon, "web", ["sleep", "999"], replicas=2)
-        wait_for(lambda: len(running(manager.daemon, service)) == 2, "they run")
-        text = manager.daemon.docker("swarm", "update", "--autolock=true").stdout
+        service = create(manager, "web", ["sleep", "999"], replicas=2)
+        wait_for(lambda: len(running(manager, service)) == 2, "they run")
+        text = manager.docker("swarm", "update", "--autolock=true").stdout
         key = next(word for word in text.split() if word.startswith("SWMKEY-1-"))
-        assert manager.daemon.docker("swarm", "unlock-key", "-q").stdout.strip() == key
+        assert manager.docker("swarm", "unlock-key", "-q").stdout.strip() == key
         wait_for(lambda: "plain" not in what_lies_open(manager), "it is encrypted")
-        manager.daemon.restart()
-        assert get(manager.daemon, "/info")["Swarm"]["LocalNodeState"] == "locked"
-        refused = manager.daemon.docker("service", "ls", check=False)
+        manager.restart()
+        assert get(manager, "/info")["Swarm"]["LocalNodeState"] == "locked"
+        refused = manager.docker("service", "ls", check=False)
         assert "Swarm is encrypted and needs to be unlocked" in refused.stderr
-        assert manager.daemon.request("POST", "/swarm/unlock", {"UnlockKey": key[:-5] + "AAAAA"})[0] in (400, 401)
-        assert "needs to be unlocked" in manager.daemon.docker("swarm", "leave", check=False).stderr
-        manager.daemon.docker("swarm", "unlock", input=f"{key}\n")
-        wait_for(lambda: len(running(manager.daemon, service)) == 2, "it goes on")
-        rotated = manager.daemon.docker("swarm", "unlock-key", "--rotate", "-q").stdout.strip()
+        assert manager.request("POST", "/swarm/unlock", {"UnlockKey": key[:-5] + "AAAAA"})[0] in (400, 401)
+        assert "needs to be unlocked" in manager.docker("swarm", "leave", check=False).stderr
+        manager.docker("swarm", "unlock", input=f"{key}\n")
+        wait_for(lambda: len(running(manager, service)) == 2, "it goes on")
+        rotated = manager.docker("swarm", "unlock-key", "--rotate", "-q").stdout.strip()
         assert rotated not in ("", key)
-        assert manager.daemon.request("POST", "/swarm/unlock", {"UnlockKey": key}) == (
+        assert manager.request("POST", "/swarm/unlock", {"UnlockKey": key}) == (
             409,
             {"message": "swarm is not locked"},
         )
-        manager.daemon.docker("swarm", "update", "--autolock=false")
+        manager.docker("swarm", "update", "--autolock=false")
         wait_for(lambda: what_lies_open(manager) == {"plain"}, "it is plain again")
-        manager.daemon.restart()
-        assert get(manager.daemon, "/info")["Swarm"]["LocalNodeState"] == "active"
+        manager.restart()
+        assert get(manager, "/info")["Swarm"]["LocalNodeState"] == "active"
 
 
-def what_lies_open(host: Host) -> set[str]:
+def what_lies_open(host: LabNode) -> set[str]:
     """Whether the data key and the private key of a manager are plain or encrypted on its disk."""
-    swarm = host.daemon.data_root / "swarm"
+    swarm = host.data_root / "swarm"
     private = (swarm / "certificates" / "swarm-node.key").read_text()
     return {
         "encrypted" if "ENCRYPTED" in private else "plain",
@@ -159,30 +140,30 @@ def what_lies_open(host: Host) -> set[str]:
 
 def test_loss_of_quorum_and_a_new_cluster():
     with running_swarm(2, 1) as (first, second, worker):
-        service = create(first.daemon, "web", ["sleep", "999"], replicas=3)
-        wait_for(lambda: len(running(first.daemon, service)) == 3, "they run")
-        before = {task["ID"] for task in running(first.daemon, service)}
-        first.daemon.docker("swarm", "update", "--dispatcher-heartbeat", "1s")
-        second.daemon.kill()
-        wait_for(lambda: get(first.daemon, "/info")["Swarm"]["Error"], "the loss is told")
+        service = create(first, "web", ["sleep", "999"], replicas=3)
+        wait_for(lambda: len(running(first, service)) == 3, "they run")
+        before = {task["ID"] for task in running(first, service)}
+        first.docker("swarm", "update", "--dispatcher-heartbeat", "1s")
+        second.kill_daemon()
+        wait_for(lambda: get(first, "/info")["Swarm"]["Error"], "the loss is told")
         status, headers, body = answer_of(first, "/services")
         assert (status, headers.get("X-Shoal-Stale"), len(body)) == (200, "true", 1)
-        refused = first.daemon.docker("service", "scale", "-d", "web=5", check=False)
+        refused = first.docker("service", "scale", "-d", "web=5", check=False)
         assert "The swarm does not have a leader" in refused.stderr
-        assert len(get(worker.daemon, "/containers/json")) == 1
+        assert len(get(worker, "/containers/json")) == 1
 
-        assert "Swarm initialized" in first.daemon.docker("swarm", "init", "--force-new-cluster").stdout
-        assert {task["ID"] for task in running(first.daemon, service)} == before
+        assert "Swarm initialized" in first.docker("swarm", "init", "--force-new-cluster").stdout
+        assert {task["ID"] for task in running(first, service)} == before
         assert "X-Shoal-Stale" not in answer_of(first, "/services")[1]
         wait_for(lambda: nodes(first)[node_id(worker)]["Status"]["State"] == "ready", "the worker is back")
-        first.daemon.docker("service", "scale", "-d", "web=4")
-        wait_for(lambda: len(running(first.daemon, service)) == 4, "it scales again")
+        first.docker("service", "scale", "-d", "web=4")
+        wait_for(lambda: len(running(first, service)) == 4, "it scales again")
         assert sum("ManagerStatus" in node for node in nodes(first).values()) == 1
 
 
-def answer_of(host: Host, path: str) -> tuple[int, dict[str, str], object]:
-    asked = ("curl", "-sS", "-i", "--unix-socket", str(host.daemon.socket_path), f"http://shoal{path}")
-    head, _, body = host.daemon.execute(*asked).stdout.partition("\n\n")
+def answer_of(host: LabNode, path: str) -> tuple[int, dict[str, str], object]:
+    asked = ("curl", "-sS", "-i", "--unix-socket", str(host.socket_path), f"http://shoal{path}")
+    head, _, body = host.execute(*asked).stdout.partition("\n\n")
     first, *lines = head.splitlines()
     headers = {name: value for name, _, value in (line.partition(": ") for line in lines)}
     return int(first.split()[1]), headers, json.loads(body)
@@ -190,9 +171,9 @@ def answer_of(host: Host, path: str) -> tuple[int, dict[str, str], object]:
 
 def test_what_is_refused():
     with running_swarm(1, 1) as (manager, worker):
-        tokens = get(manager.daemon, "/swarm")["JoinTokens"]
+        tokens = get(manager, "/swarm")["JoinTokens"]
         address = f"{manager.address}:2377"
-        taken = worker.daemon.docker("swarm", "join", "--token", tokens["Worker"], address, check=False)
+        taken = worker.docker("swarm", "join", "--token", tokens["Worker"], address, check=False)
         assert "This node is already part of a swarm" in taken.stderr
         manager_id, worker_id = node_id(manager), node_id(worker)
         for arguments, words in (
@@ -201,45 +182,45 @@ def test_what_is_refused():
             (("node", "demote", manager_id), "attempting to demote the last manager of the swarm"),
             (("swarm", "leave"), "Removing the last manager erases all current state of the swarm"),
         ):
-            assert words in manager.daemon.docker(*arguments, check=False).stderr
+            assert words in manager.docker(*arguments, check=False).stderr
 
         # removed by force while it runs a task: the task goes elsewhere and ends here
-        service = create(manager.daemon, "web", ["sleep", "999"], replicas=2)
-        wait_for(lambda: len(running(manager.daemon, service)) == 2, "they run")
-        manager.daemon.docker("node", "rm", "--force", worker_id)
-        wait_for(lambda: get(worker.daemon, "/containers/json") == [], "its task is stopped")
-        wait_for(lambda: len(running(manager.daemon, service)) == 2, "another runs")
-        wait_for(lambda: "docker swarm leave" in get(worker.daemon, "/info")["Swarm"]["Error"], "it says so")
-        worker.daemon.docker("swarm", "leave")
+        service = create(manager, "web", ["sleep", "999"], replicas=2)
+        wait_for(lambda: len(running(manager, service)) == 2, "they run")
+        manager.docker("node", "rm", "--force", worker_id)
+        wait_for(lambda: get(worker, "/containers/json") == [], "its task is stopped")
+        wait_for(lambda: len(running(manager, service)) == 2, "another runs")
+        wait_for(lambda: "docker swarm leave" in get(worker, "/info")["Swarm"]["Error"], "it says so")
+        worker.docker("swarm", "leave")
 
         # a wrong secret, a token of another swarm, one that was rotated, no token at all
         old = tokens["Worker"]
         head, _, secret = old.rpartition("-")
         other = f"SWMTKN-1-{'0' * 50}-{secret}"
-        manager.daemon.docker("swarm", "join-token", "--rotate", "worker")
+        manager.docker("swarm", "join-token", "--rotate", "worker")
         for token, words in (
             (f"{head}-{'0' * 25}", "valid join token is necessary"),
             (old, "valid join token is necessary"),
             (other, "remote CA does not match fingerprint"),
             ("SWMTKN-1-nonsense", "invalid join token"),
         ):
-            refused = worker.daemon.docker("swarm", "join", "--token", token, address, check=False)
+            refused = worker.docker("swarm", "join", "--token", token, address, check=False)
             assert words in refused.stderr, (token, refused.stderr)
-            assert get(worker.daemon, "/info")["Swarm"]["LocalNodeState"] == "inactive"
+            assert get(worker, "/info")["Swarm"]["LocalNodeState"] == "inactive"
         # an address without a port means 2377
-        fresh = get(manager.daemon, "/swarm")["JoinTokens"]["Worker"]
-        worker.daemon.docker("swarm", "join", "--token", fresh, manager.address)
+        fresh = get(manager, "/swarm")["JoinTokens"]["Worker"]
+        worker.docker("swarm", "join", "--token", fresh, manager.address)
 
 
 def test_the_root_is_rotated():
     with running_swarm(2, 1) as hosts:
         first, second, worker = hosts
-        before = get(first.daemon, "/swarm")
-        service = create(first.daemon, "web", ["sleep", "999"], replicas=3)
-        wait_for(lambda: len(running(first.daemon, service)) == 3, "they run")
-        tasks = {task["ID"] for task in running(first.daemon, service)}
-        first.daemon.docker("swarm", "ca", "--rotate", "--quiet")
-        after = get(second.daemon, "/swarm")
+        before = get(first, "/swarm")
+        service = create(first, "web", ["sleep", "999"], replicas=3)
+        wait_for(lambda: len(running(first, service)) == 3, "they run")
+        tasks = {task["ID"] for task in running(first, service)}
+        first.docker("swarm", "ca", "--rotate", "--quiet")
+        after = get(second, "/swarm")
         assert not after["RootRotationInProgress"]
         assert after["TLSInfo"]["TrustRoot"] != before["TLSInfo"]["TrustRoot"]
         assert not set(after["JoinTokens"].values()) & set(before["JoinTokens"].values())
@@ -252,12 +233,12 @@ def test_the_root_is_rotated():
         )
         # all of them come back with it, and the old one is worth nothing
         for host in hosts:
-            host.daemon.restart()
+            host.restart()
         wait_for(lambda: {n["Status"]["State"] for n in nodes(second).values()} == {"ready"}, "all are ready")
-        assert {task["ID"] for task in running(second.daemon, service)} == tasks
-        assert worker.daemon.docker("swarm", "leave").returncode == 0
+        assert {task["ID"] for task in running(second, service)} == tasks
+        assert worker.docker("swarm", "leave").returncode == 0
         address = f"{first.address}:2377"
         old, new = before["JoinTokens"]["Worker"], after["JoinTokens"]["Worker"]
-        refused = worker.daemon.docker("swarm", "join", "--token", old, address, check=False)
+        refused = worker.docker("swarm", "join", "--token", old, address, check=False)
         assert "remote CA does not match fingerprint" in refused.stderr
-        worker.daemon.docker("swarm", "join", "--token", new, address)
+        worker.docker("swarm", "join", "--token", new, address)

@@ -13,11 +13,12 @@ from typing import NamedTuple, Self
 
 import pytest
 
+from shoal.lab.lab import Lab
+from shoal.lab.node import LabNode
 from tests.conformance.terminal import on_terminal
 from tests.system.daemon import wait_for
-from tests.system.several import Host
+from tests.system.lab import node_id, nodes, running_lab
 from tests.system.swarm import create, get, running, tasks_of
-from tests.system.test_many_nodes import node_id, nodes, running_swarm
 
 PATIENCE_SECONDS = 20.0
 
@@ -27,42 +28,44 @@ pytestmark = pytest.mark.root
 class Place(NamedTuple):
     """The hosts, and the container of a global service on the worker: its id and the name of its task."""
 
-    leader: Host
-    follower: Host
-    worker: Host
+    lab: Lab
+    leader: LabNode
+    follower: LabNode
+    worker: LabNode
     container: str
     task_name: str
     task_id: str
 
 
-def running_on(manager: Host, service: str, node: str) -> dict[str, object]:
-    return next(task for task in running(manager.daemon, service) if task["NodeID"] == node)
+def running_on(manager: LabNode, service: str, node: str) -> dict[str, object]:
+    return next(task for task in running(manager, service) if task["NodeID"] == node)
 
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Place]:
-    with running_swarm(2, 1) as (leader, follower, worker):
+    with running_lab(2, 1) as lab:
+        leader, follower, worker = lab.nodes
         everywhere = {"Mode": {"Global": {}}}
-        service = create(leader.daemon, "sleepers", ["sleep", "9999"], more=everywhere)
-        wait_for(lambda: len(running(leader.daemon, service)) == 3, "a task on every node")
+        service = create(leader, "sleepers", ["sleep", "9999"], more=everywhere)
+        wait_for(lambda: len(running(leader, service)) == 3, "a task on every node")
         task = running_on(leader, service, node_id(worker))
         container = task["Status"]["ContainerStatus"]["ContainerID"]
-        name = get(worker.daemon, f"/containers/{container}/json")["Name"].removeprefix("/")
-        yield Place(leader, follower, worker, container, name, task["ID"])
+        name = get(worker, f"/containers/{container}/json")["Name"].removeprefix("/")
+        yield Place(lab, leader, follower, worker, container, name, task["ID"])
 
 
 @pytest.fixture(params=["leader", "follower"])
-def manager(place: Place, request: pytest.FixtureRequest) -> Host:
+def manager(place: Place, request: pytest.FixtureRequest) -> LabNode:
     return getattr(place, request.param)
 
 
-def environment(host: Host) -> dict[str, str]:
-    return {"DOCKER_HOST": host.daemon.host, "TERM": "xterm"}
+def environment(host: LabNode) -> dict[str, str]:
+    return {"DOCKER_HOST": host.host, "TERM": "xterm"}
 
 
-def test_exec(place: Place, manager: Host) -> None:
+def test_exec(place: Place, manager: LabNode) -> None:
     def run(*words: str, **keywords: str) -> tuple[int, str, str]:
-        done = manager.daemon.docker("exec", *words, check=False, **keywords)
+        done = manager.docker("exec", *words, check=False, **keywords)
         return done.returncode, done.stdout, done.stderr
 
     for reference in (place.container, place.container[:12], place.task_name, place.task_id):
@@ -78,15 +81,15 @@ def test_exec(place: Place, manager: Host) -> None:
     run(place.container, "rm", "/tmp/made")
     assert "No such container: nobody" in run("nobody", "true")[2]
     # a worker knows its own containers only
-    other = next(t for t in tasks_of(manager.daemon, service_of(place)) if t["ID"] != place.task_id)
-    assert "No such container" in place.worker.daemon.docker("exec", other["ID"], "true", check=False).stderr
+    other = next(t for t in tasks_of(manager, service_of(place)) if t["ID"] != place.task_id)
+    assert "No such container" in place.worker.docker("exec", other["ID"], "true", check=False).stderr
 
 
 def service_of(place: Place) -> str:
-    return get(place.leader.daemon, f"/tasks/{place.task_id}")["ServiceID"]
+    return get(place.leader, f"/tasks/{place.task_id}")["ServiceID"]
 
 
-def test_exec_on_a_terminal(place: Place, manager: Host) -> None:
+def test_exec_on_a_terminal(place: Place, manager: LabNode) -> None:
     command = ("docker", "exec", "-it", place.task_name, "sh")
     with on_terminal(*command, environment=environment(manager)) as terminal:
         terminal.wait_for("# ")
@@ -98,21 +101,20 @@ def test_exec_on_a_terminal(place: Place, manager: Host) -> None:
         assert terminal.wait() == 5
 
 
-def test_a_megabyte_both_ways(place: Place, manager: Host) -> None:
+def test_a_megabyte_both_ways(place: Place, manager: LabNode) -> None:
     content = os.urandom(1 << 20)
-    enter = ["nsenter", f"--net=/run/netns/{manager.daemon.netns}"]
     done = subprocess.run(
-        [*enter, "docker", "exec", "-i", place.container, "cat"], input=content, capture_output=True, check=True,
+        ["docker", "exec", "-i", place.container, "cat"], input=content, capture_output=True, check=True,
         timeout=60, env={**os.environ, **environment(manager)},
     )  # fmt: skip
     assert hashlib.sha256(done.stdout).digest() == hashlib.sha256(content).digest()
 
 
-def test_inspect_stats_top_and_kill(place: Place, manager: Host) -> None:
-    docker = manager.daemon.docker
+def test_inspect_stats_top_and_kill(place: Place, manager: LabNode) -> None:
+    docker = manager.docker
     shown = json.loads(docker("inspect", place.task_name).stdout)[0]
     assert shown["Id"] == place.container
-    assert shown == json.loads(place.worker.daemon.docker("inspect", place.container).stdout)[0]
+    assert shown == json.loads(place.worker.docker("inspect", place.container).stdout)[0]
     # by the id of the task: what Docker shows of a task, and the container
     assert docker("inspect", "--format", "{{.NodeID}} {{.Path}}", place.task_id).stdout == (
         f"{node_id(place.worker)} sleep\n"
@@ -128,14 +130,14 @@ def test_inspect_stats_top_and_kill(place: Place, manager: Host) -> None:
     assert place.container not in docker("ps", "-aq", "--no-trunc").stdout
 
 
-def test_attach(place: Place, manager: Host) -> None:
+def test_attach(place: Place, manager: LabNode) -> None:
     container = {"Image": "busybox", "Command": ["sh"], "TTY": True, "OpenStdin": True, "StopGracePeriod": 0}
     placement = {"Constraints": [f"node.id=={node_id(place.worker)}"]}
     spec = {"ContainerSpec": container, "RestartPolicy": {"Condition": "none"}, "Placement": placement}
-    status, answer = manager.daemon.request("POST", "/services/create", {"Name": "typed", "TaskTemplate": spec})
+    status, answer = manager.request("POST", "/services/create", {"Name": "typed", "TaskTemplate": spec})
     assert status == 201, answer
     try:
-        wait_for(lambda: running(manager.daemon, answer["ID"]), "it runs")
+        wait_for(lambda: running(manager, answer["ID"]), "it runs")
         with on_terminal("docker", "attach", "typed.1", environment=environment(manager)) as terminal:
             terminal.type_until("\n", "# ")
             terminal.type_until("stty size\n", "30 100")
@@ -143,17 +145,17 @@ def test_attach(place: Place, manager: Host) -> None:
             terminal.type_until("stty size\n", "13 57")
             terminal.type("exit 6\n")
             assert terminal.wait() == 6
-        assert "stty size" in manager.daemon.docker("logs", "typed.1").stdout
+        assert "stty size" in manager.docker("logs", "typed.1").stdout
     finally:
-        manager.daemon.docker("service", "rm", "typed")
+        manager.docker("service", "rm", "typed")
 
 
 class Followed:
     """A docker command that goes on; `lines` are those not read yet."""
 
-    def __init__(self, host: Host, *command: str) -> None:
+    def __init__(self, host: LabNode, *command: str) -> None:
         self._process = subprocess.Popen(
-            ["nsenter", f"--net=/run/netns/{host.daemon.netns}", "docker", *command],
+            ["docker", *command],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **environment(host)},
         )  # fmt: skip
         self._rest = b""
@@ -189,19 +191,17 @@ def node_of(line: str) -> str:
     return line.split("@")[1].split(maxsplit=1)[0]
 
 
-def test_logs(place: Place, manager: Host) -> None:
-    docker = manager.daemon.docker
+def test_logs(place: Place, manager: LabNode) -> None:
+    docker = manager.docker
     script = "echo one $(hostname); echo two; sleep 0.5; echo three; exec sleep 9999"
     at_once = {"Delay": 1_000_000}
-    service = create(
-        manager.daemon, "talkers", ["sh", "-c", script], more={"Mode": {"Global": {}}}, RestartPolicy=at_once
-    )
+    service = create(manager, "talkers", ["sh", "-c", script], more={"Mode": {"Global": {}}}, RestartPolicy=at_once)
     with Followed(manager, "service", "logs", "-f", "--no-trunc", "--no-resolve", "talkers") as followed:
         try:
             heard = followed.read_until(lambda lines: sum("three" in line for line in lines) == 3)
-            assert {node_of(line) for line in heard} == {node_id(host) for host in place[:3]}
+            assert {node_of(line) for line in heard} == {node_id(host) for host in place.lab.nodes}
             assert len(heard) == 9
-            tasks = running(manager.daemon, service)
+            tasks = running(manager, service)
             of_worker = next(task for task in tasks if task["NodeID"] == node_id(place.worker))
             assert docker("logs", of_worker["ID"]).stdout.splitlines()[1:] == ["two", "three"]
             stamped = docker("logs", "-t", "--since", "10m", of_worker["ID"]).stdout.splitlines()
@@ -226,19 +226,19 @@ def test_a_node_that_is_cut_off(place: Place) -> None:
     lost = node_id(place.worker)
     script = "echo here; exec sleep 9999"
     more = {"Mode": {"Global": {}}}
-    create(place.leader.daemon, "cut", ["sh", "-c", script], more=more)
+    create(place.leader, "cut", ["sh", "-c", script], more=more)
     managers = (place.leader, place.follower)
-    assert place.leader.daemon.docker("swarm", "update", "--dispatcher-heartbeat", "1s").returncode == 0
+    assert place.leader.docker("swarm", "update", "--dispatcher-heartbeat", "1s").returncode == 0
 
-    def logs(host: Host, *words: str) -> list[str]:
-        done = host.daemon.docker("service", "logs", "--raw", *words, "cut")
+    def logs(host: LabNode, *words: str) -> list[str]:
+        done = host.docker("service", "logs", "--raw", *words, "cut")
         return sorted(done.stdout.splitlines() + done.stderr.splitlines())
 
     wait_for(lambda: logs(place.leader) == ["here"] * 3, "all have spoken")
     with Followed(place.follower, "service", "logs", "-f", "--raw", "cut") as followed:
         try:
             followed.read_until(lambda lines: len(lines) == 3)
-            place.worker.cut()
+            place.lab.partition(place.worker.name)
             # in the middle of a stream, when nobody knows yet, and when it is known
             warning = followed.read_until(bool)[0]
             assert "warning: incomplete log stream" in warning
@@ -247,10 +247,10 @@ def test_a_node_that_is_cut_off(place: Place) -> None:
                 heard = logs(host)
                 assert heard[:2] == ["here"] * 2
                 assert f"({lost}) is down" in heard[2]
-                refused = host.daemon.docker("exec", place.container, "true", check=False)
+                refused = host.docker("exec", place.container, "true", check=False)
                 assert f"({lost}) is down" in refused.stderr
-            place.worker.heal()
+            place.lab.heal()
             wait_for(lambda: nodes(place.leader)[lost]["Status"]["State"] == "ready", "it is back")
             wait_for(lambda: logs(place.follower).count("here") >= 3, "its logs are back")
         finally:
-            place.leader.daemon.docker("service", "rm", "cut")
+            place.leader.docker("service", "rm", "cut")

@@ -15,7 +15,7 @@ from shoal.manager.remote_containers import RemoteContainers
 from shoal.model.base import Struct
 from shoal.model.container import LogLine, LogOptions, RemoteManifest
 from shoal.model.objects import NodeDescription, Task
-from shoal.model.requests import JoinRequest
+from shoal.model.requests import JoinRequest, RestoreRequest
 from shoal.model.specs import InitRequest
 from shoal.model.states import LocalNodeState
 from shoal.store.store import Store
@@ -134,6 +134,12 @@ class ApiContext(Protocol):
 
     async def unlock_swarm(self, key: str) -> None:
         """Unlock a locked manager. Raises Conflict (`swarm is not locked`), Unauthenticated, NotBuilt."""
+
+    async def back_up_swarm(self, passphrase: str) -> AsyncIterator[bytes]:
+        """Return what this manager knows as a sealed file, in pieces. Raises Unavailable, InvalidArgument."""
+
+    async def restore_swarm(self, request: RestoreRequest, content: bytes) -> str:
+        """Make a swarm of one manager out of a backup; returns the node's id. Raises as `init_swarm`."""
 
     async def leave_swarm(self, force: bool) -> None:
         """Leave the swarm. Raises Unavailable with Docker's texts."""

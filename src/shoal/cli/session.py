@@ -23,7 +23,14 @@ def connect() -> Client:
     """Return a client of the daemon that `-H`, else DOCKER_HOST, else the default names."""
     context = click.get_current_context()
     given = context.find_root().params.get("host")
-    return Client(given or os.environ.get(HOST_VARIABLE) or DEFAULT_HOST)
+    told: set[str] = set()
+
+    def warn(text: str) -> None:
+        if text not in told:
+            told.add(text)
+            click.echo(f"Warning: {text}", err=True)
+
+    return Client(given or os.environ.get(HOST_VARIABLE) or DEFAULT_HOST, warn)
 
 
 def filter_query(texts: Sequence[str], **more: Iterable[str]) -> dict[str, str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import IO, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import IO, Any, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
 from shoal.errors import InvalidArgument, ShoalError
@@ -19,6 +19,9 @@ CHUNK_BYTES = 65536
 # A stream may be silent for as long as it likes; a plain answer may not.
 ANSWER_TIMEOUT_SECONDS = 90.0
 
+STALE_HEADER = "X-Shoal-Stale"
+STALE = "the swarm has no leader: this is what the manager that was asked knew last, and it may be old"
+
 Query = Mapping[str, str | int | bool | None]
 Body = bytes | IO[bytes] | Iterable[bytes]
 
@@ -29,6 +32,14 @@ class RemoteError(ShoalError):
     def __init__(self, message: str, http_status: int) -> None:
         super().__init__(message)
         self.http_status = http_status
+
+
+class Answer(NamedTuple):
+    """What a daemon answered, refusals too: status, headers, and the body as JSON if it is, else as text."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Any
 
 
 class NoDaemon(ShoalError):
@@ -51,9 +62,11 @@ class Client:
 
     Args:
         host: `unix:///path` or `tcp://address:port`.
+        warn: is told, in a line, what an answer should be taken with.
     """
 
-    def __init__(self, host: str = DEFAULT_HOST) -> None:
+    def __init__(self, host: str = DEFAULT_HOST, warn: Callable[[str], None] | None = None) -> None:
+        self._warn = warn
         parts = urlsplit(host)
         if parts.scheme == "unix" and (parts.netloc + parts.path):
             self._unix_path, self._address, self._port = parts.netloc + parts.path, "", 0
@@ -103,6 +116,33 @@ class Client:
         except ValueError:
             return raw.decode(errors="replace")
 
+    def request(
+        self, method: str, target: str, body: object = None, timeout_seconds: float = ANSWER_TIMEOUT_SECONDS
+    ) -> Answer:
+        """Ask for what the other methods do not: `target` is sent as it is, and a refusal is an answer, too.
+
+        Args:
+            method: of HTTP.
+            target: path and query, with or without the version of the API.
+            body: bytes are sent as a tar archive, all else as JSON; None sends no body.
+            timeout_seconds: bound of every single read and write.
+
+        Raises:
+            NoDaemon: nobody answers.
+        """
+        content = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else None
+        kind = "application/x-tar" if isinstance(body, bytes) else "application/json"
+        connection = self._connect(timeout_seconds)
+        try:
+            connection.request(method, target, content, {"Content-Type": kind})
+            response = connection.getresponse()
+            raw = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise self._explain(error, timeout_seconds) from error
+        finally:
+            connection.close()
+        return Answer(response.status, dict(response.headers), _decode(raw, response.getheader("Content-Type") or ""))
+
     @contextmanager
     def stream(
         self,
@@ -139,6 +179,8 @@ class Client:
                 raise self._explain(error) from error
             if response.status >= 400:
                 raise _refusal(response)
+            if response.getheader(STALE_HEADER) and self._warn is not None:
+                self._warn(STALE)
             try:
                 yield response
             except (ConnectionError, http.client.HTTPException) as error:
@@ -151,16 +193,24 @@ class Client:
             return _UnixConnection(self._unix_path, timeout)
         return http.client.HTTPConnection(self._address, self._port, timeout=timeout)
 
-    def _explain(self, error: Exception) -> NoDaemon:
+    def _explain(self, error: Exception, timeout_seconds: float = ANSWER_TIMEOUT_SECONDS) -> NoDaemon:
         if isinstance(error, PermissionError):
             return NoDaemon(f"permission denied at {self.host}: run as root, or join the group that owns the socket")
         if isinstance(error, TimeoutError):
-            return NoDaemon(f"the daemon at {self.host} gave no answer in {ANSWER_TIMEOUT_SECONDS:.0f} s")
+            return NoDaemon(f"the daemon at {self.host} gave no answer in {timeout_seconds:.0f} s")
         if isinstance(error, FileNotFoundError | ConnectionRefusedError):
             return NoDaemon(
                 f"Cannot connect to the daemon at {self.host}. Is shoald running? (-H or DOCKER_HOST say where)"
             )
         return NoDaemon(f"cannot talk to the daemon at {self.host}: {error}")
+
+
+def _decode(raw: bytes, kind: str) -> Any:
+    """Return JSON as what it says; a stream of JSON objects, as of imports, is text."""
+    if kind.startswith("application/json") and raw.strip():
+        with suppress(ValueError):
+            return json.loads(raw)
+    return raw.decode(errors="replace")
 
 
 def _query_text(value: str | int | bool | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -43,6 +44,8 @@ LEADER_WAIT_SECONDS = 20.0
 RELAY_TIMEOUT_SECONDS = OPEN_SECONDS + 1.0
 # how often one who waits for a leader looks whether there can be one
 LOST_QUORUM_PERIOD_SECONDS = 0.5
+# between a win and the moment its loops run, or the leader's first word
+LEAD_SETTLES_SECONDS = 0.01
 NO_LEADER = (
     "The swarm does not have a leader. It's possible that too few managers are online. "
     "Make sure more than half of the managers are online."
@@ -138,16 +141,21 @@ class Manager:
     @property
     def leader_node_id(self) -> str:
         """The node of the leading manager, empty if none is known."""
-        leader_id = self.raft.leader_id
+        leader_id = self._leader_id
         for node in self.store.view.find(Node):
             if leader_id and node.manager_status is not None and node.manager_status.raft_id == leader_id:
                 return node.id
         return ""
 
     @property
+    def _leader_id(self) -> int:
+        """Who leads, 0 if nobody has been heard of lately: one that may not vote never notices."""
+        return self.raft.leader_id if self.raft.has_quorum() or self.raft.is_leader else 0
+
+    @property
     def leader_address(self) -> str:
         """Where the leader's node port answers, empty if that is not known (or nobody leads)."""
-        leader_id = self.raft.leader_id
+        leader_id = self._leader_id
         return self._address_of(leader_id) if leader_id else ""
 
     def _address_of(self, raft_id: int) -> str:
@@ -163,11 +171,11 @@ class Manager:
             return "unknown"
         return "reachable" if self.raft.is_reachable(node.manager_status.raft_id) else "unreachable"
 
-    async def await_other_leader(self, address: str, timeout_seconds: float) -> None:
+    async def await_other_leader(self, address: str, timeout_seconds: float | None = None) -> None:
         """Return when another than the manager at `address` leads, or after a while."""
         try:
             async with asyncio.timeout(timeout_seconds):
-                while self.leader_address == address:
+                while self._address_of(self.raft.leader_id) == address:
                     await self.raft.wait_for_leader(other_than=self.raft.leader_id)
         except TimeoutError:
             return
@@ -184,16 +192,15 @@ class Manager:
             if self.is_leader:
                 return ""
             address = self.leader_address
-            if address and self.raft.leader_id != self._hello.raft_id:
+            if address and self._leader_id != self._hello.raft_id:
                 return address
             remaining = deadline - loop.time()
             if remaining <= 0 or self.is_quorum_lost:
                 raise Unavailable(NO_LEADER)
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(remaining, LOST_QUORUM_PERIOD_SECONDS)):
                     await self._wait_for_lead()
-            except TimeoutError:
-                continue
+            await asyncio.sleep(LEAD_SETTLES_SECONDS)
 
     async def _wait_for_lead(self) -> None:
         """Return when this manager leads, or another is known to."""
@@ -280,7 +287,9 @@ class Manager:
         """Serve a node's session over `link` until it ends; a manager that does not lead says who does."""
         leader = self._leader
         if leader is None or not self.is_leader:
-            await link.send(EndSession(reason="another manager leads", leader_address=self.leader_address))
+            address = self.leader_address
+            reason = "another manager leads" if address else NO_LEADER
+            await link.send(EndSession(reason=reason, leader_address=address))
             link.close()
             return
         try:

@@ -22,6 +22,7 @@ from shoal.daemon.layout import Layout, SwarmMembership
 from shoal.daemon.machine import DOCKER_VERSION, describe_node, survey_machine
 from shoal.daemon.manager import NO_LEADER, Manager
 from shoal.daemon.participation import Machinery, Participation
+from shoal.daemon.restoring import back_up, restore
 from shoal.daemon.settings import Settings
 from shoal.engine.engine import RuncEngine
 from shoal.errors import Conflict, Locked, NotFound, ShoalError, Unavailable
@@ -30,7 +31,7 @@ from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait
 from shoal.model.container import LogLine, LogOptions, RemoteManifest
 from shoal.model.objects import ManagerStatus, Node, NodeDescription, Task
-from shoal.model.requests import JoinRequest
+from shoal.model.requests import JoinRequest, RestoreRequest
 from shoal.model.specs import InitRequest
 from shoal.model.states import LocalNodeState
 from shoal.network.node import NodeNetwork
@@ -228,9 +229,13 @@ class SwarmNode:
         membership = revive(request, old.membership)
         await old.stop()
         self._layout.write_membership(membership)
-        part = self._part_of(membership, old.unlock_key)
         self._part = None
-        await self._enter(part, forgets_others=True)
+        await self._lead_alone(self._part_of(membership, old.unlock_key), forgets_others=True)
+        return membership.node_id
+
+    async def _lead_alone(self, part: Participation, forgets_others: bool = False) -> None:
+        membership = part.membership
+        await self._enter(part, forgets_others)
         manager = part.manager
         assert manager is not None, "its certificate is a manager's"
         async with asyncio.timeout(LEADER_TIMEOUT_SECONDS):
@@ -238,7 +243,6 @@ class SwarmNode:
         status = ManagerStatus(raft_id=membership.raft_id, address=membership.advertise_address)
         await manager.control.forget_other_managers(membership.node_id, status)
         _log.warning("the swarm goes on with this manager alone", node=membership.node_id)
-        return membership.node_id
 
     async def _init(self, request: InitRequest) -> str:
         # Left over from an init that was killed half-way: the membership is written last.
@@ -266,6 +270,28 @@ class SwarmNode:
             advertise_address=membership.advertise_address,
         )
         return membership.node_id
+
+    async def back_up_swarm(self, passphrase: str) -> AsyncIterator[bytes]:
+        """Return what this manager knows as a sealed file, in pieces."""
+        part = self._part
+        if part is None or part.manager is None:
+            raise Unavailable(NOT_IN_SWARM)
+        return await back_up(part.manager, part.membership, passphrase, self.clock.now_ns())
+
+    async def restore_swarm(self, request: RestoreRequest, content: bytes) -> str:
+        """Make a swarm of this manager alone out of a backup."""
+        async with self._changing:
+            if self._part is not None or self._joining is not None or self._locked is not None:
+                raise Unavailable(ALREADY_IN_SWARM)
+            await asyncio.to_thread(self._layout.erase_swarm)
+            try:
+                membership = await restore(request, content, self._layout, self.clock, self.ids)
+            except BaseException:
+                await asyncio.to_thread(self._layout.erase_swarm)
+                raise
+            self._layout.write_membership(membership)
+            await self._lead_alone(self._part_of(membership))
+            return membership.node_id
 
     async def join_swarm(self, request: JoinRequest) -> None:
         """Join a swarm by a token; after 20 s it goes on in the background."""

@@ -48,20 +48,28 @@ def make_node_port(manager: Manager, cluster_id: str, api: web.Application) -> N
     return port
 
 
-def check_member(manager: Manager, identity: Identity, admits: Admits) -> None:
+async def check_member(manager: Manager, identity: Identity, admits: Admits) -> None:
     """Refuse a node that was removed, and as a manager one that is none any more (it may still renew and work).
 
     A member that hears of no leader may lack what happened since, its own new peers too: it lets in whom the
-    certificate lets in. Raises Forbidden.
+    certificate lets in. One that may only lag behind asks first: a node that hears it was removed stops its tasks.
+    Raises Forbidden, Unavailable.
     """
-    if not manager.is_current:
+    if not manager.is_current or not _why_refused(manager, identity, admits):
         return
+    await manager.store.barrier()
+    if reason := _why_refused(manager, identity, admits):
+        raise Forbidden(reason)
+
+
+def _why_refused(manager: Manager, identity: Identity, admits: Admits) -> str:
     node = manager.store.view.get(Node, identity.node_id)
     if node is None:
-        raise Forbidden(f"node {identity.node_id} is not part of this swarm any more")
+        return f"node {identity.node_id} is not part of this swarm any more"
     demoted = node.spec.role == Role.WORKER and node.manager_status is None
     if admits is Admits.MANAGERS and demoted:
-        raise Forbidden(f"node {identity.node_id} is a manager no more: its certificate is to be renewed")
+        return f"node {identity.node_id} is a manager no more: its certificate is to be renewed"
+    return ""
 
 
 def required(identity: Identity | None) -> Identity:

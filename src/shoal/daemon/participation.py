@@ -63,6 +63,22 @@ JOIN_RETRY_SECONDS = 5.0
 BARRIER_RETRY_SECONDS = 1.0
 
 
+class Wires:
+    """How a node reaches others and is reached: by sockets. A simulation of the cluster puts its own in their place."""
+
+    def __init__(self) -> None:
+        # spreads the elections of this node's manager
+        self.random_int: Callable[[int], int] = random.SystemRandom().randrange
+
+    def dialer(self, credentials: Credentials) -> Dialer:
+        """Return who dials managers with this node's certificate."""
+        return Dialer(credentials.client_context(), credentials.files.certificate)
+
+    def port(self, manager: Manager, cluster_id: str, api: Callable[[], web.Application]) -> NodePort:
+        """Return the node port of a manager that has not started yet."""
+        return make_node_port(manager, cluster_id, api())
+
+
 class Machinery:
     """What a node has whether it is in a swarm or not.
 
@@ -72,6 +88,7 @@ class Machinery:
         clock, ids: time and chance.
         describe: what it is like now, without what concerns a swarm's trust.
         forwarded_api: makes Docker's API as other managers forward it to this one.
+        wires: to other nodes.
     """
 
     def __init__(
@@ -83,6 +100,7 @@ class Machinery:
         ids: Ids,
         describe: Callable[[], NodeDescription],
         forwarded_api: Callable[[], web.Application],
+        wires: Wires | None = None,
     ) -> None:
         self.layout = layout
         self.engine = engine
@@ -91,6 +109,7 @@ class Machinery:
         self.ids = ids
         self.describe = describe
         self.forwarded_api = forwarded_api
+        self.wires = wires or Wires()
 
 
 class Participation:
@@ -130,7 +149,7 @@ class Participation:
         self._session_address = ""
         self._tasks: list[asyncio.Task[None]] = []
         self._changes: asyncio.Queue[NodeChanged] = asyncio.Queue()
-        self._role_changing = asyncio.Lock()
+        self._role_changed = asyncio.Event()
 
     # -- life
 
@@ -155,7 +174,7 @@ class Participation:
             if not self.unlock_key:
                 raise Locked
             self.credentials.unlock(self.unlock_key)
-        self._dialer = Dialer(self.credentials.client_context(), self.credentials.files.certificate)
+        self._dialer = self._machinery.wires.dialer(self.credentials)
         await self._machinery.network.set_node_number(self.membership.node_number)
         if self.credentials.identity().role == Role.MANAGER:
             await self._start_manager(founds, forgets_others)
@@ -180,6 +199,7 @@ class Participation:
         self._tasks = [
             asyncio.create_task(supervise("agent", self._agent.run), name="agent"),
             asyncio.create_task(supervise("task database", self._database.run), name="task database"),
+            asyncio.create_task(supervise("role", self._follow_role), name="role"),
             asyncio.create_task(supervise("certificate", self._keep_certificate), name="certificate"),
             asyncio.create_task(supervise("node changes", self._follow_changes), name="node changes"),
         ]
@@ -249,6 +269,7 @@ class Participation:
                 founds=founds,
                 forgets_others=forgets_others,
                 unlock_key=unlock_key,
+                random_int=machinery.wires.random_int,
             )
 
         manager = Manager(
@@ -260,7 +281,7 @@ class Participation:
             membership.managers,
             self.credentials.external_context,
         )
-        port = make_node_port(manager, membership.cluster_id, machinery.forwarded_api())
+        port = machinery.wires.port(manager, membership.cluster_id, machinery.forwarded_api)
         host, number = split_address(membership.listen_address)
         try:
             await manager.start()
@@ -317,11 +338,13 @@ class Participation:
             await port.stop()
 
     async def join_group(self) -> None:
-        """Ask the leader to make this node's manager a member, unless it is one; tried until it is."""
+        """Ask the leader to make this node's manager a member, unless it is one; tried until it is or need not be."""
         backoff = Backoff(0.2, JOIN_RETRY_SECONDS)
         while True:
             manager = self._manager
             if manager is None or any(m.raft_id == self.membership.raft_id for m in manager.raft.members()):
+                return
+            if self.credentials.identity().role != Role.MANAGER:
                 return
             try:
                 await self._ask_to_join()
@@ -429,7 +452,6 @@ class Participation:
     # -- certificate and role
 
     async def _keep_certificate(self) -> None:
-        await self._settle_role()
         await self.credentials.keep_fresh(self._renew)
 
     async def _renew(self, request: CertificateRequest) -> None:
@@ -445,7 +467,7 @@ class Participation:
         _log.info("certificate renewed", role=answer.role.value)
         await self._renew_contexts()
         if answer.role != old:
-            await self._settle_role()
+            self._role_changed.set()
 
     async def _ask_for_certificate(self, call: CertificateCall) -> CertificateAnswer:
         last: ShoalError = Unavailable("no manager of the swarm is known")
@@ -464,22 +486,28 @@ class Participation:
             # its session says by which certificate it was opened
             self._agent.reconnect("this node has a new certificate")
 
+    async def _follow_role(self) -> None:
+        """Settle the role whenever it changes; certificates go on meanwhile, as joining may take for ever."""
+        while True:
+            self._role_changed.clear()
+            await self._settle_role()
+            await self._role_changed.wait()
+
     async def _settle_role(self) -> None:
         """Run a manager here if, and only if, the certificate says that this node is one."""
-        async with self._role_changing:
-            if self.credentials.identity().role == Role.MANAGER:
-                if self._manager is None:
-                    await self._start_manager()
-                    _log.info("this node is a manager now")
-                await self.join_group()
-            elif self._manager is not None or self.membership.raft_id:
-                await self._stop_manager()
-                # a worker's key is plain: autolock is for managers
-                await asyncio.to_thread(self.credentials.protect, None)
-                self.unlock_key = ""
-                self._remember(raft_id=0)
-                await asyncio.to_thread(self._machinery.layout.erase_raft)
-                _log.info("this node is a worker now")
+        if self.credentials.identity().role == Role.MANAGER:
+            if self._manager is None:
+                await self._start_manager()
+                _log.info("this node is a manager now")
+            await self.join_group()
+        elif self._manager is not None or self.membership.raft_id:
+            await self._stop_manager()
+            # a worker's key is plain: autolock is for managers
+            await asyncio.to_thread(self.credentials.protect, None)
+            self.unlock_key = ""
+            self._remember(raft_id=0)
+            await asyncio.to_thread(self._machinery.layout.erase_raft)
+            _log.info("this node is a worker now")
 
     def _remember(
         self,

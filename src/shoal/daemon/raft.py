@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterable
 
 from shoal.daemon.layout import Layout, SwarmMembership
+from shoal.raft.bootstrap import begin_from_state
 from shoal.raft.driver import DriverSettings, RaftDriver, Transport
 from shoal.store.store import Store
+
+
+def begin_raft_from(layout: Layout, membership: SwarmMembership, state: Iterable[bytes], index: int, term: int) -> None:
+    """Begin the log of this node's manager with a state that was kept elsewhere; blocks."""
+    settings = DriverSettings(
+        raft_id=membership.raft_id,
+        cluster_id=membership.cluster_id,
+        folder=layout.raft,
+        random_int=random.SystemRandom().randrange,
+    )
+    begin_from_state(settings, state, index, term)
 
 
 async def open_raft(
@@ -18,6 +31,7 @@ async def open_raft(
     founds: bool = True,
     forgets_others: bool = False,
     unlock_key: bytes | None = None,
+    random_int: Callable[[int], int] | None = None,
 ) -> RaftDriver:
     """Open the log of this node's manager and run it under `store`.
 
@@ -28,6 +42,7 @@ async def open_raft(
         founds: an empty log begins the swarm; False for a manager that joins one.
         forgets_others: go on alone (force-new-cluster).
         unlock_key: opens a data key that is wrapped.
+        random_int: spreads elections, by default the system's chance.
 
     Raises:
         Locked, WrongUnlockKey: the data key is wrapped, and the unlock key does not open it.
@@ -36,7 +51,7 @@ async def open_raft(
         raft_id=membership.raft_id,
         cluster_id=membership.cluster_id,
         folder=layout.raft,
-        random_int=random.SystemRandom().randrange,
+        random_int=random_int or random.SystemRandom().randrange,
         founds=founds,
         forgets_others=forgets_others,
         unlock_key=unlock_key,

@@ -18,7 +18,7 @@ from shoal.lib.ids import Ids
 from shoal.manager.lookup import find_node, find_service
 from shoal.manager.payloads import Payloads
 from shoal.manager.root_change import Signer
-from shoal.manager.service_plans import ServiceUpdate, new_service, refuse_job, require_service, updated_service
+from shoal.manager.service_plans import ServiceUpdate, new_service, refuse_job, updated_service
 from shoal.model.actions import Action, Create, PatchNode, Remove, Replace
 from shoal.model.base import Struct, replace
 from shoal.model.objects import Cluster, JoinTokens, ManagerStatus, Node, RootCA, Service
@@ -119,23 +119,29 @@ class Control:
             OutOfSequence: it has changed since `update.version`.
             InvalidArgument, NotBuilt: the spec is bad; another name or mode.
         """
-        service_id = find_service(self._store.view, reference).id
+        found: list[Service] = []
 
         def plan(view: View) -> Sequence[Action]:
-            service = require_service(view, service_id)
+            service = find_service(view, reference)
+            found[:] = [service]
             changed = updated_service(view, service, update, self._clock.now_ns())
             if service.meta.version != update.version:
                 raise OutOfSequence
             return [Replace(object=changed, expected_version=update.version)]
 
         await self._store.update(plan, actor)
-        _log.info("service updated", service_id=service_id, rollback=update.rollback, actor=actor)
+        _log.info("service updated", service_id=found[0].id, rollback=update.rollback, actor=actor)
 
     async def remove_service(self, reference: str, actor: str = "") -> None:
         """Remove a service; its tasks are ended by the managers' loops. Raises NotFound, InvalidArgument."""
-        service = find_service(self._store.view, reference)
-        await self._store.update(lambda _view: [Remove(kind="service", id=service.id)], actor)
-        _log.info("service removed", service_id=service.id, name=service.spec.name, actor=actor)
+        found: list[Service] = []
+
+        def plan(view: View) -> Sequence[Action]:
+            found[:] = [find_service(view, reference)]
+            return [Remove(kind="service", id=found[0].id, must_exist=True)]
+
+        await self._store.update(plan, actor)
+        _log.info("service removed", service_id=found[0].id, name=found[0].spec.name, actor=actor)
 
     # -- nodes
 
@@ -148,10 +154,11 @@ class Control:
             OutOfSequence: it has changed since `version`.
         """
         prepared = prepare_node(spec)
-        node_id = find_node(self._store.view, reference).id
+        found: list[Node] = []
 
         def plan(view: View) -> Sequence[Action]:
-            node = find_node(view, node_id)
+            node = find_node(view, reference)
+            found[:] = [node]
             if node.spec.role == Role.MANAGER and prepared.role == Role.WORKER:
                 managers = [each for each in view.find(Node) if each.spec.role == Role.MANAGER]
                 if len(managers) == 1:
@@ -161,14 +168,16 @@ class Control:
             return [Replace(object=replace(node, spec=prepared), expected_version=version)]
 
         await self._store.update(plan, actor)
-        _log.info("node updated", node_id=node_id, role=prepared.role, availability=prepared.availability, actor=actor)
+        role, availability = prepared.role, prepared.availability
+        _log.info("node updated", node_id=found[0].id, role=role, availability=availability, actor=actor)
 
     async def remove_node(self, reference: str, force: bool = False, actor: str = "") -> None:
         """Remove a node from the swarm. Raises NotFound, InvalidArgument (a manager; not down and no `force`)."""
-        node_id = find_node(self._store.view, reference).id
+        found: list[Node] = []
 
         def plan(view: View) -> Sequence[Action]:
-            node = find_node(view, node_id)
+            node = find_node(view, reference)
+            found[:] = [node]
             if node.spec.role == Role.MANAGER or node.manager_status is not None:
                 raise InvalidArgument(
                     f"node {node.id} is a cluster manager and is a member of the raft cluster. "
@@ -179,7 +188,7 @@ class Control:
             return [Remove(kind="node", id=node.id, expected_version=node.meta.version)]
 
         await self._store.update(plan, actor)
-        _log.info("node removed", node_id=node_id, forced=force, actor=actor)
+        _log.info("node removed", node_id=found[0].id, forced=force, actor=actor)
 
     async def forget_other_managers(self, node_id: str, status: ManagerStatus) -> None:
         """Note that only one manager is left: the nodes of the others are workers, should they come back."""

@@ -100,8 +100,10 @@ class Dispatcher:
                 opening = await link.receive()
             if not isinstance(opening, OpenSession) or opening.node_id != identity.node_id:
                 raise Forbidden("a session begins with open-session of the node that its certificate names")
-            node = self._store.view.get(Node, identity.node_id)
-            if node is None:
+            if self._store.view.get(Node, identity.node_id) is None:
+                # one that was deposed and has not heard of it may not know the node yet
+                await self._store.barrier()
+            if self._store.view.get(Node, identity.node_id) is None:
                 await link.send(EndSession(reason=f"node {identity.node_id} is not part of this swarm", removed=True))
                 raise NotFound(f"node {identity.node_id} not found")
             await self._serve(link, identity, address, opening)

@@ -6,6 +6,7 @@ differ.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
@@ -24,6 +25,7 @@ from shoal.store.store import Store
 _log = structlog.get_logger(__name__)
 
 PROMOTE_RETRY_SECONDS = 5.0
+PROMOTE_WAIT_SECONDS = 10.0
 
 
 class Group(Protocol):
@@ -99,7 +101,19 @@ class Membership:
             else:
                 await self._group.add_learner(call.raft_id, self._store.encode((patch,)))
             _log.info("a manager has joined", node=node.id, member=call.raft_id, address=address)
+        await self._promote_soon(call.raft_id)
         return JoinGroupAnswer(address=address, members=managers_of(self._store.view))
+
+    async def _promote_soon(self, raft_id: int) -> None:
+        """Let a member vote before it is told that it has joined; one that needs longer to catch up votes later.
+
+        Who has added a second and a third manager counts on them.
+        """
+        try:
+            async with asyncio.timeout(PROMOTE_WAIT_SECONDS):
+                await self._group.promote(raft_id)
+        except (ShoalError, TimeoutError) as error:
+            _log.info("a new member does not vote yet", member=raft_id, reason=str(error))
 
     async def run(self) -> None:
         """Follow the roles of nodes: let learners vote, and take out those that should be workers or were removed."""

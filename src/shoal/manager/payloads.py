@@ -74,7 +74,7 @@ class Payloads:
         def plan(view: View) -> Sequence[Action]:
             secret = find_secret(view, reference)
             _refuse_if_used(view, "secret", secret.id, secret.spec.name)
-            return [Remove(kind="secret", id=secret.id)]
+            return [Remove(kind="secret", id=secret.id, must_exist=True)]
 
         await self._store.update(plan, actor)
 
@@ -84,7 +84,7 @@ class Payloads:
         def plan(view: View) -> Sequence[Action]:
             config = find_config(view, reference)
             _refuse_if_used(view, "config", config.id, config.spec.name)
-            return [Remove(kind="config", id=config.id)]
+            return [Remove(kind="config", id=config.id, must_exist=True)]
 
         await self._store.update(plan, actor)
 

@@ -51,6 +51,9 @@ class Member(Protocol):
     def report_unreachable(self, raft_id: int) -> None:
         """A message could not be sent."""
 
+    def report_reachable(self, raft_id: int) -> None:
+        """A link to a member has opened."""
+
     def report_snapshot(self, raft_id: int, ok: bool) -> None:
         """How sending a snapshot ended."""
 
@@ -133,6 +136,7 @@ class RaftTransport:
                     _log.info("raft link is open", member=raft_id, address=address)
                     lost = ""
                     backoff.reset()
+                    self._driver.report_reachable(raft_id)
                     await self._send_until_closed(frames, queue)
                 finally:
                     frames.close()

@@ -38,11 +38,12 @@ class Replace(Struct, tag="replace"):
 
 
 class Remove(Struct, tag="remove"):
-    """Take an object out; with `expected_version` None an absent object is no failure."""
+    """Take an object out; an absent one is a failure if it `must_exist` or a version is expected."""
 
     kind: str
     id: str
     expected_version: int | None = None
+    must_exist: bool = False
 
 
 class PatchTask(Struct, tag="patch-task"):

@@ -16,6 +16,20 @@ class JoinRequest(Spec):
     availability: str = ""
 
 
+class BackupRequest(Spec):
+    """Body of `POST /shoal/swarm/backup`; without a passphrase the unlock key seals the file."""
+
+    passphrase: str = ""
+
+
+class RestoreRequest(Spec):
+    """What comes with the file of `POST /shoal/swarm/restore`, in the header X-Shoal-Restore (base64 of JSON)."""
+
+    passphrase: str = ""
+    listen_addr: str = ""
+    advertise_addr: str = ""
+
+
 class UnlockRequest(Spec):
     """Body of `POST /swarm/unlock`."""
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from shoal.errors import Conflict
 from shoal.raft.core.messages import (
     ConfChange,
     ConfChangeSingle,
     ConfChangeType,
+    ConfState,
     Entry,
     EntryType,
     HardState,
+    SnapshotMeta,
     decode_conf_change,
     encode_conf_change,
 )
 from shoal.raft.core.storage import MemoryStorage
 from shoal.raft.disk import LogDatabase
+from shoal.raft.sealing import KeyFile, Sealer
 from shoal.raft.settings import DriverSettings
+from shoal.raft.snapshots import SnapshotFiles
 
 FIRST_TERM = 1
 
@@ -39,6 +45,35 @@ def found_group(database: LogDatabase, storage: MemoryStorage, raft_id: int) -> 
     """Begin an empty log with the committed entry that adds its founder, so that others can replay it from there."""
     entry = _change_entry(FIRST_TERM, 1, ConfChangeType.ADD_NODE, raft_id)
     _write(database, storage, [entry], HardState(term=FIRST_TERM, commit=1))
+
+
+def begin_from_state(settings: DriverSettings, chunks: Iterable[bytes], index: int, term: int) -> None:
+    """Begin a log of one member with a state that was kept elsewhere, as if a snapshot of it had just been taken.
+
+    Args:
+        settings: of the member; its folder is empty.
+        chunks: the state.
+        index: where the log goes on: beyond everything that anybody may have seen of the state's former log.
+        term: beyond any term of it.
+
+    Raises:
+        OSError: it could not be written; nothing of it counts then.
+    """
+    settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    key_file = KeyFile(settings.folder / "key", settings.cluster_id)
+    key_file.load(settings.unlock_key)
+    sealer = Sealer(key_file.keys, settings.cluster_id.encode())
+    writer = SnapshotFiles(settings.folder / "snapshots", sealer).begin(index)
+    writer.open()
+    for chunk in chunks:
+        writer.write(chunk)
+    writer.finish()
+    database = LogDatabase(settings.folder / "log.sqlite", sealer)
+    try:
+        members = ConfState(voters=(settings.raft_id,))
+        database.write((), HardState(term=term, commit=index), SnapshotMeta(index, term, members))
+    finally:
+        database.close()
 
 
 def forget_others(database: LogDatabase, storage: MemoryStorage, raft_id: int) -> None:

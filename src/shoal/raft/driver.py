@@ -362,6 +362,10 @@ class RaftDriver:
         self._inbox.append(message)
         self._wake.set()
 
+    def report_reachable(self, raft_id: int) -> None:
+        """Tell that a member can be sent to again."""
+        self._membership.note_reachable(raft_id)
+
     def report_unreachable(self, raft_id: int) -> None:
         """Tell that a message could not be sent."""
         self._membership.note_unreachable(raft_id)

@@ -82,6 +82,10 @@ class Membership:
         self._heard_at_tick[raft_id] = self._tick
         self._unreachable.discard(raft_id)
 
+    def note_reachable(self, raft_id: int) -> None:
+        """A member can be sent to again: a follower sends others nothing, and would not find out."""
+        self._unreachable.discard(raft_id)
+
     def note_unreachable(self, raft_id: int) -> None:
         """A message to a member could not be sent."""
         self._unreachable.add(raft_id)

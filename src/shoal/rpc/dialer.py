@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import socket
 import ssl
 from collections.abc import AsyncIterable, Mapping
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TypeVar
 from urllib.parse import unquote
 
 import msgspec
 from aiohttp import (
+    AddrInfoType,
     ClientConnectorCertificateError,
     ClientConnectorError,
     ClientError,
@@ -24,6 +26,7 @@ from aiohttp import (
     ClientTimeout,
     ClientWebSocketResponse,
     TCPConnector,
+    TraceConfig,
     WSServerHandshakeError,
 )
 from cryptography import x509
@@ -34,7 +37,7 @@ from shoal.model.base import Struct
 from shoal.model.node_port import Refusal, RootAnswer
 from shoal.rpc.port import MEDIA_TYPE, REFUSAL_HEADER
 from shoal.rpc.tls import MANAGER_NAME, unverified_context
-from shoal.rpc.websocket import FRAME_BYTES_MOST, FrameSocket, WebSocketLink
+from shoal.rpc.websocket import FRAME_BYTES_MOST, SILENCE_SECONDS, FrameSocket, WebSocketLink
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 CALL_TIMEOUT_SECONDS = 20.0
@@ -43,6 +46,31 @@ ROOT_PATH = "/root"
 
 A = TypeVar("A", bound=Struct)
 _encoder = msgspec.msgpack.Encoder()
+
+
+class Progress:
+    """How far a request came. `sent`: bytes of it may have arrived."""
+
+    def __init__(self) -> None:
+        self.sent = False
+
+
+async def _note_sent(_session: ClientSession, context: SimpleNamespace, _parameters: object) -> None:
+    progress = getattr(context, "trace_request_ctx", None)
+    if isinstance(progress, Progress):
+        progress.sent = True
+
+
+def _make_socket(information: AddrInfoType) -> socket.socket:
+    """Make a socket that notices within seconds that the other side's host is dead, idle or not."""
+    family, kind, protocol, _, _ = information
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENCE_SECONDS * 1000))
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
+        made.setsockopt(socket.IPPROTO_TCP, option, 1)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    return made
 
 
 class Dialer:
@@ -57,7 +85,10 @@ class Dialer:
         self._context = context
         self._certificate = certificate
         timeout = ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_SECONDS)
-        self._session = ClientSession(connector=TCPConnector(limit=0), timeout=timeout)
+        tracing = TraceConfig()
+        tracing.on_request_headers_sent.append(_note_sent)
+        connector = TCPConnector(limit=0, socket_factory=_make_socket)
+        self._session = ClientSession(connector=connector, timeout=timeout, trace_configs=[tracing])
 
     def renew(self, context: ssl.SSLContext) -> None:
         """Dial with other certificates from now on."""
@@ -110,11 +141,14 @@ class Dialer:
             raise _refusal(response.status, content)
         return content
 
-    def request(
-        self, method: str, address: str, path: str, headers: Mapping[str, str], body: bytes
-    ) -> AbstractAsyncContextManager[ClientResponse]:
-        """Begin any request; the caller reads the answer as it comes, and handles aiohttp's errors."""
-        return self._session.request(
+    async def begin(
+        self, method: str, address: str, path: str, headers: Mapping[str, str], body: bytes, progress: Progress
+    ) -> ClientResponse:
+        """Send any request and return its answer's beginning; the caller reads the rest, and handles aiohttp's errors.
+
+        `progress` says how far it came, also if it is cancelled.
+        """
+        return await self._session.request(
             method,
             URL(f"https://{address}{path}", encoded=True),
             headers=headers,
@@ -122,6 +156,7 @@ class Dialer:
             ssl=self._context,
             server_hostname=MANAGER_NAME,
             allow_redirects=False,
+            trace_request_ctx=progress,
         )
 
     async def open_link(self, address: str, path: str) -> WebSocketLink:

@@ -45,7 +45,7 @@ class Admits(Enum):
 
 Handler = Callable[[web.Request, Identity | None], Awaitable[web.StreamResponse]]
 # Raises Forbidden for a node that was removed, or whose role has changed since its certificate was made.
-CheckMember = Callable[[Identity, Admits], None]
+CheckMember = Callable[[Identity, Admits], Awaitable[None]]
 
 
 class PortRoute(NamedTuple):
@@ -92,7 +92,7 @@ class NodePort:
         async def guarded(
             request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
         ) -> web.StreamResponse:
-            self._admit(_identity_of(request), admits)
+            await self._admit(_identity_of(request), admits)
             return await handler(request)
 
         return guarded
@@ -138,19 +138,19 @@ class NodePort:
         async def guarded(request: web.Request) -> web.StreamResponse:
             identity = _identity_of(request)
             if route.admits is not Admits.ANYONE:
-                self._admit(identity, route.admits)
+                await self._admit(identity, route.admits)
             return await route.handler(request, identity)
 
         return guarded
 
-    def _admit(self, identity: Identity | None, admits: Admits) -> None:
+    async def _admit(self, identity: Identity | None, admits: Admits) -> None:
         if identity is None:
             raise Unauthenticated("this needs the certificate of a node of the swarm: join it first")
         if identity.cluster_id != self._cluster_id:
             raise Forbidden(f"node {identity.node_id} is of another swarm ({identity.cluster_id})")
         if admits is Admits.MANAGERS and identity.role != Role.MANAGER:
             raise Forbidden(f"node {identity.node_id} is a {identity.role.value}: this is for managers only")
-        self._check_member(identity, admits)
+        await self._check_member(identity, admits)
 
 
 def _identity_of(request: web.Request) -> Identity | None:

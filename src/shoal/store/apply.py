@@ -11,7 +11,7 @@ from shoal.model.actions import Action, Create, LogEntry, PatchNode, PatchServic
 from shoal.model.base import Struct, replace
 from shoal.model.objects import Config, Meta, Network, Revision, Secret, Service, StoreObject, Task, revision_id
 from shoal.model.states import TaskState
-from shoal.store.tables import Tables, address_key, kind_of, name_of, port_key, ports_of
+from shoal.store.tables import Tables, address_key, kind_of, name_of, port_key, ports_of, task_addresses
 
 KEPT_REVISIONS = 10
 HIGHEST_FEATURE_LEVEL = 1
@@ -119,11 +119,10 @@ class _Transaction:
 
     def _remove(self, action: Remove) -> None:
         current = self.tables.table(action.kind).rows.get(action.id)
-        if action.expected_version is not None:
-            if current is None:
-                raise NotFound(f"{action.kind} {action.id} not found")
-            if current.meta.version != action.expected_version:
-                raise OutOfSequence
+        if current is None and (action.must_exist or action.expected_version is not None):
+            raise NotFound(f"{action.kind} {action.id} not found")
+        if current is not None and action.expected_version not in (None, current.meta.version):
+            raise OutOfSequence
         self._delete(action.kind, action.id)
 
     def _patch_task(self, action: PatchTask) -> None:
@@ -185,9 +184,8 @@ class _Transaction:
             for virtual_ip in value.endpoint.virtual_ips:
                 self._check_address(address_key(virtual_ip.network_id, virtual_ip.address), value.id)
         if isinstance(value, Task):
-            for attachment in value.attachments:
-                for address in attachment.addresses:
-                    self._check_address(address_key(attachment.network_id, address), value.id)
+            for key in task_addresses(value):
+                self._check_address(key, value.id)
 
     def _check_ports(self, service: Service) -> None:
         for port in ports_of(service):

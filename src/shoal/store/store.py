@@ -81,9 +81,15 @@ class Store:
             The raft index of the entry (the last applied one if there was nothing to do).
 
         Raises:
-            ShoalError: the precondition that failed when the entry was applied, or what the consensus engine said.
+            ShoalError: what `plan` refused, the precondition that failed when the entry was applied, or what the
+                consensus engine said.
         """
-        actions = plan(self.view)
+        try:
+            actions = plan(self.view)
+        except ShoalError:
+            # A leader that was deposed and has not heard of it would refuse by what holds no more: it asks first.
+            await self.barrier()
+            actions = plan(self.view)
         if not actions:
             return self.consensus.applied_index
         data = self.encode(actions, actor)

@@ -74,8 +74,8 @@ def address_key(network_id: str, address: str) -> str:
     return f"{network_id}/{address.partition('/')[0]}"
 
 
-def _task_addresses(task: Task) -> tuple[str, ...]:
-    # An ended task keeps its addresses in its record, but they are free again.
+def task_addresses(task: Task) -> tuple[str, ...]:
+    """Return the index keys of the addresses a task claims; one that has ended still names them, but claims none."""
     if task.status.state > TaskState.RUNNING:
         return ()
     return tuple(address_key(a.network_id, address) for a in task.attachments for address in a.addresses)
@@ -169,7 +169,7 @@ class Tables:
                 "service": lambda t: (t.service_id,),
                 "node": lambda t: (t.node_id,) if t.node_id else (),
                 "revision": lambda t: (revision_id(t.service_id, t.spec_version),),
-                "address": _task_addresses,
+                "address": task_addresses,
                 "unassigned": lambda t: (t.status.state.word,) if t.status.state < TaskState.ASSIGNED else (),
             }
         )

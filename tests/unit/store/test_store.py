@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from shoal.errors import Conflict, InvalidArgument, NameConflict, OutOfSequence
+from shoal.errors import Conflict, InvalidArgument, NameConflict, NotFound, OutOfSequence
 from shoal.lib.clock import ManualClock
 from shoal.model.actions import Create, PatchNode, PatchService, PatchTask, Remove, Replace
 from shoal.model.base import replace
@@ -23,6 +23,7 @@ from shoal.model.specs import EndpointSpec, PortConfig, ServiceSpec
 from shoal.model.states import NodeState, TaskState
 from shoal.store.store import Store
 from shoal.store.tables import Tables
+from shoal.store.view import View
 from tests.doubles.consensus import make_store
 
 
@@ -65,6 +66,33 @@ def test_stale_version_is_refused() -> None:
     index = run(store, Create(object=service("s1", "web")))
     with pytest.raises(OutOfSequence, match="update out of sequence"):
         run(store, Replace(object=service("s1", "web"), expected_version=index + 1))
+
+
+def test_who_removes_what_must_exist_is_told_when_another_was_first() -> None:
+    store = make_store()
+    run(store, Create(object=service("s1", "web")))
+    run(store, Remove(kind="service", id="s1", must_exist=True))
+    with pytest.raises(NotFound, match="service s1 not found"):
+        run(store, Remove(kind="service", id="s1", must_exist=True))
+    run(store, Remove(kind="service", id="s1"))
+
+
+def test_a_plan_that_refuses_is_asked_again_when_all_is_known() -> None:
+    """A leader that was deposed without hearing of it would refuse by what was long ago."""
+    store = make_store()
+
+    async def late_news() -> int:
+        store.apply(1, store.encode([Create(object=service("s1", "web"))]))
+        return 1
+
+    def plan(view: View) -> list[Remove]:
+        if view.by_name(Service, "web") is None:
+            raise NotFound("service web not found")
+        return [Remove(kind="service", id="s1")]
+
+    store.consensus.read_barrier = late_news  # type: ignore[method-assign]
+    asyncio.run(store.update(plan))
+    assert store.view.get(Service, "s1") is None
 
 
 def test_published_ports_belong_to_one_service() -> None:
@@ -131,6 +159,9 @@ def test_addresses_are_never_given_twice_and_come_back_when_a_task_ends() -> Non
         run(store, PatchTask(id="t2", attachments=(Attachment(network_id="net", addresses=("10.0.0.2/24",)),)))
     run(store, PatchTask(id="t1", status=TaskStatus(state=TaskState.FAILED)))
     run(store, PatchTask(id="t2", attachments=attachment))
+    # what is written about the ended one is no claim of it
+    run(store, PatchTask(id="t1", desired_state=TaskState.REMOVE))
+    assert store.view.get(Task, "t1").desired_state == TaskState.REMOVE  # type: ignore[union-attr]
 
 
 def test_revisions_live_as_long_as_a_task_holds_them_or_they_are_recent() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+
 from aiohttp import web
 
 from shoal.api.context import CONTEXT
+from shoal.api.decode import decode_body
 from shoal.api.requests import (
     actor_of,
     flag,
@@ -20,9 +23,11 @@ from shoal.core.validate.cluster import prepare_cluster
 from shoal.core.validate.node import parse_availability
 from shoal.errors import InvalidArgument, Unauthenticated
 from shoal.manager.control import Rotation, require_cluster
-from shoal.model.requests import JoinRequest, UnlockRequest
+from shoal.model.requests import BackupRequest, JoinRequest, RestoreRequest, UnlockRequest
 from shoal.model.specs import ClusterSpec, InitRequest
 
+RESTORE_HEADER = "X-Shoal-Restore"
+BACKUP_BYTES_MOST = 1 << 30
 UNLOCK_KEY_PREFIX = "SWMKEY-1-"
 SUBNET_SIZE_MOST = 29
 DATA_PATH_PORTS = range(1024, 49152)
@@ -88,7 +93,37 @@ async def unlock(request: web.Request) -> web.Response:
     return empty_response()
 
 
+async def back_up(request: web.Request) -> web.StreamResponse:
+    """Answer with the swarm in a sealed file (Shoal's own)."""
+    body = await read_body(request, BackupRequest)
+    require_manager(request)
+    pieces = await request.app[CONTEXT].back_up_swarm(body.passphrase)
+    response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+    await response.prepare(request)
+    async for piece in pieces:
+        await response.write(piece)
+    await response.write_eof()
+    return response
+
+
+async def restore(request: web.Request) -> web.Response:
+    """Make a swarm out of such a file; answers the node's id as a bare JSON string."""
+    try:
+        options = base64.b64decode(request.headers.get(RESTORE_HEADER, ""), validate=True)
+    except ValueError:
+        raise InvalidArgument(f"{RESTORE_HEADER} is not base64 of JSON") from None
+    asked = decode_body(options, RestoreRequest)
+    content = bytearray()
+    async for piece in request.content.iter_any():
+        content += piece
+        if len(content) > BACKUP_BYTES_MOST:
+            raise InvalidArgument(f"the backup is larger than {BACKUP_BYTES_MOST} bytes")
+    return json_response(await request.app[CONTEXT].restore_swarm(asked, bytes(content)))
+
+
 ROUTES = (
+    Route("POST", "/shoal/swarm/backup", back_up),
+    Route("POST", "/shoal/swarm/restore", restore),
     Route("POST", "/swarm/init", init),
     Route("GET", "/swarm", inspect),
     Route("POST", "/swarm/update", update, Scope.LEADER),

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
+import json
+import os
+import sys
+import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,6 +25,7 @@ DEFAULT_LISTEN_ADDRESS = "0.0.0.0:2377"
 ADDRESS_NEEDED = ("could not choose an IP address to advertise", "could not find the system's IP address")
 SERVICE_PORTS = range(1024, 49152)
 MOST_MASK_LENGTH = 29
+ROTATION_POLL_SECONDS = 0.2
 
 swarm = LazyGroup(
     "swarm",
@@ -27,6 +34,10 @@ swarm = LazyGroup(
         "join": (f"{_HERE}:join", "Make this node part of a swarm"),
         "join-token": (f"{_HERE}:join_token", "Show or change the tokens that nodes join with"),
         "leave": (f"{_HERE}:leave", "Take this node out of its swarm"),
+        "backup": (f"{_HERE}:backup", "Write the swarm's state to a sealed file"),
+        "ca": (f"{_HERE}:ca", "Show the swarm's root certificate, or put another in its place"),
+        "restore": (f"{_HERE}:restore", "Make a swarm out of a backup, with this node as its manager"),
+        "unlock": (f"{_HERE}:unlock", "Unlock a locked manager"),
         "unlock-key": (f"{_HERE}:unlock_key", "Show or change the key of locked managers"),
         "update": (f"{_HERE}:update", "Change the swarm"),
     },
@@ -246,3 +257,150 @@ def update(**given: Any) -> None:
     click.echo("Swarm updated.")
     if given["autolock"] and not was_locked:
         _print_unlock_key(client)
+
+
+_PASSPHRASE = flag("--passphrase-file", "file", "File whose first line seals the backup (default: the unlock key)")
+
+
+def _first_line(path: str | None, flag_name: str) -> str:
+    if path is None:
+        return ""
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError as error:
+        raise InvalidArgument(f"{flag_name} {path}: {error.strerror}") from error
+    if not lines or not lines[0]:
+        raise InvalidArgument(f"{flag_name} {path}: its first line is empty")
+    return lines[0]
+
+
+@command("backup", "[OPTIONS] FILE", "Write the swarm's state to a sealed file")
+@_PASSPHRASE
+@click.argument("file")
+def backup(file: str, passphrase_file: str | None) -> None:
+    """Write a backup; the file appears when it is whole."""
+    body = json.dumps({"Passphrase": _first_line(passphrase_file, "--passphrase-file")}).encode()
+    target = Path(file)
+    partial = target.with_name(f".{target.name}.partial")
+    headers = {"Content-Type": "application/json"}
+    try:
+        with connect().stream("POST", "/shoal/swarm/backup", None, body, headers) as response:
+            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "wb") as out:
+                while piece := response.read(1 << 16):
+                    out.write(piece)
+                out.flush()
+                os.fsync(out.fileno())
+        partial.replace(target)
+    except OSError as error:
+        raise InvalidArgument(f"{file}: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    click.echo(f"The swarm's state is in {file}. Who has it and its passphrase has the swarm.")
+
+
+@command("restore", "[OPTIONS] FILE", "Make a swarm out of a backup, with this node as its manager")
+@flag("--advertise-addr", "string", "Address other nodes reach this one at (default: that of the backup)")
+@flag("--listen-addr", "node-addr", "Address to listen on (default: that of the backup)", parse=parse_node_address)
+@flag("--passphrase-file", "file", "File whose first line opens the backup")
+@flag("--unlock-key", text="The backup is opened by the unlock key, read from the terminal or standard input")
+@click.argument("file")
+def restore(file: str, unlock_key: bool | None, **given: Any) -> None:
+    """Restore a swarm."""
+    secret = _ask_key() if unlock_key else _first_line(given["passphrase_file"], "--passphrase-file")
+    if not secret:
+        raise InvalidArgument("give --passphrase-file, or --unlock-key for a backup that was made without one")
+    options = {
+        "Passphrase": secret,
+        "AdvertiseAddr": given["advertise_addr"] or "",
+        "ListenAddr": given["listen_addr"] or "",
+    }
+    header = base64.b64encode(json.dumps(options).encode()).decode()
+    try:
+        content = Path(file).read_bytes()
+    except OSError as error:
+        raise InvalidArgument(f"{file}: {error.strerror}") from error
+    headers = {"X-Shoal-Restore": header, "Content-Type": "application/octet-stream"}
+    with connect().stream("POST", "/shoal/swarm/restore", None, content, headers) as response:
+        node_id = json.loads(response.read())
+    click.echo(f"Swarm restored: current node ({node_id}) is its one manager.")
+
+
+def _ask_key() -> str:
+    if sys.stdin.isatty():
+        return str(click.prompt("Enter unlock key", hide_input=True, prompt_suffix=": ")).strip()
+    return sys.stdin.readline().strip()
+
+
+@command("unlock", "", "Unlock a locked manager")
+def unlock() -> None:
+    """Unlock a manager by the key that is read from the terminal or standard input."""
+    client = connect()
+    state = client.get("/info")["Swarm"]["LocalNodeState"]
+    if state == "inactive":
+        raise ShoalError("Error: This node is not part of a swarm")
+    if state != "locked":
+        raise ShoalError("Error: swarm is not locked")
+    client.post("/swarm/unlock", {"UnlockKey": _ask_key()})
+
+
+@command("ca", "[OPTIONS]", "Show the swarm's root certificate, or put another in its place")
+@flag("--ca-cert", "pem-file", "Root certificate to use from now on")
+@flag("--ca-key", "pem-file", "Its key")
+@_CERT_EXPIRY
+@flag("--detach", text="Do not wait until all nodes have moved over", short="-d")
+@flag("--external-ca", "external-ca", "protocol=cfssl,url=https://... of a service that signs", many=True)
+@flag("--quiet", text="No progress", short="-q")
+@flag("--rotate", text="Put another root in the place of this one")
+def ca(**given: Any) -> None:
+    """Show or rotate the root."""
+    client = connect()
+    found = client.get("/swarm")
+    if not given["rotate"]:
+        for name in ("ca_cert", "ca_key", "cert_expiry", "external_ca", "detach", "quiet"):
+            if given[name]:
+                raise InvalidArgument(
+                    f"`--{name.replace('_', '-')}` flag requires the `--rotate` flag to update the CA"
+                )
+        click.echo(found["TLSInfo"]["TrustRoot"], nl=False)
+        return
+    if given["external_ca"] and not given["ca_cert"]:
+        raise InvalidArgument(
+            "rotating to an external CA requires the `--ca-cert` flag to specify the external CA's cert"
+        )
+    if given["ca_cert"] and not (given["ca_key"] or given["external_ca"]):
+        raise InvalidArgument("the --ca-cert flag requires that a --ca-key flag and/or --external-ca flag be provided")
+    spec = found["Spec"]
+    _change_spec(spec, given)
+    config = spec.setdefault("CAConfig", {})
+    if given["ca_cert"]:
+        config["SigningCACert"] = _read(given["ca_cert"], "--ca-cert")
+        config["SigningCAKey"] = _read(given["ca_key"], "--ca-key") if given["ca_key"] else ""
+        config["ExternalCAs"] = [
+            parse_external_ca(text) | {"CACert": config["SigningCACert"]} for text in given["external_ca"] or ()
+        ]
+    else:
+        config["ForceRotate"] = config.get("ForceRotate", 0) + 1
+    client.post("/swarm/update", spec, {"version": found["Version"]["Index"]})
+    if given["detach"]:
+        return
+    while client.get("/swarm")["RootRotationInProgress"]:
+        time.sleep(ROTATION_POLL_SECONDS)
+    if not given["quiet"]:
+        click.echo(client.get("/swarm")["TLSInfo"]["TrustRoot"], nl=False)
+
+
+def _read(path: str, flag_name: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError as error:
+        raise InvalidArgument(f"{flag_name} {path}: {error.strerror}") from error
+
+
+def parse_external_ca(text: str) -> dict[str, Any]:
+    """Read `protocol=cfssl,url=https://…`. Raises InvalidArgument."""
+    fields = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
+    if not fields.get("protocol") or not fields.get("url"):
+        raise InvalidArgument(f'--external-ca "{text}": write protocol=cfssl,url=https://HOST/PATH')
+    options = {key: value for key, value in fields.items() if key not in ("protocol", "url")}
+    return {"Protocol": fields["protocol"], "URL": fields["url"], "Options": options}

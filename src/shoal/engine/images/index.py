@@ -6,6 +6,7 @@ by SQLite's data version. Every method is short; those that write wait for the d
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -46,16 +47,28 @@ def short_name(number: int) -> str:
     return text or "0"
 
 
+@contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    """Keep other daemons from opening and closing: SQLite does not wait while a journal changes its mode."""
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 class Index:
     """See the module. Raises sqlite3.Error when the disk fails."""
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.RLock()
-        self._connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA synchronous=FULL")
-        self._connection.executescript(_SCHEMA)
-        self._connection.execute(f"PRAGMA user_version={FORMAT}")
+        self._door = path.with_name(f"{path.name}.lock")
+        with _one_at_a_time(self._door):
+            self._connection = sqlite3.connect(
+                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=FULL")
+            self._connection.executescript(_SCHEMA)
+            self._connection.execute(f"PRAGMA user_version={FORMAT}")
         self._seen_version = -1
         self._records: dict[str, ImageRecord] = {}
         self._manifests: dict[str, str] = {}
@@ -63,7 +76,7 @@ class Index:
 
     def close(self) -> None:
         """Close the database."""
-        with self._lock:
+        with self._lock, _one_at_a_time(self._door):
             self._connection.close()
 
     @contextmanager
