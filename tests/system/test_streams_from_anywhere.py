@@ -9,12 +9,14 @@ import select
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple, Self
 
 import pytest
 
 from shoal.lab.lab import Lab
 from shoal.lab.node import LabNode
+from shoal.rpc.websocket import SILENCE_SECONDS
 from tests.conformance.terminal import on_terminal
 from tests.system.daemon import wait_for
 from tests.system.lab import node_id, nodes, running_lab
@@ -108,6 +110,39 @@ def test_a_megabyte_both_ways(place: Place, manager: LabNode) -> None:
         timeout=60, env={**os.environ, **environment(manager)},
     )  # fmt: skip
     assert hashlib.sha256(done.stdout).digest() == hashlib.sha256(content).digest()
+
+
+def test_a_client_that_reads_late_gets_all_and_nothing_is_left(place: Place) -> None:
+    hosts = place.lab.nodes
+    before = {host.name: open_descriptors(host) for host in hosts}
+    command = ["docker", "exec", place.container, "head", "-c", "20000000", "/dev/zero"]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, **environment(manager)})
+        for manager in (place.leader, place.follower)
+    ]
+    # more than all buffers hold waits for longer than a link between nodes may be silent
+    first = [process.stdout.read(1) for process in processes if process.stdout is not None]
+    time.sleep(SILENCE_SECONDS + 1.0)
+    rest = [process.communicate()[0] for process in processes]
+    assert [len(one) + len(other) for one, other in zip(first, rest, strict=True)] == [20_000_000] * 2
+    assert [process.returncode for process in processes] == [0, 0]
+    # a client that goes away in the middle
+    command[3:] = ["sh", "-c", "echo $$; exec yes"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, env={**os.environ, **environment(place.follower)}
+    ) as process:
+        assert process.stdout is not None
+        pid = process.stdout.readline().decode().strip()
+        process.kill()
+    place.leader.docker("exec", place.container, "kill", pid)
+    wait_for(
+        lambda: all(open_descriptors(host) <= before[host.name] for host in hosts),
+        f"no more descriptors than {before}",
+    )
+
+
+def open_descriptors(host: LabNode) -> int:
+    return len(list(Path(f"/proc/{host.pid}/fd").iterdir()))
 
 
 def test_inspect_stats_top_and_kill(place: Place, manager: LabNode) -> None:

@@ -10,7 +10,7 @@ import structlog
 
 from shoal.ca.tokens import make_join_token, make_unlock_key
 from shoal.core.validate.cluster import LOG_ENTRIES_FOR_SLOW_FOLLOWERS, SNAPSHOT_INTERVAL_ENTRIES
-from shoal.errors import NotFound, NotLeader, ShoalError, Unavailable
+from shoal.errors import NotBuilt, NotFound, NotLeader, ShoalError, Unavailable
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait, supervise
@@ -309,8 +309,7 @@ class Manager:
         """Have a node open a stream for calls about its containers; whoever asks closes it.
 
         Raises:
-            Unavailable: the node, or the leader on the way to it, is down or does not answer in time.
-            NotBuilt: their version cannot.
+            Unavailable: the node, or the leader on the way to it, is down, does not answer in time, or cannot.
         """
         node = self.store.view.get(Node, node_id)
         name = f"{node.description.hostname} ({node_id})" if node is not None else node_id
@@ -321,8 +320,9 @@ class Manager:
             if not address:
                 return ManagerEnd(await self.streams_of(node_id).open(), name)
             path = RELAY_PATH.format(id=node_id)
-            return ManagerEnd(await self._dialer.open_frames(address, path, RELAY_TIMEOUT_SECONDS), name)
-        except (Unavailable, NotFound) as error:
+            frames = await self._dialer.open_frames(address, path, RELAY_TIMEOUT_SECONDS, is_patient=True)
+            return ManagerEnd(frames, name)
+        except (Unavailable, NotBuilt, NotFound) as error:
             raise Unavailable(f"node {name} cannot be reached: {error.message}") from error
 
     def streams_of(self, node_id: str) -> NodeStreams:

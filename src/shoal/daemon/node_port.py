@@ -122,7 +122,7 @@ class _Handlers:
         streams = self._manager.streams_of(required(identity).node_id)
         streams.expects(stream_id)
         web_socket = await _accept(request)
-        frames = FrameSocket(web_socket)
+        frames = FrameSocket(web_socket, is_patient=True)
         try:
             await streams.take(stream_id, frames).wait_closed()
         finally:
@@ -134,7 +134,7 @@ class _Handlers:
         to_node = await self._manager.streams_of(request.match_info["id"]).open()
         try:
             web_socket = await _accept(request)
-            frames = FrameSocket(web_socket)
+            frames = FrameSocket(web_socket, is_patient=True)
             try:
                 await splice(frames, to_node)
             finally:

@@ -396,7 +396,8 @@ class Participation:
     async def dial_stream(self, stream_id: str) -> Frames:
         """Open a stream to the manager of the session under way, who asked for it."""
         if self._session_address:
-            return await self.dialer.open_frames(self._session_address, STREAM_PATH.format(id=stream_id))
+            path = STREAM_PATH.format(id=stream_id)
+            return await self.dialer.open_frames(self._session_address, path, is_patient=True)
         if self._manager is None:
             raise Unavailable("the manager of this node has stopped")
         ours, theirs = make_frame_pair(FRAMES_QUEUED_MOST)

@@ -164,10 +164,10 @@ class Dialer:
         return WebSocketLink(await self._open(address, path))
 
     async def open_frames(
-        self, address: str, path: str, timeout_seconds: float = CONNECT_TIMEOUT_SECONDS
+        self, address: str, path: str, timeout_seconds: float = CONNECT_TIMEOUT_SECONDS, is_patient: bool = False
     ) -> FrameSocket:
-        """Open a link that carries frames of bytes. Raises as `call`."""
-        return FrameSocket(await self._open(address, path, timeout_seconds))
+        """Open a link that carries frames of bytes (`is_patient`: see there). Raises as `call`."""
+        return FrameSocket(await self._open(address, path, timeout_seconds), is_patient)
 
     async def _open(
         self, address: str, path: str, timeout_seconds: float = CONNECT_TIMEOUT_SECONDS

@@ -14,7 +14,6 @@ from shoal.api.routing import Route, api_version
 from shoal.api.streams import (
     LogRequest,
     format_line,
-    frame,
     read_log_request,
     run_until_gone,
     stream_response,
@@ -159,16 +158,16 @@ class _Merger:
                 last_ns = line.at_ns
                 self._missing.discard(task.node_id)
                 await self._queue.put(format_line(line, self._wanted, attributes, multiplexed=self._multiplexed))
-        except Unavailable as error:
-            if task.node_id not in self._missing:
-                # one line a node, however many of its tasks are wanted
+        except ShoalError as error:
+            is_missing = isinstance(error, Unavailable)
+            is_known = is_missing and task.node_id in self._missing
+            if is_missing:
                 self._missing.add(task.node_id)
+            if not is_known:
+                # one line a node that does not answer, however many of its tasks are wanted
                 warning = warning_line(error.message, self._context.clock.now_ns())
                 await self._queue.put(format_line(warning, self._wanted, attributes, multiplexed=self._multiplexed))
-            return last_ns
-        except ShoalError as error:
-            text = f"Error grabbing logs: {error.message}\n".encode()
-            await self._queue.put(frame("systemerr", text) if self._multiplexed else text)
+            return last_ns if is_missing else None
         return None
 
     async def _finished(self) -> None:
