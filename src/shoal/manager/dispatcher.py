@@ -128,7 +128,7 @@ class Dispatcher:
 
     async def _serve(self, link: Link, identity: Identity, address: str, opening: OpenSession) -> None:
         node_id = identity.node_id
-        session = Session(self._store, self._feed, link, self._ids.new(), node_id, identity.role)
+        session = Session(self._store, self._feed, link, self._ids, opening, identity.role)
         previous = self._sessions.get(node_id)
         if previous is not None:
             previous.end("another session of this node has begun")
