@@ -114,3 +114,9 @@ class WrongUnlockKey(Unauthenticated):
 
     def __init__(self, message: str = "swarm could not be unlocked: invalid key provided") -> None:
         super().__init__(message)
+
+
+def make_error(status: int, message: str) -> ShoalError:
+    """Return an error that came as a status code and a text from another node."""
+    kinds = (InvalidArgument, Unauthenticated, Forbidden, NotFound, Conflict, NotBuilt, Unavailable)
+    return next((kind(message) for kind in kinds if kind.status == status), ShoalError(message))

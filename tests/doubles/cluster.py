@@ -11,6 +11,7 @@ from shoal.agent.agent import Agent
 from shoal.agent.database import TaskDatabase
 from shoal.agent.images import ImageSource
 from shoal.agent.runner import NodeParts
+from shoal.agent.streams import StreamServer
 from shoal.agent.worker import Worker
 from shoal.engine.fake import FakeEngine
 from shoal.lib.clock import Clock, SystemClock
@@ -24,7 +25,8 @@ from shoal.model.node_port import Identity
 from shoal.model.objects import Cluster, Network, Node, NodeDescription, Service, Task
 from shoal.model.specs import NetworkSpec, NodeSpec, Platform, Resources, ServiceSpec
 from shoal.model.states import Availability, NodeState, Role, TaskState
-from shoal.rpc.link import Link, make_pair
+from shoal.rpc.link import Frames, Link, make_frame_pair, make_pair
+from shoal.rpc.relay import FRAMES_QUEUED_MOST
 from shoal.store.store import Store
 from tests.doubles.consensus import make_store
 
@@ -66,12 +68,20 @@ class FakeNode:
 
         self._cluster = cluster
         self.told: list[NodeChanged] = []
-        self.agent = Agent(self.id, lambda: self.description, self, self.worker, self.network)
+        streams = StreamServer(self.engine, self.id)
+        self.agent = Agent(self.id, lambda: self.description, self, self.worker, self.network, streams)
         self._task: asyncio.Task[None] | None = None
 
     async def dial(self) -> Link:
         ours, theirs = make_pair()
         self._cluster.serve(theirs, self.id)
+        return ours
+
+    async def dial_stream(self, stream_id: str) -> Frames:
+        ours, theirs = make_frame_pair(FRAMES_QUEUED_MOST)
+        session = self._cluster.leader.dispatcher.session_of(self.id)
+        assert session is not None
+        session.streams.take(stream_id, theirs)
         return ours
 
     def take_node(self, changed: NodeChanged) -> None:

@@ -11,6 +11,7 @@ from shoal.errors import Conflict, NotBuilt, NotFound, Unavailable
 from shoal.lib.clock import Clock, ManualClock, SystemClock
 from shoal.lib.ids import Ids
 from shoal.manager.control import Control
+from shoal.manager.remote_containers import RemoteContainers
 from shoal.manager.root_change import Signer
 from shoal.model.actions import Create
 from shoal.model.base import replace
@@ -25,6 +26,7 @@ from shoal.model.objects import (
     NodeStatus,
     Plugin,
     RootCA,
+    Task,
 )
 from shoal.model.requests import JoinRequest
 from shoal.model.specs import (
@@ -36,6 +38,7 @@ from shoal.model.specs import (
     Resources,
 )
 from shoal.model.states import LocalNodeState, NodeState
+from shoal.rpc.relay import ManagerEnd
 from shoal.store.store import Store
 from tests.doubles.consensus import make_store
 from tests.doubles.engine import MemoryEngine
@@ -69,6 +72,10 @@ class MemoryManager:
         self.is_leader = True
         self.has_quorum = True
         self.leader_node_id = node_id
+        self.remote_containers = RemoteContainers(self.open_stream)
+
+    async def open_stream(self, node_id: str) -> ManagerEnd:
+        raise Unavailable(f"node {node_id} has no session")
 
     def reachability(self, node_id: str) -> str:
         return "reachable"
@@ -177,8 +184,8 @@ class MemoryDaemon:
             raise Unavailable(STAY)
         self.node_id, self.state, self.the_manager = "", LocalNodeState.INACTIVE, None
 
-    async def task_logs(self, task_id: str, options: LogOptions) -> AsyncIterator[LogLine]:
-        for line in self.task_lines.get(task_id, ()):
+    async def task_logs(self, task: Task, options: LogOptions) -> AsyncIterator[LogLine]:
+        for line in self.task_lines.get(task.id, ()):
             if getattr(options, line.stream):
                 yield line
 

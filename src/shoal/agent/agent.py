@@ -9,6 +9,7 @@ from typing import Protocol
 
 import structlog
 
+from shoal.agent.streams import StreamServer
 from shoal.agent.worker import Worker
 from shoal.errors import ShoalError
 from shoal.lib.backoff import Backoff
@@ -22,12 +23,14 @@ from shoal.model.messages import (
     NetworkUpdate,
     NodeChanged,
     OpenSession,
+    OpenStream,
     SessionOpened,
     StatusAcknowledged,
+    StreamRefused,
 )
 from shoal.model.netstate import IngressState
 from shoal.model.objects import NodeDescription
-from shoal.rpc.link import Link, LinkClosed
+from shoal.rpc.link import Frames, Link, LinkClosed
 
 _log = structlog.get_logger(__name__)
 
@@ -35,6 +38,8 @@ DESCRIPTION_PERIOD_SECONDS = 20.0
 OPEN_TIMEOUT_SECONDS = 5.0
 RETRY_MOST_SECONDS = 2.0
 GOODBYE_TIMEOUT_SECONDS = 1.0
+# streams that managers have this node open at a time; more are refused
+STREAMS_MOST = 512
 
 
 class GoElsewhere(LinkClosed):
@@ -46,6 +51,9 @@ class NodeKeeper(Protocol):
 
     async def dial(self) -> Link:
         """Open a link to the manager that serves sessions, as far as that is known."""
+
+    async def dial_stream(self, stream_id: str) -> Frames:
+        """Open a stream to the manager of the session under way, who asked for it. Raises Unavailable, NotFound."""
 
     def take_node(self, changed: NodeChanged) -> None:
         """The swarm says what this node is to be, where the managers are, and which roots to trust."""
@@ -70,6 +78,7 @@ class Agent:
         keeper: dials managers, and hears what the swarm wants of this node.
         worker: runs the tasks.
         network: balances to them.
+        streams: answers managers that want something of a container here.
     """
 
     def __init__(
@@ -79,12 +88,15 @@ class Agent:
         keeper: NodeKeeper,
         worker: Worker,
         network: MeshNetwork,
+        streams: StreamServer,
     ) -> None:
         self._node_id = node_id
         self._describe = describe
         self._keeper = keeper
         self._worker = worker
         self._network = network
+        self._streams = streams
+        self._open_streams: set[asyncio.Task[None]] = set()
         self.session_id = ""
         self._heartbeat_period_seconds = 5.0
         self._link: Link | None = None
@@ -128,7 +140,7 @@ class Agent:
 
     async def _serve(self, link: Link, backoff: Backoff) -> None:
         description = self._describe()
-        await link.send(OpenSession(node_id=self._node_id, description=description))
+        await link.send(OpenSession(node_id=self._node_id, description=description, serves_streams=True))
         async with asyncio.timeout(OPEN_TIMEOUT_SECONDS):
             opened = await link.receive()
         if not isinstance(opened, SessionOpened):
@@ -152,6 +164,7 @@ class Agent:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await cancel_and_wait(*tasks)
+            await cancel_and_wait(*self._open_streams)
             link.close()
         for task in done:
             task.result()
@@ -170,11 +183,32 @@ class Agent:
                 case NodeChanged():
                     self._heartbeat_period_seconds = message.heartbeat_period_seconds
                     self._keeper.take_node(message)
+                case OpenStream():
+                    await self._begin_stream(link, message.stream_id)
                 case EndSession():
                     self._keeper.session_refused(message)
                     raise LinkClosed(message.reason)
                 case _:
                     raise ShoalError(f"a manager does not send {type(message).__name__}")
+
+    async def _begin_stream(self, link: Link, stream_id: str) -> None:
+        if len(self._open_streams) >= STREAMS_MOST:
+            reason = f"the node serves {STREAMS_MOST} streams already: end some and try again"
+            await link.send(StreamRefused(stream_id=stream_id, message=reason))
+            return
+        task = asyncio.create_task(self._serve_stream(link, stream_id), name="stream")
+        self._open_streams.add(task)
+        task.add_done_callback(self._open_streams.discard)
+
+    async def _serve_stream(self, link: Link, stream_id: str) -> None:
+        try:
+            frames = await self._keeper.dial_stream(stream_id)
+        except ShoalError as error:
+            _log.info("a stream was not opened", reason=error.message)
+            with contextlib.suppress(LinkClosed):
+                await link.send(StreamRefused(stream_id=stream_id, message=error.message))
+            return
+        await self._streams.serve(frames)
 
     async def _send_reports(self, link: Link) -> None:
         while True:

@@ -11,9 +11,10 @@ from shoal.engine.protocol import Engine
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
 from shoal.manager.control import Control
+from shoal.manager.remote_containers import RemoteContainers
 from shoal.model.base import Struct
 from shoal.model.container import LogLine, LogOptions, RemoteManifest
-from shoal.model.objects import NodeDescription
+from shoal.model.objects import NodeDescription, Task
 from shoal.model.requests import JoinRequest, RestoreRequest
 from shoal.model.specs import InitRequest
 from shoal.model.states import LocalNodeState
@@ -63,6 +64,10 @@ class ManagerView(Protocol):
     @property
     def control(self) -> Control:
         """What is written through."""
+
+    @property
+    def remote_containers(self) -> RemoteContainers:
+        """The way to the containers of other nodes."""
 
     @property
     def is_leader(self) -> bool:
@@ -139,7 +144,7 @@ class ApiContext(Protocol):
     async def leave_swarm(self, force: bool) -> None:
         """Leave the swarm. Raises Unavailable with Docker's texts."""
 
-    def task_logs(self, task_id: str, options: LogOptions) -> AsyncIterator[LogLine]:
+    def task_logs(self, task: Task, options: LogOptions) -> AsyncIterator[LogLine]:
         """Yield the output of any node's task. Raises Unavailable: its node does not answer."""
 
     async def inspect_remote(self, reference: str, registry_auth: str) -> RemoteManifest:

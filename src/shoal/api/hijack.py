@@ -7,6 +7,7 @@ still read. What is relayed stands in `relay`; the process behind is a `Containe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
 from typing import Protocol
 
@@ -22,6 +23,8 @@ from shoal.errors import ShoalError
 from shoal.lib.supervise import cancel_and_wait
 
 READ_BYTES = 32 * 1024
+# how long a client that has been told the end may take to close its half
+LINGER_SECONDS = 1.0
 
 
 class ClientConnection(Protocol):
@@ -78,6 +81,18 @@ class HijackedConnection:
         poll.register(self._transport.get_extra_info("socket").fileno(), 0)
         while not self._transport.is_closing() and not poll.poll(0):  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(LOOK_FOR_CLIENT_SECONDS)
+
+    async def finish(self) -> None:
+        """End the output, and drop what the client still sends until it closes, too.
+
+        To close while something is unread would reset the connection, and the client would take that for a failure.
+        """
+        if not self._transport.is_closing() and self._transport.can_write_eof():
+            self._transport.write_eof()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LINGER_SECONDS):
+                    while await self.read():
+                        pass
 
     def close(self) -> None:
         """Close it once all is sent."""

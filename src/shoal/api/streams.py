@@ -93,6 +93,12 @@ def format_line(
     return frame(line.stream, payload) if multiplexed else payload
 
 
+def warning_line(reason: str, now_ns: int) -> LogLine:
+    """Return what stands for output that is missing: an ordinary line, since clients stop at an error's frame."""
+    text = f"warning: incomplete log stream. some logs could not be retrieved for the following reasons: {reason}\n"
+    return LogLine(stream="stderr", at_ns=now_ns, data=text.encode())
+
+
 def details_text(attributes: Mapping[str, str]) -> str:
     """Write attributes as `key=value`, in order of keys, escaped as in a query."""
     return ",".join(f"{quote_plus(key)}={quote_plus(attributes[key])}" for key in sorted(attributes))

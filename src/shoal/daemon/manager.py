@@ -10,7 +10,7 @@ import structlog
 
 from shoal.ca.tokens import make_join_token, make_unlock_key
 from shoal.core.validate.cluster import LOG_ENTRIES_FOR_SLOW_FOLLOWERS, SNAPSHOT_INTERVAL_ENTRIES
-from shoal.errors import NotLeader, ShoalError, Unavailable
+from shoal.errors import NotBuilt, NotFound, NotLeader, ShoalError, Unavailable
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait, supervise
@@ -19,21 +19,29 @@ from shoal.manager.control import Control
 from shoal.manager.leader import Leader
 from shoal.manager.membership import Membership
 from shoal.manager.raft_transport import RaftTransport
+from shoal.manager.remote_containers import RemoteContainers
 from shoal.manager.root_change import RotationLoop, Signer
+from shoal.manager.streams import NodeStreams
 from shoal.model.messages import EndSession
 from shoal.model.node_port import Acknowledged, Identity, ManagerAddress, MemberHello
 from shoal.model.objects import Node
+from shoal.model.states import NodeState
 from shoal.raft.driver import RaftDriver
 from shoal.rpc.dialer import Dialer
 from shoal.rpc.link import Link
+from shoal.rpc.relay import OPEN_SECONDS, ManagerEnd
 from shoal.rpc.tls import ExternalContext
 from shoal.store.store import Store
 
 _log = structlog.get_logger(__name__)
 
 HEALTH_PATH = "/health"
+# where the leader opens streams to nodes for other managers
+RELAY_PATH = "/nodes/{id}/stream"
 HEALTH_TIMEOUT_SECONDS = 5.0
 LEADER_WAIT_SECONDS = 20.0
+# the leader needs a moment to say that a node has not opened a stream in its time
+RELAY_TIMEOUT_SECONDS = OPEN_SECONDS + 1.0
 # how often one who waits for a leader looks whether there can be one
 LOST_QUORUM_PERIOD_SECONDS = 0.5
 # between a win and the moment its loops run, or the leader's first word
@@ -85,6 +93,7 @@ class Manager:
             signer=signer,
         )
         self.authority = CertificateAuthority(self.store, signer, ids)
+        self.remote_containers = RemoteContainers(self.open_stream)
         self.transport = RaftTransport(dialer, hello, self._address_of)
         self._raft: RaftDriver | None = None
         self._leader: Leader | None = None
@@ -254,7 +263,7 @@ class Manager:
             await self.raft.wait_for_leadership(True)
             membership = Membership(self.store, self.raft, self._check_reachable)
             rotation = RotationLoop(self.store, lambda root: make_join_token(root, self._ids))
-            self._leader = Leader(self.store, self._clock, self._ids, membership, rotation)
+            self._leader = Leader(self.store, self._clock, self._ids, membership, rotation, self._is_linked)
             self._leader.start()
             self._leading.set()
             _log.info("this manager leads", applied_index=self.raft.applied_index)
@@ -263,6 +272,10 @@ class Manager:
             _log.info("this manager no longer leads")
             leader, self._leader = self._leader, None
             await leader.stop()
+
+    def _is_linked(self, raft_id: int) -> bool:
+        """Whether the host of a member answers."""
+        return raft_id == self._hello.raft_id or self.transport.is_linked(raft_id)
 
     async def _check_reachable(self, address: str) -> None:
         try:
@@ -293,6 +306,38 @@ class Manager:
         task = asyncio.create_task(self.serve_session(link, identity, address), name="own session")
         self._sessions.add(task)
         task.add_done_callback(self._sessions.discard)
+
+    # -- streams to nodes
+
+    async def open_stream(self, node_id: str) -> ManagerEnd:
+        """Have a node open a stream for calls about its containers; whoever asks closes it.
+
+        Raises:
+            Unavailable: the node, or the leader on the way to it, is down, does not answer in time, or cannot.
+        """
+        node = self.store.view.get(Node, node_id)
+        name = f"{node.description.hostname} ({node_id})" if node is not None else node_id
+        if node is None or node.status.state == NodeState.DOWN:
+            raise Unavailable(f"node {name} is {'down' if node is not None else 'not part of the swarm any more'}")
+        try:
+            address = await self.find_leader(OPEN_SECONDS)
+            if not address:
+                return ManagerEnd(await self.streams_of(node_id).open(), name)
+            path = RELAY_PATH.format(id=node_id)
+            frames = await self._dialer.open_frames(address, path, RELAY_TIMEOUT_SECONDS, is_patient=True)
+            return ManagerEnd(frames, name)
+        except (Unavailable, NotBuilt, NotFound) as error:
+            raise Unavailable(f"node {name} cannot be reached: {error.message}") from error
+
+    def streams_of(self, node_id: str) -> NodeStreams:
+        """Return the streams of a node's session with this manager. Raises NotLeader, Unavailable: it has none."""
+        leader = self._leader
+        if leader is None or not self.is_leader:
+            raise NotLeader("only the leader has sessions with nodes", self.leader_address)
+        session = leader.dispatcher.session_of(node_id)
+        if session is None:
+            raise Unavailable("it has no session with the leading manager")
+        return session.streams
 
     def require_lead(self, what: str) -> None:
         """Raise NotLeader, with the leader's address, if this manager does not lead."""

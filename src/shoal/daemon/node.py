@@ -30,7 +30,7 @@ from shoal.lib.clock import SystemClock
 from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait
 from shoal.model.container import LogLine, LogOptions, RemoteManifest
-from shoal.model.objects import ManagerStatus, Node, NodeDescription
+from shoal.model.objects import ManagerStatus, Node, NodeDescription, Task
 from shoal.model.requests import JoinRequest, RestoreRequest
 from shoal.model.specs import InitRequest
 from shoal.model.states import LocalNodeState
@@ -388,13 +388,22 @@ class SwarmNode:
             raise Unavailable(NOT_IN_SWARM)
         return await forward(self._part.dialer, self._part.manager, request)
 
-    async def task_logs(self, task_id: str, options: LogOptions) -> AsyncIterator[LogLine]:
-        """Yield the output of a task."""
+    async def task_logs(self, task: Task, options: LogOptions) -> AsyncIterator[LogLine]:
+        """Yield the output of a task of any node; nothing if its container was removed."""
         for container in self.engine.list():
-            if container.config.labels.get(TASK_ID_LABEL) == task_id:
+            if container.config.labels.get(TASK_ID_LABEL) == task.id:
                 async for line in self.engine.logs(container.id, options):
                     yield line
                 return
+        manager = self.manager()
+        if manager is None or task.node_id == self.node_id:
+            return
+        try:
+            async with manager.remote_containers.container(task.node_id, task.id) as remote:
+                async for line in remote.logs(options):
+                    yield line
+        except NotFound:
+            return
 
     async def inspect_remote(self, reference: str, registry_auth: str) -> RemoteManifest:
         """Ask a registry about an image."""

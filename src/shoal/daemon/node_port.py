@@ -6,7 +6,7 @@ from functools import partial
 
 from aiohttp import web
 
-from shoal.daemon.manager import HEALTH_PATH, Manager
+from shoal.daemon.manager import HEALTH_PATH, RELAY_PATH, Manager
 from shoal.errors import Forbidden, Unauthenticated, Unavailable
 from shoal.manager.raft_transport import RAFT_PATH, SNAPSHOT_PATH
 from shoal.model.node_port import Acknowledged, CertificateCall, Identity, JoinGroupCall, RootAnswer
@@ -14,11 +14,13 @@ from shoal.model.objects import Node
 from shoal.model.states import Role
 from shoal.rpc.dialer import ROOT_PATH
 from shoal.rpc.port import Admits, NodePort, PortRoute, read_call, reply
+from shoal.rpc.relay import splice
 from shoal.rpc.websocket import FRAME_BYTES_MOST, FrameSocket, WebSocketLink
 
 CERTIFICATE_PATH = "/certificate"
 RENEW_PATH = "/certificate/renew"
 SESSION_PATH = "/session"
+STREAM_PATH = "/streams/{id}"
 API_PREFIX = "/docker"
 JOIN_PATH = "/raft/join"
 
@@ -34,6 +36,8 @@ def make_node_port(manager: Manager, cluster_id: str, api: web.Application) -> N
         PortRoute("POST", CERTIFICATE_PATH, Admits.ANYONE, handlers.certificate),
         PortRoute("POST", RENEW_PATH, Admits.NODES, handlers.renew),
         PortRoute("GET", SESSION_PATH, Admits.NODES, handlers.session),
+        PortRoute("GET", STREAM_PATH, Admits.NODES, handlers.stream),
+        PortRoute("GET", RELAY_PATH, Admits.MANAGERS, handlers.relay),
         PortRoute("POST", HEALTH_PATH, Admits.MANAGERS, handlers.health),
         PortRoute("POST", JOIN_PATH, Admits.MANAGERS, handlers.join),
         PortRoute("GET", RAFT_PATH, Admits.MANAGERS, handlers.raft),
@@ -110,6 +114,33 @@ class _Handlers:
             await self._manager.serve_session(link, required(identity), request.remote or "")
         finally:
             await link.wait_closed()
+        return web_socket
+
+    async def stream(self, request: web.Request, identity: Identity | None) -> web.StreamResponse:
+        """Take a stream that this manager has asked for; no other node knows of it."""
+        stream_id = request.match_info["id"]
+        streams = self._manager.streams_of(required(identity).node_id)
+        streams.expects(stream_id)
+        web_socket = await _accept(request)
+        frames = FrameSocket(web_socket, is_patient=True)
+        try:
+            await streams.take(stream_id, frames).wait_closed()
+        finally:
+            await frames.wait_closed()
+        return web_socket
+
+    async def relay(self, request: web.Request, _identity: Identity | None) -> web.StreamResponse:
+        """Open a stream to a node for another manager, and pass on what goes over it."""
+        to_node = await self._manager.streams_of(request.match_info["id"]).open()
+        try:
+            web_socket = await _accept(request)
+            frames = FrameSocket(web_socket, is_patient=True)
+            try:
+                await splice(frames, to_node)
+            finally:
+                await frames.wait_closed()
+        finally:
+            to_node.close()
         return web_socket
 
     async def raft(self, request: web.Request, identity: Identity | None) -> web.StreamResponse:

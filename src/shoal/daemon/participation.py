@@ -21,13 +21,14 @@ from shoal.agent.agent import Agent
 from shoal.agent.database import TaskDatabase
 from shoal.agent.images import ImageSource
 from shoal.agent.runner import NodeParts
+from shoal.agent.streams import StreamServer
 from shoal.agent.worker import Worker
 from shoal.ca.root import CertificateRequest
 from shoal.daemon.addresses import split_address
 from shoal.daemon.credentials import Credentials
 from shoal.daemon.layout import Layout, SwarmMembership
 from shoal.daemon.manager import Manager
-from shoal.daemon.node_port import JOIN_PATH, RENEW_PATH, SESSION_PATH, make_node_port
+from shoal.daemon.node_port import JOIN_PATH, RENEW_PATH, SESSION_PATH, STREAM_PATH, make_node_port
 from shoal.daemon.raft import open_raft
 from shoal.engine.engine import RuncEngine
 from shoal.errors import Forbidden, Locked, ShoalError, Unavailable
@@ -51,8 +52,9 @@ from shoal.network.node import NodeNetwork
 from shoal.raft.driver import RaftDriver, Transport
 from shoal.raft.sealing import parse_unlock_key
 from shoal.rpc.dialer import Dialer
-from shoal.rpc.link import Link, make_pair
+from shoal.rpc.link import Frames, Link, make_frame_pair, make_pair
 from shoal.rpc.port import NodePort
+from shoal.rpc.relay import FRAMES_QUEUED_MOST
 from shoal.store.store import Store
 
 _log = structlog.get_logger(__name__)
@@ -147,7 +149,8 @@ class Participation:
         self._agent: Agent | None = None
         self._locking: asyncio.Task[None] | None = None
         self._leader_hint = ""
-        self._served_by = ""
+        # of the manager that serves the session; empty: it is this node's own
+        self._session_address = ""
         self._tasks: list[asyncio.Task[None]] = []
         self._changes: asyncio.Queue[NodeChanged] = asyncio.Queue()
         self._role_changed = asyncio.Event()
@@ -194,7 +197,8 @@ class Participation:
         )
         self._database = TaskDatabase(machinery.layout.worker_database)
         self._worker = Worker(parts, self._database)
-        self._agent = Agent(node_id, self.describe, self, self._worker, machinery.network)
+        streams = StreamServer(machinery.engine, node_id)
+        self._agent = Agent(node_id, self.describe, self, self._worker, machinery.network, streams)
         self._worker.start()
         self._tasks = [
             asyncio.create_task(supervise("agent", self._agent.run), name="agent"),
@@ -377,12 +381,13 @@ class Participation:
         if manager is not None and manager.is_leader:
             ours, theirs = make_pair()
             manager.accept(theirs, identity, split_address(self.membership.advertise_address)[0])
+            self._session_address = ""
             return ours
         last: ShoalError = Unavailable("no manager of the swarm is known")
         for address in self._managers_to_try():
             try:
                 link = await self.dialer.open_link(address, SESSION_PATH, self._patience)
-                self._served_by = address
+                self._session_address = address
                 return link
             except Forbidden as error:
                 self._note_removal(error.message)
@@ -399,6 +404,17 @@ class Participation:
         """
         return MANAGER_PATIENCE_SECONDS if len(self.membership.managers) > MANAGERS_NONE_TO_SPARE else math.inf
 
+    async def dial_stream(self, stream_id: str) -> Frames:
+        """Open a stream to the manager of the session under way, who asked for it."""
+        if self._session_address:
+            path = STREAM_PATH.format(id=stream_id)
+            return await self.dialer.open_frames(self._session_address, path, is_patient=True)
+        if self._manager is None:
+            raise Unavailable("the manager of this node has stopped")
+        ours, theirs = make_frame_pair(FRAMES_QUEUED_MOST)
+        self._manager.streams_of(self.membership.node_id).take(stream_id, theirs)
+        return ours
+
     def _managers_to_try(self) -> list[str]:
         """Return addresses of managers: who leads, if that is known, then the others in any order.
 
@@ -409,7 +425,7 @@ class Participation:
         hint, self._leader_hint = self._leader_hint, ""
         others = [m.address for m in self.membership.managers if m.node_id != self.membership.node_id]
         random.shuffle(others)
-        others.sort(key=lambda address: address == self._served_by)
+        others.sort(key=lambda address: address == self._session_address)
         ordered = dict.fromkeys(address for address in (leader, hint, *others) if address)
         ordered.pop(self.membership.advertise_address, None)
         return list(ordered)

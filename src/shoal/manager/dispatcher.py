@@ -9,7 +9,7 @@ gives all nodes three heartbeats to come.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -35,6 +35,8 @@ LEADER_CHANGED = 'Node moved to "unknown" state due to leadership change in clus
 OPEN_TIMEOUT_SECONDS = 5.0
 # how long a node whose link was closed may be gone before it counts as down
 RETURN_SECONDS = 2.0
+# as long as a link may be without an acknowledgement, and a little for the first one to open
+MEMBER_SILENCE_SECONDS = 3.5
 
 
 class Dispatcher:
@@ -43,9 +45,11 @@ class Dispatcher:
     Args:
         store: read and written.
         ids: names sessions.
+        is_linked: whether the host of a raft member answers: a new leader has no sessions yet to tell it by.
     """
 
-    def __init__(self, store: Store, ids: Ids) -> None:
+    def __init__(self, store: Store, ids: Ids, is_linked: Callable[[int], bool] | None = None) -> None:
+        self._is_linked = is_linked
         self._store = store
         self._ids = ids
         self._sessions: dict[str, Session] = {}
@@ -124,7 +128,7 @@ class Dispatcher:
 
     async def _serve(self, link: Link, identity: Identity, address: str, opening: OpenSession) -> None:
         node_id = identity.node_id
-        session = Session(self._store, self._feed, link, self._ids.new(), node_id, identity.role)
+        session = Session(self._store, self._feed, link, self._ids, opening, identity.role)
         previous = self._sessions.get(node_id)
         if previous is not None:
             previous.end("another session of this node has begun")
@@ -172,8 +176,18 @@ class Dispatcher:
 
         task.add_done_callback(ended)
 
+    def _is_member_dead(self, node_id: str) -> bool:
+        """Whether a manager runs on this node, and its host does not answer."""
+        node = self._store.view.get(Node, node_id)
+        if node is None or node.manager_status is None or self._is_linked is None:
+            return False
+        return not self._is_linked(node.manager_status.raft_id)
+
     async def _mark_down(self, node_id: str, within_seconds: float, reason: str) -> None:
-        await asyncio.sleep(within_seconds)
+        first_look_seconds = min(within_seconds, MEMBER_SILENCE_SECONDS)
+        await asyncio.sleep(first_look_seconds)
+        if not self._is_member_dead(node_id):
+            await asyncio.sleep(within_seconds - first_look_seconds)
         node = self._store.view.get(Node, node_id)
         if node is None or node_id in self._sessions:
             return

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from shoal.core.container import task_name
 from shoal.errors import InvalidArgument, NotFound
 from shoal.model.objects import Config, Network, Node, Secret, Service, Task
+from shoal.model.states import TaskState
 from shoal.store.view import View
+
+_HEXADECIMAL = frozenset("0123456789abcdef")
 
 T = TypeVar("T", Config, Network, Node, Secret, Service, Task)
 
@@ -80,3 +84,53 @@ def find_config(view: View, reference: str) -> Config:
 def find_network(view: View, reference: str) -> Network:
     """Return a swarm network by id, name or unique beginning of its id. Raises NotFound, InvalidArgument."""
     return find_object(view, Network, "network", reference)
+
+
+def find_container(view: View, reference: str) -> Task:
+    """Return the task whose container `reference` means, on whatever node it is.
+
+    Args:
+        view: where to look.
+        reference: a task's id, its name (`web.1.ID`, which is its container's name, or `web.1`: the newest of the
+            slot, one that runs before one that does not), its container's id, or the beginning of either id.
+
+    Raises:
+        NotFound: none.
+        InvalidArgument: several.
+    """
+    reference = reference.removeprefix("/")
+    exact = view.get(Task, reference) or _by_container_name(view, reference)
+    if exact is not None:
+        return exact
+    found = {task.id: task for task in view.by_prefix(Task, reference)} if reference else {}
+    if reference and set(reference) <= _HEXADECIMAL:
+        for task in view.find(Task):
+            container = task.status.container
+            if container is not None and container.container_id.startswith(reference):
+                found[task.id] = task
+    if not found:
+        raise NotFound(f"No such container: {reference}")
+    if len(found) > 1:
+        raise InvalidArgument(f"multiple IDs found with provided prefix: {reference}")
+    return next(iter(found.values()))
+
+
+def _by_container_name(view: View, name: str) -> Task | None:
+    rest, _, last = name.rpartition(".")
+    task = view.get(Task, last)
+    if task is not None:
+        named = view.get(Service, task.service_id)
+        return task if named is not None and task_name(named.spec.name, task) == name else None
+    service = view.by_name(Service, rest) if rest else None
+    if service is None or service.spec.name != rest:
+        return None
+    of_slot = [
+        each
+        for each in view.tasks_of_service(service.id)
+        if each.node_id and last == (str(each.slot) if each.slot else each.node_id)
+    ]
+    return max(of_slot, key=_preference, default=None)
+
+
+def _preference(task: Task) -> tuple[bool, int]:
+    return task.status.state == TaskState.RUNNING, task.meta.created_version

@@ -12,10 +12,12 @@ from shoal.ca.root import issuer_of
 from shoal.core.assign import Sent, diff
 from shoal.core.defaults import HEARTBEAT_PERIOD_NS
 from shoal.errors import ShoalError, Unavailable
+from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait
 from shoal.manager.certificates import managers_of, role_to_certify
 from shoal.manager.root_change import active_root
 from shoal.manager.session_feed import News, SessionFeed
+from shoal.manager.streams import NodeStreams
 from shoal.model.actions import Action, PatchNode, PatchTask
 from shoal.model.base import replace
 from shoal.model.messages import (
@@ -26,9 +28,11 @@ from shoal.model.messages import (
     NetworkAcknowledged,
     NetworkUpdate,
     NodeChanged,
+    OpenSession,
     ReportStatus,
     SessionOpened,
     StatusAcknowledged,
+    StreamRefused,
 )
 from shoal.model.netstate import IngressState
 from shoal.model.objects import Cluster, Meta, Node, NodeDescription, NodeStatus, Task
@@ -68,19 +72,20 @@ class Session:
         store: read, and written with what the node reports.
         feed: says what to look at.
         link: carries the session.
-        id_: names it.
-        node_id: of the node, as its certificate says.
+        ids: names it and its streams.
+        opening: what the node opened it with; the node is the one that its certificate names.
         certified_role: the role in its certificate.
     """
 
     def __init__(
-        self, store: Store, feed: SessionFeed, link: Link, id_: str, node_id: str, certified_role: Role
+        self, store: Store, feed: SessionFeed, link: Link, ids: Ids, opening: OpenSession, certified_role: Role
     ) -> None:
-        self.id = id_
+        self.id = ids.new()
         self._feed = feed
+        self.streams = NodeStreams(link, ids, opening.serves_streams)
         self._store = store
         self._link = link
-        self._node_id = node_id
+        self._node_id = opening.node_id
         self._certified_role = certified_role
         self._sent = Sent()
         self._told: NodeChanged | None = None
@@ -98,6 +103,7 @@ class Session:
             SessionOver, HeartbeatMissed: this side has ended it.
         """
         await self._link.send(SessionOpened(session_id=self.id, heartbeat_period_seconds=self._heartbeat_seconds()))
+        self.streams.begin()
         tasks = [
             asyncio.create_task(self._send_assignments()),
             asyncio.create_task(self._write_reports()),
@@ -109,6 +115,7 @@ class Session:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await cancel_and_wait(*tasks)
+            self.streams.close("the node's session has ended")
             self._link.close()
         for task in done:
             error = task.exception()
@@ -207,6 +214,8 @@ class Session:
                     await self._store.update(lambda _view, patch=patch: (patch,))  # type: ignore[misc]
                 case NetworkAcknowledged():
                     self.ingress_acknowledged = max(self.ingress_acknowledged, message.ingress_version)
+                case StreamRefused():
+                    self.streams.refuse(message)
                 case EndSession():
                     raise _ended_by_node(message)
                 case _:

@@ -24,11 +24,15 @@ class Hello(Struct, tag="hello"):
 
 
 class OpenSession(Struct, tag="open-session"):
-    """From the agent: who it is and what its node is like. `ingress_version` is what it holds already (0: nothing)."""
+    """From the agent: who it is and what its node is like. `ingress_version` is what it holds already (0: nothing).
+
+    `serves_streams`: it knows `OpenStream`.
+    """
 
     node_id: str
     description: NodeDescription
     ingress_version: int = 0
+    serves_streams: bool = False
 
 
 class SessionOpened(Struct, tag="session-opened"):
@@ -113,6 +117,19 @@ class StatusAcknowledged(Struct, tag="status-acknowledged"):
     sequence: int
 
 
+class OpenStream(Struct, tag="open-stream"):
+    """From the dispatcher: open a stream to this manager and present this id (see model/relay.py)."""
+
+    stream_id: str
+
+
+class StreamRefused(Struct, tag="stream-refused"):
+    """From the agent: the stream will not be opened, and why."""
+
+    stream_id: str
+    message: str
+
+
 class EndSession(Struct, tag="end-session"):
     """Either side: this session is over, and why. `leader_address`: who serves sessions now, if that is known.
 
@@ -138,5 +155,7 @@ Message = (
     | NetworkAcknowledged
     | ReportStatus
     | StatusAcknowledged
+    | OpenStream
+    | StreamRefused
     | EndSession
 )

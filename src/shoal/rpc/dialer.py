@@ -32,16 +32,7 @@ from aiohttp import (
 from cryptography import x509
 from yarl import URL
 
-from shoal.errors import (
-    Conflict,
-    Forbidden,
-    InvalidArgument,
-    NotFound,
-    NotLeader,
-    ShoalError,
-    Unauthenticated,
-    Unavailable,
-)
+from shoal.errors import NotLeader, ShoalError, Unavailable, make_error
 from shoal.model.base import Struct
 from shoal.model.node_port import Refusal, RootAnswer
 from shoal.rpc.port import MEDIA_TYPE, REFUSAL_HEADER
@@ -55,9 +46,6 @@ ROOT_PATH = "/root"
 
 A = TypeVar("A", bound=Struct)
 _encoder = msgspec.msgpack.Encoder()
-_ERRORS: dict[int, type[ShoalError]] = {
-    error.status: error for error in (InvalidArgument, Unauthenticated, Forbidden, NotFound, Conflict, Unavailable)
-}
 
 
 class Progress:
@@ -175,13 +163,17 @@ class Dialer:
         """Open a link; `patience` as for FrameSocket. Raises as `call`."""
         return WebSocketLink(await self._open(address, path), patience)
 
-    async def open_frames(self, address: str, path: str) -> FrameSocket:
-        """Open a link that carries frames of bytes. Raises as `call`."""
-        return FrameSocket(await self._open(address, path))
+    async def open_frames(
+        self, address: str, path: str, timeout_seconds: float = CONNECT_TIMEOUT_SECONDS, is_patient: bool = False
+    ) -> FrameSocket:
+        """Open a link that carries frames of bytes (`is_patient`: see there). Raises as `call`."""
+        return FrameSocket(await self._open(address, path, timeout_seconds), is_patient=is_patient)
 
-    async def _open(self, address: str, path: str) -> ClientWebSocketResponse:
+    async def _open(
+        self, address: str, path: str, timeout_seconds: float = CONNECT_TIMEOUT_SECONDS
+    ) -> ClientWebSocketResponse:
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+            async with asyncio.timeout(timeout_seconds):
                 return await self._session.ws_connect(
                     f"https://{address}{path}",
                     ssl=self._context,
@@ -191,8 +183,9 @@ class Dialer:
                 )
         except WSServerHandshakeError as error:
             reason = unquote(error.headers.get(REFUSAL_HEADER, "")) if error.headers else ""
-            text = reason or f"no manager of a swarm answers at {address} (status {error.status})"
-            raise _ERRORS.get(error.status, Unavailable)(text) from error
+            if not reason:
+                raise Unavailable(f"no manager of a swarm answers at {address} (status {error.status})") from error
+            raise make_error(error.status, reason) from error
         except (ClientError, OSError, TimeoutError) as error:
             raise await self._explain(address, error) from error
 
@@ -235,7 +228,7 @@ def _refusal(status: int, content: bytes) -> ShoalError:
         return Unavailable(f"no manager of a swarm answers there (status {status})")
     if refusal.leader_address:
         return NotLeader(refusal.message, refusal.leader_address)
-    return _ERRORS.get(status, ShoalError)(refusal.message)
+    return make_error(status, refusal.message)
 
 
 async def fetch_root(address: str) -> str:

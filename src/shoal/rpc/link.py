@@ -41,20 +41,32 @@ class Link(Protocol):
         """End the link for both sides; what was sent before is still received."""
 
 
-class MemoryLink:
-    """One end of a pair in one process. Messages are encoded all the same: nothing is shared by accident."""
+class Frames(Protocol):
+    """One end of a stream of frames of bytes: what a link is made of."""
 
-    def __init__(self, outgoing: asyncio.Queue[bytes | None], incoming: asyncio.Queue[bytes | None]) -> None:
+    async def send(self, frame: bytes) -> None:
+        """Send a frame; waits while the other side is behind. Raises LinkClosed."""
+
+    async def receive(self) -> bytes:
+        """Return the next frame. Raises LinkClosed when the other side is done."""
+
+    def close(self) -> None:
+        """End the stream for both sides; what was sent before is still received."""
+
+
+class MemoryFrames:
+    """One end of a pair in one process."""
+
+    def __init__(self, outgoing: asyncio.Queue[bytes], incoming: asyncio.Queue[bytes]) -> None:
         self._outgoing = outgoing
         self._incoming = incoming
-        self._peer: MemoryLink | None = None
+        self._peer: MemoryFrames | None = None
         self._closed = asyncio.Event()
 
-    async def send(self, message: Message) -> None:
-        """Send a message; waits while the other side is behind. Raises LinkClosed."""
+    async def send(self, frame: bytes) -> None:
+        """Send a frame; waits while the other side is behind. Raises LinkClosed."""
         if self._closed.is_set():
             raise LinkClosed("the link is closed")
-        frame = _encoder.encode(message)
         if not self._outgoing.full():
             self._outgoing.put_nowait(frame)
             return
@@ -68,34 +80,57 @@ class MemoryLink:
             closed.cancel()
             putting.cancel()
 
-    async def receive(self) -> Message:
-        """Return the next message. Raises LinkClosed when the other side is done."""
-        if self._incoming.empty():
-            closed = asyncio.ensure_future(self._closed.wait())
-            getting = asyncio.ensure_future(self._incoming.get())
-            try:
-                await asyncio.wait({closed, getting}, return_when=asyncio.FIRST_COMPLETED)
-                frame = getting.result() if getting.done() else None
-            finally:
-                closed.cancel()
-                getting.cancel()
-        else:
-            frame = self._incoming.get_nowait()
-        if frame is None:
-            raise LinkClosed("the link is closed")
-        return _decoder.decode(frame)
+    async def receive(self) -> bytes:
+        """Return the next frame. Raises LinkClosed when the other side is done."""
+        if not self._incoming.empty():
+            return self._incoming.get_nowait()
+        closed = asyncio.ensure_future(self._closed.wait())
+        getting = asyncio.ensure_future(self._incoming.get())
+        try:
+            await asyncio.wait({closed, getting}, return_when=asyncio.FIRST_COMPLETED)
+            if not getting.done():
+                raise LinkClosed("the link is closed")
+            return getting.result()
+        finally:
+            closed.cancel()
+            getting.cancel()
 
     def close(self) -> None:
-        """End the link for both sides; what was sent before is still received."""
+        """End the stream for both sides; what was sent before is still received."""
         self._closed.set()
         if self._peer is not None:
             self._peer._closed.set()
 
 
-def make_pair() -> tuple[MemoryLink, MemoryLink]:
-    """Return the two ends of a link within this process."""
-    there: asyncio.Queue[bytes | None] = asyncio.Queue(FRAMES_QUEUED_MOST)
-    back: asyncio.Queue[bytes | None] = asyncio.Queue(FRAMES_QUEUED_MOST)
-    one, other = MemoryLink(there, back), MemoryLink(back, there)
+class MemoryLink:
+    """One end of a pair in one process. Messages are encoded all the same: nothing is shared by accident."""
+
+    def __init__(self, frames: MemoryFrames) -> None:
+        self._frames = frames
+
+    async def send(self, message: Message) -> None:
+        """Send a message; waits while the other side is behind. Raises LinkClosed."""
+        await self._frames.send(_encoder.encode(message))
+
+    async def receive(self) -> Message:
+        """Return the next message. Raises LinkClosed when the other side is done."""
+        return _decoder.decode(await self._frames.receive())
+
+    def close(self) -> None:
+        """End the link for both sides; what was sent before is still received."""
+        self._frames.close()
+
+
+def make_frame_pair(queued_most: int = FRAMES_QUEUED_MOST) -> tuple[MemoryFrames, MemoryFrames]:
+    """Return the two ends of a stream within this process; more than `queued_most` frames wait with their sender."""
+    there: asyncio.Queue[bytes] = asyncio.Queue(queued_most)
+    back: asyncio.Queue[bytes] = asyncio.Queue(queued_most)
+    one, other = MemoryFrames(there, back), MemoryFrames(back, there)
     one._peer, other._peer = other, one
     return one, other
+
+
+def make_pair() -> tuple[MemoryLink, MemoryLink]:
+    """Return the two ends of a link within this process."""
+    one, other = make_frame_pair()
+    return MemoryLink(one), MemoryLink(other)

@@ -28,6 +28,7 @@ FRAME_BYTES_MOST = 64 << 20
 PING_PERIOD_SECONDS = 1.0
 WATCH_PERIOD_SECONDS = 0.5
 SILENCE_SECONDS = 3.0
+PATIENT_SILENCE_SECONDS = 15.0
 CLOSE_TIMEOUT_SECONDS = 1.0
 # struct tcp_info: tcpi_unacked, tcpi_last_data_recv and tcpi_last_ack_recv (linux/tcp.h)
 _TCP_INFO_BYTES = 60
@@ -54,18 +55,24 @@ class FrameSocket:
         web_socket: what carries them.
         patience: how long, in seconds, the other side may send nothing though its kernel acknowledges; asked again and
             again. None: for ever.
+        is_patient: the other side may read nothing for as long as it likes, because a person reads behind it. The
+            kernel's own limit counts a full window as silence, so it is lifted, and the watch is slower.
     """
 
-    def __init__(self, web_socket: WebSocket, patience: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self, web_socket: WebSocket, patience: Callable[[], float] | None = None, is_patient: bool = False
+    ) -> None:
         self._web_socket = web_socket
         self._patience = patience
         self._reason = ""
+        self._silence_seconds = PATIENT_SILENCE_SECONDS if is_patient else SILENCE_SECONDS
         self._socket: _Socket | None = web_socket.get_extra_info("socket")
         self._silent = False
         self._closing: asyncio.Task[None] | None = None
         if self._socket is not None:
             with contextlib.suppress(OSError):
-                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENCE_SECONDS * 1000))
+                limit_ms = 0 if is_patient else int(SILENCE_SECONDS * 1000)
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit_ms)
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._watching = asyncio.create_task(self._watch(), name="link watch")
 
@@ -97,7 +104,7 @@ class FrameSocket:
         if isinstance(error, OSError) and error.errno in (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH):
             self._silent = True
         if self._silent:
-            return LinkSilent(self._reason or f"nothing was acknowledged for {SILENCE_SECONDS:g} s")
+            return LinkSilent(self._reason or f"nothing was acknowledged for {self._silence_seconds:g} s")
         return LinkClosed(f"the link is closed: {reason}")
 
     async def _watch(self) -> None:
@@ -110,7 +117,7 @@ class FrameSocket:
                 patience_seconds = self._patience() if self._patience is not None else math.inf
                 if last_data_seconds > patience_seconds:
                     self._reason = f"the other side is there, but has said nothing for {patience_seconds:g} s"
-                if self._reason or (unacknowledged and last_heard_seconds > SILENCE_SECONDS):
+                if self._reason or (unacknowledged and last_heard_seconds > self._silence_seconds):
                     self._silent = True
                     self.abort()
                     return

@@ -6,17 +6,21 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from shoal.api.container_lookup import found_container
 from shoal.api.context import CONTEXT
 from shoal.api.filters import Filters, matches_labels, parse_filters
 from shoal.api.requests import flag
 from shoal.api.responses import empty_response, encode, json_response, list_response
 from shoal.api.routing import Route, api_version
-from shoal.api.streams import format_line, read_log_request, run_until_gone, stream_response
+from shoal.api.streams import format_line, read_log_request, run_until_gone, stream_response, warning_line
 from shoal.api.views.container import container_summary_view, container_view, state_word
+from shoal.api.views.shared import Json
+from shoal.api.views.task import TaskViews
 from shoal.engine.log_options import log_details
 from shoal.engine.protocol import Engine
-from shoal.errors import InvalidArgument
-from shoal.model.container import Container, LogOptions
+from shoal.errors import InvalidArgument, Unavailable
+from shoal.model.container import Container
+from shoal.model.objects import Task
 
 FILTERS = frozenset(
     {
@@ -26,6 +30,7 @@ FILTERS = frozenset(
 )  # fmt: skip
 STATUSES = frozenset({"created", "running", "paused", "restarting", "removing", "exited", "dead"})
 WAIT_CONDITIONS = frozenset({"", "not-running", "next-exit", "removed"})
+UNKNOWN_EXIT_CODE = 255
 TASK_LABEL = "com.docker.swarm.task.id"
 
 
@@ -82,28 +87,43 @@ def _passes(container: Container, filters: Filters) -> bool:
 
 
 async def inspect(request: web.Request) -> web.Response:
-    """Answer with a container."""
-    container = _engine(request).get(request.match_info["id"])
-    return json_response(container_view(container, request.app[CONTEXT].host().data_root))
+    """Answer with a container; asked for by a task's id, with the task's own fields, too."""
+    async with found_container(request) as found:
+        view = container_view(found.container, request.app[CONTEXT].host().data_root)
+    return json_response(await _with_task(request, found.container, view))
+
+
+async def _with_task(request: web.Request, container: Container, view: Json) -> Json:
+    """Add the fields of a task whose id was asked for: `docker inspect ID` looks for containers before tasks."""
+    task_id = container.config.labels.get(TASK_LABEL, "")
+    manager = request.app[CONTEXT].manager()
+    task = manager.store.view.get(Task, task_id) if manager is not None else None
+    if manager is None or task is None or not task_id.startswith(request.match_info["id"]):
+        return view
+    return view | TaskViews(manager.store.view).of(task)
 
 
 async def logs(request: web.Request) -> web.StreamResponse:
     """Stream a container's output."""
     wanted = read_log_request(request)
-    container = _engine(request).get(request.match_info["id"])
-    multiplexed = not container.config.tty
-    response = stream_response(api_version(request), multiplexed=multiplexed)
-    await response.prepare(request)
+    async with found_container(request) as found:
+        container = found.container
+        multiplexed = not container.config.tty
+        response = stream_response(api_version(request), multiplexed=multiplexed)
+        await response.prepare(request)
 
-    async def send() -> None:
-        options: LogOptions = wanted.options
-        details = log_details(container.config)
-        async for line in _engine(request).logs(container.id, options):
-            await response.write(format_line(line, wanted, details, multiplexed=multiplexed))
+        async def send() -> None:
+            details = log_details(container.config)
+            try:
+                async for line in found.logs(wanted.options):
+                    await response.write(format_line(line, wanted, details, multiplexed=multiplexed))
+            except Unavailable as error:
+                warning = warning_line(error.message, request.app[CONTEXT].clock.now_ns())
+                await response.write(format_line(warning, wanted, details, multiplexed=multiplexed))
 
-    if await run_until_gone(request, send()):
-        await response.write_eof()
-    return response
+        if await run_until_gone(request, send()):
+            await response.write_eof()
+        return response
 
 
 async def start(request: web.Request) -> web.Response:
@@ -142,9 +162,8 @@ async def restart(request: web.Request) -> web.Response:
 
 async def kill(request: web.Request) -> web.Response:
     """Send a signal to a container."""
-    engine = _engine(request)
-    container = engine.get(request.match_info["id"])
-    await engine.kill(container.id, request.query.get("signal") or "SIGKILL")
+    async with found_container(request) as found:
+        await found.kill(request.query.get("signal") or "SIGKILL")
     return empty_response(204)
 
 
@@ -176,22 +195,25 @@ async def rename(request: web.Request) -> web.Response:
 
 async def wait(request: web.Request) -> web.StreamResponse:
     """Answer with the exit code once a container has ended; the headers go out at once, as clients expect."""
-    engine = _engine(request)
     condition = request.query.get("condition", "")
     if condition not in WAIT_CONDITIONS:
         raise InvalidArgument(f'invalid condition: "{condition}"')
-    container = engine.get(request.match_info["id"])
-    response = web.StreamResponse(headers={"Content-Type": "application/json"})
-    await response.prepare(request)
+    async with found_container(request) as found:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
 
-    async def send() -> None:
-        status = await engine.wait(container.id)
-        code = status.code if status.code is not None else 255
-        await response.write(encode({"StatusCode": code}) + b"\n")
+        async def send() -> None:
+            answer: Json
+            try:
+                status = await found.wait()
+                answer = {"StatusCode": status.code if status.code is not None else UNKNOWN_EXIT_CODE}
+            except Unavailable as error:
+                answer = {"StatusCode": UNKNOWN_EXIT_CODE, "Error": {"Message": error.message}}
+            await response.write(encode(answer) + b"\n")
 
-    if await run_until_gone(request, send()):
-        await response.write_eof()
-    return response
+        if await run_until_gone(request, send()):
+            await response.write_eof()
+        return response
 
 
 ROUTES = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from shoal.api.context import CONTEXT
+from shoal.api.container_lookup import found_container, found_exec
 from shoal.api.detach_keys import parse_detach_keys
 from shoal.api.hijack import TakenOver, hijack, relay, tell_error
 from shoal.api.requests import read_body, size_of_terminal
@@ -58,7 +58,8 @@ async def create(request: web.Request) -> web.Response:
         detach_keys=asked.detach_keys,
         console_size=_size(asked.console_size),
     )
-    record = request.app[CONTEXT].engine.exec_create(request.match_info["id"], config)
+    async with found_container(request) as found:
+        record = await found.exec_create(config)
     return json_response({"Id": record.id}, 201)
 
 
@@ -73,40 +74,43 @@ def _size(numbers: tuple[int, ...]) -> tuple[int, int] | None:
 async def start(request: web.Request) -> web.StreamResponse:
     """Start a command: detached, or on this connection."""
     asked = await read_body(request, ExecStartRequest) if request.can_read_body else ExecStartRequest()
-    engine = request.app[CONTEXT].engine
-    record = engine.exec_inspect(request.match_info["id"])
-    container = engine.get(record.container_id)
     size = _size(asked.console_size)
-    if container.state.status != "running":
-        raise Conflict(f"container {container.id} is not running")
-    if asked.detach:
-        await engine.exec_start(record.id, detach=True, console_size=size)
-        return empty_response(200)
-    keys = parse_detach_keys(record.config.detach_keys) if record.config.tty else None
-    multiplexed = not asked.tty
-    connection = hijack(request, multiplexed=multiplexed)
-    try:
-        stream = await engine.exec_start(record.id, console_size=size)
-        if stream is not None:
-            with ends_with_the_daemon(request):
-                await relay(connection, stream, multiplexed=multiplexed, detach_keys=keys)
-    except ShoalError as error:
-        await tell_error(connection, error, multiplexed=multiplexed)
-    finally:
-        connection.close()
+    async with found_exec(request) as found:
+        if found.container.state.status != "running":
+            raise Conflict(f"container {found.container.id} is not running")
+        if asked.detach:
+            await found.start(detach=True, console_size=size)
+            return empty_response(200)
+        config = found.record.config
+        keys = parse_detach_keys(config.detach_keys) if config.tty else None
+        multiplexed = not asked.tty
+        connection = hijack(request, multiplexed=multiplexed)
+        try:
+            stream = await found.start(console_size=size)
+            if stream is not None:
+                with ends_with_the_daemon(request):
+                    await relay(connection, stream, multiplexed=multiplexed, detach_keys=keys)
+        except ShoalError as error:
+            await tell_error(connection, error, multiplexed=multiplexed)
+        else:
+            await connection.finish()
+        finally:
+            connection.close()
     return TakenOver()
 
 
 async def resize(request: web.Request) -> web.Response:
     """Give a command's terminal a size."""
     height, width = size_of_terminal(request)
-    await request.app[CONTEXT].engine.exec_resize(request.match_info["id"], height, width)
+    async with found_exec(request) as found:
+        await found.resize(height, width)
     return empty_response(200)
 
 
 async def inspect(request: web.Request) -> web.Response:
     """Answer with a command."""
-    return json_response(exec_view(request.app[CONTEXT].engine.exec_inspect(request.match_info["id"])))
+    async with found_exec(request) as found:
+        return json_response(exec_view(found.record))
 
 
 ROUTES = (

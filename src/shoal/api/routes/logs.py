@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
+from functools import partial
 
 from aiohttp import web
 
 from shoal.api.context import CONTEXT, ApiContext
 from shoal.api.requests import read_view, require_manager
-from shoal.api.routing import Route, Scope, api_version
-from shoal.api.streams import LogRequest, format_line, frame, read_log_request, run_until_gone, stream_response
-from shoal.errors import ShoalError
+from shoal.api.routing import Route, api_version
+from shoal.api.streams import (
+    LogRequest,
+    format_line,
+    read_log_request,
+    run_until_gone,
+    stream_response,
+    warning_line,
+)
+from shoal.errors import ShoalError, Unavailable
+from shoal.lib.backoff import Backoff
 from shoal.manager.lookup import find_service, find_task
+from shoal.model.base import replace
+from shoal.model.container import LogOptions
 from shoal.model.objects import Task
 from shoal.model.states import TaskState
 from shoal.store.feed import Follower
@@ -19,6 +31,10 @@ from shoal.store.view import View
 
 # pieces of output that wait for a slow client; then the tasks' readers wait
 QUEUE_PIECES = 256
+# tasks of one node that are read at a time; of those that are followed all are
+READERS_A_NODE_MOST = 32
+RETRY_FIRST_SECONDS = 0.5
+RETRY_MOST_SECONDS = 5.0
 
 
 async def service_logs(request: web.Request) -> web.StreamResponse:
@@ -47,8 +63,11 @@ def _has_terminal(view: View, task: Task) -> bool:
 
 
 def _has_output(task: Task) -> bool:
-    """Tell whether a task can have written something: it was given a node and its container was started."""
-    return bool(task.node_id) and task.status.state >= TaskState.STARTING and task.status.state != TaskState.REJECTED
+    """Tell whether a task can have written something: its container runs, or has run.
+
+    One that is about to start is not read yet: what is followed ends with a container that does not run.
+    """
+    return bool(task.node_id) and task.status.state >= TaskState.RUNNING and task.status.state != TaskState.REJECTED
 
 
 async def _stream(
@@ -77,6 +96,9 @@ class _Merger:
         self._multiplexed = multiplexed
         self._queue: asyncio.Queue[bytes] = asyncio.Queue(QUEUE_PIECES)
         self._readers: dict[str, asyncio.Task[None]] = {}
+        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(partial(asyncio.Semaphore, READERS_A_NODE_MOST))
+        # nodes that do not answer
+        self._missing: set[str] = set()
 
     async def run(
         self, response: web.StreamResponse, tasks: list[Task], follower: Follower | None, service_id: str
@@ -106,17 +128,47 @@ class _Merger:
             self._start(group, [task for task in changed if task.service_id == service_id and _has_output(task)])
 
     async def _read(self, task: Task) -> None:
+        """Pass on the output of a task; while it is followed, a node that does not answer is asked again."""
+        if not self._wanted.options.follow:
+            async with self._turns[task.node_id]:
+                if task.node_id not in self._missing:
+                    await self._read_once(task, self._wanted.options)
+            return
+        backoff = Backoff(RETRY_FIRST_SECONDS, RETRY_MOST_SECONDS)
+        options = self._wanted.options
+        while (last_ns := await self._read_once(task, options)) is not None:
+            if last_ns:
+                options = replace(options, since_ns=last_ns + 1, tail=None)
+                backoff.reset()
+            await asyncio.sleep(backoff.next_delay_seconds())
+            manager = self._context.manager()
+            if manager is None or manager.store.view.get(Task, task.id) is None:
+                return
+
+    async def _read_once(self, task: Task, options: LogOptions) -> int | None:
+        """Pass on output until its end (None), or until the node does not answer (the time of the last line, or 0)."""
         attributes = {
             "com.docker.swarm.node.id": task.node_id,
             "com.docker.swarm.service.id": task.service_id,
             "com.docker.swarm.task.id": task.id,
         }
+        last_ns = 0
         try:
-            async for line in self._context.task_logs(task.id, self._wanted.options):
+            async for line in self._context.task_logs(task, options):
+                last_ns = line.at_ns
+                self._missing.discard(task.node_id)
                 await self._queue.put(format_line(line, self._wanted, attributes, multiplexed=self._multiplexed))
         except ShoalError as error:
-            text = f"Error grabbing logs: {error.message}\n".encode()
-            await self._queue.put(frame("systemerr", text) if self._multiplexed else text)
+            is_missing = isinstance(error, Unavailable)
+            is_known = is_missing and task.node_id in self._missing
+            if is_missing:
+                self._missing.add(task.node_id)
+            if not is_known:
+                # one line a node that does not answer, however many of its tasks are wanted
+                warning = warning_line(error.message, self._context.clock.now_ns())
+                await self._queue.put(format_line(warning, self._wanted, attributes, multiplexed=self._multiplexed))
+            return last_ns if is_missing else None
+        return None
 
     async def _finished(self) -> None:
         """Wait until every reader has ended and the client has everything."""
@@ -132,6 +184,6 @@ class _Merger:
 
 
 ROUTES = (
-    Route("GET", "/services/{id}/logs", service_logs, Scope.LEADER),
-    Route("GET", "/tasks/{id}/logs", task_logs, Scope.LEADER),
+    Route("GET", "/services/{id}/logs", service_logs),
+    Route("GET", "/tasks/{id}/logs", task_logs),
 )
