@@ -15,12 +15,10 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import ThreadPoolExecutor
 
-SEEDS_PER_TASK = 5
 # some megabytes of each history stay behind
-TASKS_A_PROCESS_MOST = 10
+SEEDS_A_PROCESS_MOST = 25
 # sets of strings are in another order with another hash seed
 HASH_SEED = "0"
 
@@ -42,20 +40,36 @@ def run_seed(seed: int, mutation: str | None = None) -> str:
     return ""
 
 
-def run_block(first: int, count: int) -> list[str]:
-    return [broken for seed in range(first, first + count) if (broken := run_seed(seed))]
+def run_here(first: int, count: int) -> Iterator[str]:
+    """Run seeds in this process; yields what broke."""
+    for seed in range(first, first + count):
+        if broken := run_seed(seed):
+            yield broken
+
+
+def run_apart(block: range) -> str:
+    """Run seeds in a process of their own; returns what it printed if something broke."""
+    command = [sys.executable, "-m", "tests.sim.cluster_seeds", "--processes", "0"]
+    done = subprocess.run(
+        [*command, "--from", str(block.start), "--count", str(len(block))],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    return done.stdout or f"seeds {block}: ended with {done.returncode}" if done.returncode else ""
 
 
 def run_many(first: int, count: int, processes: int, progress: bool = False) -> Iterator[str]:
-    """Run seeds on several cores; yields what broke, as it breaks."""
-    starts = range(first, first + count, SEEDS_PER_TASK)
-    counts = [min(SEEDS_PER_TASK, first + count - start) for start in starts]
-    context = get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context, max_tasks_per_child=TASKS_A_PROCESS_MOST) as pool:
-        for start, broken in zip(starts, pool.map(run_block, starts, counts), strict=True):
-            yield from broken
-            if progress and start % 50 == 0:
-                print(f"up to {start}", file=sys.stderr, flush=True)
+    """Run seeds on several cores; yields what broke, in order."""
+    size = min(SEEDS_A_PROCESS_MOST, -(-count // processes))
+    blocks = [range(start, min(start + size, first + count)) for start in range(first, first + count, size)]
+    # threads that wait for processes: a pool of processes that are renewed may wait for ever (Python 3.11)
+    with ThreadPoolExecutor(processes) as pool:
+        for block, broken in zip(blocks, pool.map(run_apart, blocks), strict=True):
+            if broken:
+                yield broken
+            if progress:
+                print(f"up to {block.stop}", file=sys.stderr, flush=True)
 
 
 def first_seed_to_catch(mutation: str) -> str:
@@ -102,11 +116,19 @@ def main() -> int:
         print(dict(world.faults.done), dict(world.history.outcomes), dict(world.judge.seen), sep="\n")
         return 0
     broken = 0
-    for text in run_many(given.first, given.count, given.processes, given.progress):
+    if given.processes:
+        found = run_many(given.first, given.count, given.processes, given.progress)
+    else:
+        found = run_here(given.first, given.count)
+    for text in found:
         broken += 1
         print(text, flush=True)
     seconds = time.perf_counter() - began
-    print(f"{given.count} seeds, {broken} broken, {seconds:.0f} s, {given.count / seconds:.1f} seeds a second")
+    if not given.processes:
+        return 1 if broken else 0
+    print(
+        f"{given.count} seeds, {broken or 'none'} broken, {seconds:.0f} s, {given.count / seconds:.1f} seeds a second"
+    )
     return 1 if broken else 0
 
 
