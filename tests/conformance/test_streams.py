@@ -361,10 +361,19 @@ def test_pause_and_rename(daemon, sleeper):
     assert f"Container {sleeper} is not paused" in daemon.docker("unpause", sleeper, check=False).stderr
     daemon.docker("rename", sleeper, "other")
     assert daemon.docker("inspect", "--format", "{{.Id}}", "other").stdout.strip() == sleeper
-    assert daemon.docker("inspect", name, check=False).returncode == 1
+    # (a manager still finds it by the name of its task)
+    assert name not in daemon.docker("ps", "--format", "{{.Names}}").stdout.split()
     same = daemon.docker("rename", "other", "other", check=False).stderr
     assert "Renaming a container with the same name as its current name" in same
     daemon.docker("rename", "other", name)
+
+
+def test_a_renamed_container_is_still_its_tasks(daemon):
+    daemon.docker("service", "create", *LOCAL, "--name", "renamed", "busybox", "sleep", "9999")
+    container = container_of(daemon, "renamed")
+    daemon.docker("rename", container, "wanderer")
+    daemon.docker("service", "rm", "renamed")
+    wait_for(lambda: container[:12] not in daemon.docker("ps", "-aq").stdout, "it goes with its service")
 
 
 def test_logs_with_all_options(daemon, client):
