@@ -43,6 +43,9 @@ async def found_container(request: web.Request) -> AsyncIterator[ContainerHandle
     if not task.node_id:
         raise NotFound(f"No such container: {reference}: its task was not given to a node yet")
     if task.node_id == context.node_id:
+        if reference.endswith(f".{task.id}"):
+            # what had the task's name here has another one now
+            raise NotFound(f"No such container: {reference}")
         yield _local_container(context.engine, task.id)
         return
     async with manager.remote_containers.container(task.node_id, task.id) as remote:
