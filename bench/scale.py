@@ -1,7 +1,7 @@
 """How many nodes and tasks one leader holds: a real shoald, and nodes that speak the protocol over TLS but run nothing.
 
-Run as root: python bench/scale.py [--nodes 1000] [--tasks 20000]. The nodes join by the token, open sessions, beat, and
-report every task as running. What is printed of the leader is read from /proc.
+Run as root: python bench/scale.py [--nodes 1000] [--tasks 20000] [--services 1]. The nodes join by the token, open
+sessions, beat, and report every task as running. What is printed of the leader is read from /proc.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def until(what: str, holds: Any, since: float) -> float:
     return time.monotonic() - since
 
 
-def measure(node_count: int, task_count: int) -> None:
+def measure(node_count: int, task_count: int, service_count: int) -> None:
     from shoal.lab.lab import Lab, take_down
 
     name = f"s{os.getpid()}"
@@ -180,23 +180,26 @@ def measure(node_count: int, task_count: int) -> None:
 
         taken = until("all are ready", lambda: ready() == node_count + 1, begun)
         print(f"{node_count} nodes joined and ready               {taken:8.1f} s", flush=True)
-        spec = {
-            "Name": "many",
-            "TaskTemplate": {
-                "ContainerSpec": {"Image": "busybox:latest"},
-                "Placement": {"Constraints": ["node.role==worker"]},
-            },
-            "Mode": {"Replicated": {"Replicas": task_count}},
-        }
         begun = time.monotonic()
-        engine.call("POST", "/services/create", spec)
+        for number in range(service_count):
+            spec = {
+                "Name": f"many{number}",
+                "TaskTemplate": {
+                    "ContainerSpec": {"Image": "busybox:latest"},
+                    "Placement": {"Constraints": ["node.role==worker"]},
+                },
+                "Mode": {"Replicated": {"Replicas": task_count // service_count}},
+            }
+            engine.call("POST", "/services/create", spec)
 
         def running() -> int:
-            found = engine.call("GET", "/services?status=true")[0]["ServiceStatus"]["RunningTasks"]
-            return int(found)
+            found = engine.call("GET", "/services?status=true")
+            return sum(int(service["ServiceStatus"]["RunningTasks"]) for service in found)
 
         taken = until("all run", lambda: running() == task_count, begun)
-        print(f"{task_count} tasks placed and reported running   {taken:8.1f} s", flush=True)
+        print(
+            f"{task_count} tasks of {service_count} services placed and reported running   {taken:8.1f} s", flush=True
+        )
         before = engine.cpu_seconds()
         time.sleep(IDLE_SECONDS)
         used = (engine.cpu_seconds() - before) / IDLE_SECONDS
@@ -208,6 +211,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, default=1000)
     parser.add_argument("--tasks", type=int, default=20_000)
+    parser.add_argument("--services", type=int, default=1)
     parser.add_argument("--address", help="be the nodes, and dial this manager")
     options = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -216,7 +220,7 @@ def main() -> None:
         uvloop.install()
         asyncio.run(run_nodes(options.nodes, options.address, os.environ["TOKEN"], os.environ["ROOT"]))
     else:
-        measure(options.nodes, options.tasks)
+        measure(options.nodes, options.tasks, options.services)
 
 
 if __name__ == "__main__":

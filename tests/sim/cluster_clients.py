@@ -14,6 +14,7 @@ from shoal.model.container_spec import ContainerSpec
 from shoal.model.objects import Node, Service
 from shoal.model.specs import (
     EndpointSpec,
+    GlobalService,
     PortConfig,
     ReplicatedService,
     RestartPolicy,
@@ -62,7 +63,14 @@ async def answer_api(manager: Manager, request: Any) -> Any:
     return None
 
 
-def spec_of(name: str, birth: str, tag: str, replicas: int, port: int, restart_seconds: int) -> ServiceSpec:
+def mode_of(replicas: int | None) -> ServiceMode:
+    """So many replicas, or (None) one on every node."""
+    if replicas is None:
+        return ServiceMode(global_=GlobalService())
+    return ServiceMode(replicated=ReplicatedService(replicas=replicas))
+
+
+def spec_of(name: str, birth: str, tag: str, replicas: int | None, port: int, restart_seconds: int) -> ServiceSpec:
     return ServiceSpec(
         name=name,
         labels={"birth": birth, "tag": tag},
@@ -70,7 +78,7 @@ def spec_of(name: str, birth: str, tag: str, replicas: int, port: int, restart_s
             container_spec=ContainerSpec(image="busybox:latest", env=(f"TAG={tag}",)),
             restart_policy=RestartPolicy(delay=restart_seconds * 1_000_000_000),
         ),
-        mode=ServiceMode(replicated=ReplicatedService(replicas=replicas)),
+        mode=mode_of(replicas),
         endpoint_spec=EndpointSpec(ports=(PortConfig(protocol="tcp", target_port=80, published_port=port),))
         if port
         else None,
@@ -175,7 +183,8 @@ class Client:
     async def _create(self, service: str) -> None:
         tag = self._tag()
         port = 8000 + NAMES.index(service) if self._chance.random() < 0.5 else 0
-        spec = spec_of(service, tag, tag, self._chance.randint(1, REPLICAS_MOST), port, self._chance.choice([0, 1, 5]))
+        replicas = None if self._chance.random() < 0.1 else self._chance.randint(1, REPLICAS_MOST)
+        spec = spec_of(service, tag, tag, replicas, port, self._chance.choice([0, 1, 5]))
         await self._write(service, "create", (tag,), {"op": "create", "spec": spec})
 
     async def _update(self, service: str, seen: Any) -> None:
@@ -185,11 +194,11 @@ class Client:
         if self._chance.random() < 0.3:
             container = replace(template.container_spec, env=(f"TAG={tag}",))
             template = replace(template, container_spec=container)
-        replicas = self._chance.randint(0, REPLICAS_MOST)
+        replicas = None if spec.mode.replicated is None else self._chance.randint(0, REPLICAS_MOST)
         changed = replace(
             spec,
             labels={"birth": birth, "tag": tag},
-            mode=ServiceMode(replicated=ReplicatedService(replicas=replicas)),
+            mode=mode_of(replicas),
             task_template=template,
         )
         request = {"op": "update", "id": service_id, "version": version, "spec": changed}

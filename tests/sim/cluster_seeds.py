@@ -2,6 +2,7 @@
 
 python -m tests.sim.cluster_seeds --seed 17 [--verbose]                one history, with all that happened
 python -m tests.sim.cluster_seeds --from 0 --count 1000 [--processes 2]
+python -m tests.sim.cluster_seeds --mutation NAME                      which seed catches a fault in the code
 """
 
 from __future__ import annotations
@@ -22,15 +23,17 @@ SEEDS_PER_TASK = 5
 HASH_SEED = "0"
 
 
-def run_seed(seed: int) -> str:
+def run_seed(seed: int, mutation: str | None = None) -> str:
     """Run one history; returns what broke it, with the command that repeats it, or nothing."""
+    from tests.sim.cluster_mutations import mutated
     from tests.sim.cluster_world import World
 
     try:
-        World(seed).run()
+        with mutated(mutation):
+            World(seed).run()
     except Exception as error:
         kind = "" if isinstance(error, AssertionError) else "".join(traceback.format_exception(error)[-4:])
-        again = f"python -m tests.sim.cluster_seeds --seed {seed}"
+        again = f"python -m tests.sim.cluster_seeds --seed {seed}" + (f" --mutation {mutation}" if mutation else "")
         return f"seed {seed}: {str(error) or repr(error)} {kind}\n  again: {again}"
     finally:
         gc.collect()
@@ -50,10 +53,21 @@ def run_many(first: int, count: int, processes: int) -> Iterator[str]:
             yield from broken
 
 
+def first_seed_to_catch(mutation: str) -> str:
+    """Say which of the first seeds catches a mutation, and by what; nothing if none does."""
+    from tests.sim.cluster_mutations import MUTATIONS
+
+    for seed in range(MUTATIONS[mutation].seeds_most):
+        if broken := run_seed(seed, mutation):
+            return broken.partition("\n")[0]
+    return ""
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--mutation", help="put this fault into the code; alone: which seed catches it")
     parser.add_argument("--digest", action="store_true", help="only what tells one history from another")
     parser.add_argument("--from", dest="first", type=int, default=0)
     parser.add_argument("--count", type=int, default=20)
@@ -63,11 +77,17 @@ def main() -> int:
         command = [sys.executable, "-m", "tests.sim.cluster_seeds", *sys.argv[1:]]
         return subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": HASH_SEED}, check=False).returncode
     began = time.perf_counter()
+    if given.seed is None and given.mutation is not None:
+        caught = first_seed_to_catch(given.mutation)
+        print(f"{given.mutation}: {caught or 'NOT CAUGHT'}")
+        return 0 if caught else 1
     if given.seed is not None:
+        from tests.sim.cluster_mutations import mutated
         from tests.sim.cluster_world import World
 
         world = World(given.seed, print if given.verbose else None)
-        world.run()
+        with mutated(given.mutation):
+            world.run()
         if given.digest:
             print(sorted(world.judge.entries), world.judge.leaders, world.network.frames, world.loop.now)
             return 0

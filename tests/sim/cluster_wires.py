@@ -144,7 +144,7 @@ class SimulatedDialer(Dialer):
         except LinkClosed as error:
             raise Unavailable(f"the manager at {address} ended the connection: {error}") from error
 
-    async def open_link(self, address: str, path: str) -> Any:
+    async def open_link(self, address: str, path: str, patience: Any = None) -> Any:
         return MessageLink(await self._network.connect(self._machine, self._identity, address, path))
 
     async def open_frames(self, address: str, path: str) -> Any:

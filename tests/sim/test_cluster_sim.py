@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.sim.cluster_mutations import MUTATIONS
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 CI_SEEDS = 20
 LONG_SEEDS = 1000
@@ -38,6 +40,14 @@ def test_a_seed_is_one_history() -> None:
         return done.stdout
 
     assert history(2) == history(2) != history(3)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", sorted(MUTATIONS))
+def test_mutation_is_caught(name: str) -> None:
+    command = [sys.executable, "-m", "tests.sim.cluster_seeds", "--mutation", name]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.long

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import heapq
+import inspect
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -201,3 +202,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 break
             finally:
                 asyncio._set_running_loop(None)
+        for task in self.all_tasks:
+            # one whose process died before its first step
+            if inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:
+                task.get_coro().close()
+            task._log_destroy_pending = False

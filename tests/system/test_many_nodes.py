@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -242,3 +245,55 @@ def test_the_root_is_rotated():
         refused = worker.docker("swarm", "join", "--token", old, address, check=False)
         assert "remote CA does not match fingerprint" in refused.stderr
         worker.docker("swarm", "join", "--token", new, address)
+
+
+def test_what_ran_on_a_dead_leader_is_replaced():
+    with running_lab(3, 0) as lab:
+        m2 = lab.node("m2")
+        service = create(m2, "web", ["sleep", "999"], replicas=3)
+        wait_for(lambda: len({task["NodeID"] for task in running(m2, service)}) == 3, "one on each")
+        own = {node_id(node): node for node in lab.nodes}
+        leader_id = next(id_ for id_, node in nodes(m2).items() if node["ManagerStatus"].get("Leader"))
+        asked = next(node for id_, node in own.items() if id_ != leader_id)
+        own[leader_id].kill()
+
+        def replaced() -> bool:
+            status, answer = asked.request("GET", "/tasks")
+            tasks = [] if status != 200 else answer
+            wanted = [t for t in tasks if t["DesiredState"] == "running" and t["Status"]["State"] == "running"]
+            return len(wanted) == 3 and leader_id not in {task["NodeID"] for task in wanted}
+
+        # its default heartbeat would give it three times five seconds
+        wait_for(replaced, "the dead leader's task runs elsewhere", 12)
+
+
+@pytest.mark.long
+def test_a_stopped_or_overloaded_host_is_not_down():
+    """Its kernel acknowledges, or its processes crawl: that is no death (down would move its tasks)."""
+    with running_lab(3, 2) as lab:
+        asked = lab.node("m1")
+        seen: set[str] = set()
+
+        def look() -> bool:
+            seen.update(str(node["Status"]["State"]) for node in nodes(asked).values())
+            return False
+
+        worker = lab.node("w1")
+        worker.freeze()
+        stopped_until = time.monotonic() + 10
+        wait_for(lambda: look() or time.monotonic() > stopped_until, "ten seconds", 20)
+        worker.thaw()
+        wait_for(lambda: look() or time.monotonic() > stopped_until + 5, "it goes on", 20)
+        assert seen == {"ready"}
+
+        seen.clear()
+        busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(50)]
+        try:
+            loaded_until = time.monotonic() + 30
+            wait_for(lambda: look() or time.monotonic() > loaded_until, "thirty seconds", 90)
+        finally:
+            for process in busy:
+                process.kill()
+                process.wait()
+        # the managers may elect another leader under such a load; nodes are not known to it at once, but never down
+        assert "down" not in seen

@@ -101,12 +101,16 @@ class Agent:
         self._heartbeat_period_seconds = 5.0
         self._link: Link | None = None
 
-    async def say_goodbye(self) -> None:
-        """Tell the manager that this node leaves the swarm; best effort."""
-        if self._link is not None and self.session_id:
-            with contextlib.suppress(LinkClosed, TimeoutError):
-                async with asyncio.timeout(GOODBYE_TIMEOUT_SECONDS):
-                    await self._link.send(EndSession(reason="the node leaves the swarm", removed=True))
+    async def say_goodbye(self, for_good: bool) -> None:
+        """Tell the manager that this node leaves the swarm, or that its daemon stops for a while; best effort."""
+        if self._link is None or not self.session_id:
+            return
+        ending = EndSession(reason="the daemon stops; its containers run on", returns=True)
+        if for_good:
+            ending = EndSession(reason="the node leaves the swarm", removed=True)
+        with contextlib.suppress(LinkClosed, TimeoutError):
+            async with asyncio.timeout(GOODBYE_TIMEOUT_SECONDS):
+                await self._link.send(ending)
 
     def reconnect(self, reason: str) -> None:
         """End the session under way; another is opened at once."""

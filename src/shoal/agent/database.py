@@ -74,11 +74,21 @@ class TaskDatabase:
         """Return when all that was noted is in the file: it then survives a kill of the daemon."""
         async with self._turn:
             changed, self._changed = self._changed, {}
-            if changed:
+            if not changed:
+                return
+            try:
                 await asyncio.to_thread(self._write, changed)
+            except BaseException:
+                # not in the file, or nobody knows: it is written again, under what was noted since
+                self._changed = changed | self._changed
+                self._wake.set()
+                raise
 
     def _write(self, changed: dict[str, TaskRecord | None]) -> None:
         with self._lock:
+            # left by a write that failed
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
             self._connection.execute("BEGIN")
             for task_id, record in changed.items():
                 if record is None:

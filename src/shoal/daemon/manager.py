@@ -263,7 +263,7 @@ class Manager:
             await self.raft.wait_for_leadership(True)
             membership = Membership(self.store, self.raft, self._check_reachable)
             rotation = RotationLoop(self.store, lambda root: make_join_token(root, self._ids))
-            self._leader = Leader(self.store, self._clock, self._ids, membership, rotation)
+            self._leader = Leader(self.store, self._clock, self._ids, membership, rotation, self._is_linked)
             self._leader.start()
             self._leading.set()
             _log.info("this manager leads", applied_index=self.raft.applied_index)
@@ -272,6 +272,10 @@ class Manager:
             _log.info("this manager no longer leads")
             leader, self._leader = self._leader, None
             await leader.stop()
+
+    def _is_linked(self, raft_id: int) -> bool:
+        """Whether the host of a member answers."""
+        return raft_id == self._hello.raft_id or self.transport.is_linked(raft_id)
 
     async def _check_reachable(self, address: str) -> None:
         try:

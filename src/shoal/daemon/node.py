@@ -127,6 +127,7 @@ class SwarmNode:
             part, self._part = self._part, None
             in_swarm = part is not None or self._locked is not None
             if part is not None:
+                await part.say_goodbye(for_good=False)
                 await part.stop()
         idle = not in_swarm and not self.engine.list()
         await self.engine.close(stop_keeper=idle)
@@ -359,7 +360,7 @@ class SwarmNode:
             await cancel_and_wait(self._joining)
             part, self._part = self._part, None
             if part is not None:
-                await part.say_goodbye()
+                await part.say_goodbye(for_good=True)
                 await part.stop()
             await self._remove_task_containers()
             await self._network.close(remove=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import random
 from collections.abc import Callable
@@ -61,6 +62,9 @@ _log = structlog.get_logger(__name__)
 PREFER_OFFLINE_VARIABLE = "DOCKER_SERVICE_PREFER_OFFLINE_IMAGE"
 JOIN_RETRY_SECONDS = 5.0
 BARRIER_RETRY_SECONDS = 1.0
+MANAGER_PATIENCE_SECONDS = 3.0
+# of so many managers none may fail
+MANAGERS_NONE_TO_SPARE = 2
 
 
 class Wires:
@@ -208,10 +212,10 @@ class Participation:
         """Return when a manager serves this node."""
         await self._in_session.wait()
 
-    async def say_goodbye(self) -> None:
-        """Tell the manager that this node goes for good, so that it is down at once; best effort."""
+    async def say_goodbye(self, for_good: bool) -> None:
+        """Tell the manager that this node goes for good, so that it is down at once, or for a while; best effort."""
         if self._agent is not None:
-            await self._agent.say_goodbye()
+            await self._agent.say_goodbye(for_good)
 
     async def stop(self) -> None:
         """Stop; containers go on."""
@@ -382,7 +386,7 @@ class Participation:
         last: ShoalError = Unavailable("no manager of the swarm is known")
         for address in self._managers_to_try():
             try:
-                link = await self.dialer.open_link(address, SESSION_PATH)
+                link = await self.dialer.open_link(address, SESSION_PATH, self._patience)
                 self._session_address = address
                 return link
             except Forbidden as error:
@@ -392,6 +396,13 @@ class Participation:
                 last = error
         self.error = last.message
         raise last
+
+    def _patience(self) -> float:
+        """How long a manager may be silent: one that is stopped or stalled has lost the lead to another by then.
+
+        Where no other can lead, leaving it would only make this node look dead when it goes on.
+        """
+        return MANAGER_PATIENCE_SECONDS if len(self.membership.managers) > MANAGERS_NONE_TO_SPARE else math.inf
 
     async def dial_stream(self, stream_id: str) -> Frames:
         """Open a stream to the manager of the session under way, who asked for it."""
@@ -405,12 +416,16 @@ class Participation:
         return ours
 
     def _managers_to_try(self) -> list[str]:
-        """Return addresses of managers: who leads, if that is known, then the others in any order."""
+        """Return addresses of managers: who leads, if that is known, then the others in any order.
+
+        The one that served the last session comes last: if its host is dead, finding that out takes seconds.
+        """
         manager = self._manager
         leader = manager.leader_address if manager is not None else ""
         hint, self._leader_hint = self._leader_hint, ""
         others = [m.address for m in self.membership.managers if m.node_id != self.membership.node_id]
         random.shuffle(others)
+        others.sort(key=lambda address: address == self._session_address)
         ordered = dict.fromkeys(address for address in (leader, hint, *others) if address)
         ordered.pop(self.membership.advertise_address, None)
         return list(ordered)

@@ -15,7 +15,7 @@ from shoal.model.base import Struct
 
 PORT = 2377
 LISTEN_ADDRESS = f"0.0.0.0:{PORT}"
-LOOK_SECONDS = 3.0
+LOOK_SECONDS = 2.0
 CHANGE_SECONDS = 30.0
 POLL_SECONDS = 0.05
 STALE_HEADER = "X-Shoal-Stale"

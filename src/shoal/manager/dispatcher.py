@@ -1,22 +1,24 @@
 """The dispatcher: which nodes are there. One session a node, on the leader only.
 
 A node is READY while its session lives. When the session ends: a link that was closed gives the node a moment to come
-back; one that fell silent means that its host or wire is dead, and three missed heartbeats that it does not work: then
-the node is DOWN at once (architecture.md, issue of many nodes). A new leader gives all nodes three heartbeats to come.
+back (a daemon that says that it will be back gets longer: its containers run on); one that fell silent means that its
+host or wire is dead, and three missed heartbeats that it does not work: then the node is DOWN at once. A new leader
+gives all nodes three heartbeats to come.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from shoal.core.defaults import HEARTBEAT_PERIOD_NS
 from shoal.errors import Forbidden, NotFound, ShoalError
 from shoal.lib.ids import Ids
-from shoal.lib.supervise import cancel_and_wait
-from shoal.manager.session import HEARTBEATS_MISSED_MOST, HeartbeatMissed, NodeLeft, Session, SessionOver
+from shoal.lib.supervise import cancel_and_wait, supervise
+from shoal.manager.session import HEARTBEATS_MISSED_MOST, HeartbeatMissed, NodeLeft, NodePauses, Session, SessionOver
+from shoal.manager.session_feed import SessionFeed
 from shoal.model.actions import Action, PatchNode
 from shoal.model.base import replace
 from shoal.model.messages import EndSession, OpenSession
@@ -33,6 +35,8 @@ LEADER_CHANGED = 'Node moved to "unknown" state due to leadership change in clus
 OPEN_TIMEOUT_SECONDS = 5.0
 # how long a node whose link was closed may be gone before it counts as down
 RETURN_SECONDS = 2.0
+# as long as a link may be without an acknowledgement, and a little for the first one to open
+MEMBER_SILENCE_SECONDS = 3.5
 
 
 class Dispatcher:
@@ -41,15 +45,19 @@ class Dispatcher:
     Args:
         store: read and written.
         ids: names sessions.
+        is_linked: whether the host of a raft member answers: a new leader has no sessions yet to tell it by.
     """
 
-    def __init__(self, store: Store, ids: Ids) -> None:
+    def __init__(self, store: Store, ids: Ids, is_linked: Callable[[int], bool] | None = None) -> None:
+        self._is_linked = is_linked
         self._store = store
         self._ids = ids
         self._sessions: dict[str, Session] = {}
         self._serving: set[asyncio.Task[None]] = set()
         self._absent: dict[str, asyncio.Task[None]] = {}
         self._stopping = False
+        self._feed = SessionFeed(store)
+        self._feeding: asyncio.Task[None] | None = None
 
     async def expect_nodes(self) -> None:
         """Give every node that was ready under the last leader its time to come here; until then it gets no new tasks.
@@ -57,8 +65,6 @@ class Dispatcher:
         Raises:
             ShoalError: it could not be written down.
         """
-        cluster = self._store.view.cluster()
-        period_ns = (cluster.spec.dispatcher.heartbeat_period if cluster else 0) or HEARTBEAT_PERIOD_NS
 
         def plan(view: View) -> Sequence[Action]:
             return [
@@ -70,12 +76,17 @@ class Dispatcher:
         await self._store.batch(plan)
         for node in self._store.view.find(Node):
             if node.status.state == NodeState.UNKNOWN and node.id not in self._sessions:
-                self._expect(node.id, HEARTBEATS_MISSED_MOST * period_ns / 1e9, "heartbeat failure")
+                self._expect(node.id, self._patience_seconds(), "heartbeat failure")
+
+    def _patience_seconds(self) -> float:
+        cluster = self._store.view.cluster()
+        period_ns = (cluster.spec.dispatcher.heartbeat_period if cluster else 0) or HEARTBEAT_PERIOD_NS
+        return HEARTBEATS_MISSED_MOST * period_ns / 1e9
 
     async def stop(self) -> None:
         """End all sessions: the lead is lost, or the daemon stops. No node is called down for it."""
         self._stopping = True
-        await cancel_and_wait(*self._serving, *self._absent.values())
+        await cancel_and_wait(*self._serving, *self._absent.values(), self._feeding)
         self._serving.clear()
         self._absent.clear()
 
@@ -93,6 +104,8 @@ class Dispatcher:
         """
         task = asyncio.current_task()
         assert task is not None, "a session is served within a task"
+        if self._feeding is None:
+            self._feeding = asyncio.create_task(supervise("session feed", self._feed.run), name="session feed")
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
         try:
@@ -115,7 +128,7 @@ class Dispatcher:
 
     async def _serve(self, link: Link, identity: Identity, address: str, opening: OpenSession) -> None:
         node_id = identity.node_id
-        session = Session(self._store, link, self._ids, opening, identity.role)
+        session = Session(self._store, self._feed, link, self._ids, opening, identity.role)
         previous = self._sessions.get(node_id)
         if previous is not None:
             previous.end("another session of this node has begun")
@@ -131,6 +144,8 @@ class Dispatcher:
             await session.run()
         except (HeartbeatMissed, NodeLeft) as error:
             self._lost(session, node_id, 0.0, error.message)
+        except NodePauses as error:
+            self._lost(session, node_id, self._patience_seconds(), error.message)
         except SessionOver as error:
             await _part(link, error.message)
             self._lost(session, node_id, RETURN_SECONDS, error.message)
@@ -161,8 +176,18 @@ class Dispatcher:
 
         task.add_done_callback(ended)
 
+    def _is_member_dead(self, node_id: str) -> bool:
+        """Whether a manager runs on this node, and its host does not answer."""
+        node = self._store.view.get(Node, node_id)
+        if node is None or node.manager_status is None or self._is_linked is None:
+            return False
+        return not self._is_linked(node.manager_status.raft_id)
+
     async def _mark_down(self, node_id: str, within_seconds: float, reason: str) -> None:
-        await asyncio.sleep(within_seconds)
+        first_look_seconds = min(within_seconds, MEMBER_SILENCE_SECONDS)
+        await asyncio.sleep(first_look_seconds)
+        if not self._is_member_dead(node_id):
+            await asyncio.sleep(within_seconds - first_look_seconds)
         node = self._store.view.get(Node, node_id)
         if node is None or node_id in self._sessions:
             return

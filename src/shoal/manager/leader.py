@@ -27,10 +27,11 @@ class Leader:
         ids: Ids,
         membership: Membership | None = None,
         rotation: RotationLoop | None = None,
+        is_linked: Callable[[int], bool] | None = None,
     ) -> None:
         self.membership = membership
         self._rotation = rotation
-        self.dispatcher = Dispatcher(store, ids)
+        self.dispatcher = Dispatcher(store, ids, is_linked)
         self._loops: dict[str, LeaderLoop] = {
             "orchestrator": loops.orchestrator(store, clock, ids.new),
             "allocator": loops.allocator(store, clock),

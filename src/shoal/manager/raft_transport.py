@@ -78,6 +78,7 @@ class RaftTransport:
         self._peers: dict[int, asyncio.Task[None]] = {}
         self._sending: set[asyncio.Task[None]] = set()
         self._incoming: set[FrameSocket] = set()
+        self._linked: set[int] = set()
 
     def attach(self, member: Member) -> None:
         """Set the driver; done once, by the composition root."""
@@ -94,6 +95,10 @@ class RaftTransport:
             frames.close()
         await cancel_and_wait(*self._peers.values(), *self._sending)
         self._peers.clear()
+
+    def is_linked(self, raft_id: int) -> bool:
+        """Whether a link to a member is open: its host answers, though the member itself may be stopped."""
+        return raft_id in self._linked
 
     def forget_except(self, raft_ids: Iterable[int]) -> None:
         """Stop dialling whoever is no member any more."""
@@ -137,8 +142,10 @@ class RaftTransport:
                     lost = ""
                     backoff.reset()
                     self._driver.report_reachable(raft_id)
+                    self._linked.add(raft_id)
                     await self._send_until_closed(frames, queue)
                 finally:
+                    self._linked.discard(raft_id)
                     frames.close()
             except ShoalError as error:
                 if error.message != lost:

@@ -7,18 +7,16 @@ and what it means when one ends, is the dispatcher's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 from shoal.ca.root import issuer_of
 from shoal.core.assign import Sent, diff
 from shoal.core.defaults import HEARTBEAT_PERIOD_NS
-from shoal.core.ingress import published_ports
 from shoal.errors import ShoalError, Unavailable
 from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait
 from shoal.manager.certificates import managers_of, role_to_certify
-from shoal.manager.loops import ingress_network
 from shoal.manager.root_change import active_root
+from shoal.manager.session_feed import News, SessionFeed
 from shoal.manager.streams import NodeStreams
 from shoal.model.actions import Action, PatchNode, PatchTask
 from shoal.model.base import replace
@@ -36,11 +34,10 @@ from shoal.model.messages import (
     StatusAcknowledged,
     StreamRefused,
 )
-from shoal.model.netstate import IngressPort, IngressState
-from shoal.model.objects import Cluster, Meta, Node, NodeDescription, NodeStatus, Service, Task
+from shoal.model.netstate import IngressState
+from shoal.model.objects import Cluster, Meta, Node, NodeDescription, NodeStatus, Task
 from shoal.model.states import Role
 from shoal.rpc.link import Link, LinkClosed
-from shoal.store.feed import Batch
 from shoal.store.store import Store
 from shoal.store.view import View
 
@@ -60,6 +57,10 @@ class NodeLeft(SessionOver):
     """The node has left the swarm: it does not come back."""
 
 
+class NodePauses(SessionOver):
+    """The node's daemon stops; its containers run on, and it will be back."""
+
+
 class HeartbeatMissed(SessionOver):
     """The node has not been heard of for three heartbeats, though its host answers."""
 
@@ -69,14 +70,18 @@ class Session:
 
     Args:
         store: read, and written with what the node reports.
+        feed: says what to look at.
         link: carries the session.
         ids: names it and its streams.
         opening: what the node opened it with; the node is the one that its certificate names.
         certified_role: the role in its certificate.
     """
 
-    def __init__(self, store: Store, link: Link, ids: Ids, opening: OpenSession, certified_role: Role) -> None:
+    def __init__(
+        self, store: Store, feed: SessionFeed, link: Link, ids: Ids, opening: OpenSession, certified_role: Role
+    ) -> None:
         self.id = ids.new()
+        self._feed = feed
         self.streams = NodeStreams(link, ids, opening.serves_streams)
         self._store = store
         self._link = link
@@ -85,7 +90,6 @@ class Session:
         self._sent = Sent()
         self._told: NodeChanged | None = None
         self._ingress_sent: IngressState | None = None
-        self._published: dict[str, tuple[IngressPort, ...]] = {}
         self.ingress_acknowledged = 0
         self._heard_at = asyncio.get_running_loop().time()
         self._reports: asyncio.Queue[ReportStatus] = asyncio.Queue(REPORTS_QUEUED_MOST)
@@ -145,24 +149,27 @@ class Session:
                 raise HeartbeatMissed("heartbeat failure")
 
     async def _send_assignments(self) -> None:
-        follower = self._store.follow("task", "service", "node", "cluster")
-        batch = Batch(changes=(), gap=True)
-        while True:
-            view = self._store.view
-            if batch.gap or any(change.kind in ("node", "cluster") for change in batch.changes):
-                await self._tell_node(view)
-            assignments = self._assignments(view, batch)
-            ingress = self._ingress(view, batch)
-            # The mesh first: a task that is to stop has then left it before it is told.
-            if self._ingress_sent is None or ingress.ports != self._ingress_sent.ports:
-                self._ingress_sent = ingress
-                await self._link.send(NetworkUpdate(ingress=ingress))
-            if assignments is not None:
-                await self._link.send(assignments)
-            first = await follower.wait()
-            await asyncio.sleep(ASSIGNMENT_DEBOUNCE_SECONDS)
-            rest = follower.take()
-            batch = Batch(changes=first.changes + rest.changes, gap=first.gap or rest.gap)
+        places = self._feed.subscribe(self._node_id)
+        try:
+            while True:
+                await places.wait()
+                await asyncio.sleep(ASSIGNMENT_DEBOUNCE_SECONDS)
+                await self._send_news(places.take())
+        finally:
+            self._feed.unsubscribe(self._node_id, places)
+
+    async def _send_news(self, news: News) -> None:
+        view = self._store.view
+        if news.everything or news.node:
+            await self._tell_node(view)
+        assignments = self._assignments(view, news)
+        # The mesh first: a task that is to stop has then left it before it is told.
+        mesh = self._feed.mesh()
+        if mesh is not self._ingress_sent:
+            self._ingress_sent = mesh
+            await self._link.send(NetworkUpdate(ingress=mesh))
+        if assignments is not None:
+            await self._link.send(assignments)
 
     async def _tell_node(self, view: View) -> None:
         """Tell the node what has changed about itself, the managers or the roots."""
@@ -183,39 +190,15 @@ class Session:
             self._told = changed
             await self._link.send(changed)
 
-    def _assignments(self, view: View, batch: Batch) -> Assignments | None:
-        """Return what the node does not know yet; only tasks that `batch` changed are looked at."""
-        if batch.gap:
+    def _assignments(self, view: View, news: News) -> Assignments | None:
+        """Return what the node does not know yet; only tasks that changed are looked at."""
+        if news.everything:
             return diff(self._sent, view.tasks_of_node(self._node_id), view.revision_of)
-        changed = frozenset(change.id for change in batch.changes if change.kind == "task")
-        found = (view.get(Task, id_) for id_ in changed)
+        if not news.tasks:
+            return None
+        found = (view.get(Task, id_) for id_ in news.tasks)
         ours = [task for task in found if task is not None and task.node_id == self._node_id]
-        return diff(self._sent, ours, view.revision_of, among=changed)
-
-    def _ingress(self, view: View, batch: Batch) -> IngressState:
-        """Return the mesh after `batch`; only services that it concerns are looked at again."""
-        network = ingress_network(view)
-        version = self._store.consensus.applied_index
-        if network is None:
-            return IngressState(version=version)
-        if batch.gap:
-            self._published.clear()
-            concerned = [service.id for service in view.find(Service)]
-        else:
-            concerned = list(dict.fromkeys(_services_of(view, batch)))
-        for service_id in concerned:
-            service = view.get(Service, service_id)
-            ports = (
-                published_ports((service,), view.tasks_of_service, lambda id_: view.get(Node, id_), network.id)
-                if service is not None
-                else ()
-            )
-            if ports:
-                self._published[service_id] = ports
-            else:
-                self._published.pop(service_id, None)
-        every = (port for ports in self._published.values() for port in ports)
-        return IngressState(version=version, ports=tuple(sorted(every, key=lambda p: (p.protocol, p.published_port))))
+        return diff(self._sent, ours, view.revision_of, among=news.tasks)
 
     async def _receive(self) -> None:
         while True:
@@ -234,7 +217,7 @@ class Session:
                 case StreamRefused():
                     self.streams.refuse(message)
                 case EndSession():
-                    raise NodeLeft(message.reason) if message.removed else LinkClosed(message.reason)
+                    raise _ended_by_node(message)
                 case _:
                     raise ShoalError(f"a node does not send {type(message).__name__}")
 
@@ -262,21 +245,15 @@ class Session:
             await self._link.send(StatusAcknowledged(sequence=reports[-1].sequence))
 
 
+def _ended_by_node(message: EndSession) -> ShoalError:
+    if message.removed:
+        return NodeLeft(message.reason)
+    return NodePauses(message.reason) if message.returns else LinkClosed(message.reason)
+
+
 def _has_old_issuer(node: Node, cluster: Cluster | None) -> bool:
     """Whether a node's certificate is of another root than the one that signs now."""
     issuer = node.description.certificate_issuer_public_key
     if cluster is None or cluster.root_ca is None or not issuer:
         return False
     return issuer != issuer_of(active_root(cluster).certificate).public_key
-
-
-def _services_of(view: View, batch: Batch) -> Iterator[str]:
-    """Yield the services whose backends a batch of changes can concern."""
-    for change in batch.changes:
-        value = change.new or change.old
-        if isinstance(value, Task):
-            yield value.service_id
-        elif isinstance(value, Service):
-            yield value.id
-        elif isinstance(value, Node):
-            yield from (task.service_id for task in view.tasks_of_node(value.id))

@@ -133,12 +133,14 @@ class StreamRefused(Struct, tag="stream-refused"):
 class EndSession(Struct, tag="end-session"):
     """Either side: this session is over, and why. `leader_address`: who serves sessions now, if that is known.
 
-    `removed`: the node is no longer part of the swarm; it need not come back.
+    `removed`: the node is no longer part of the swarm; it need not come back. `returns`: from a node whose daemon
+    stops and whose containers run on: it will be back.
     """
 
     reason: str
     leader_address: str = ""
     removed: bool = False
+    returns: bool = False
 
 
 Message = (

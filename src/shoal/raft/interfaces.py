@@ -29,7 +29,10 @@ class Transport(Protocol):
     """Carries messages to other members. Neither method waits or raises."""
 
     def send(self, messages: Iterable[Message]) -> None:
-        """Send messages, best effort; failures are told to `RaftDriver.report_unreachable`."""
+        """Send messages, best effort; failures are told to `RaftDriver.report_unreachable`.
+
+        Once messages can be sent again, `RaftDriver.report_reachable` is called.
+        """
 
     def send_snapshot(self, message: Message, chunks: Iterator[bytes]) -> None:
         """Send a message of type SNAPSHOT with the opened chunks of its snapshot to `message.to`.

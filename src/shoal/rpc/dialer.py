@@ -9,7 +9,7 @@ import asyncio
 import datetime as dt
 import socket
 import ssl
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TypeVar
@@ -159,15 +159,15 @@ class Dialer:
             trace_request_ctx=progress,
         )
 
-    async def open_link(self, address: str, path: str) -> WebSocketLink:
-        """Open a link. Raises as `call`."""
-        return WebSocketLink(await self._open(address, path))
+    async def open_link(self, address: str, path: str, patience: Callable[[], float] | None = None) -> WebSocketLink:
+        """Open a link; `patience` as for FrameSocket. Raises as `call`."""
+        return WebSocketLink(await self._open(address, path), patience)
 
     async def open_frames(
         self, address: str, path: str, timeout_seconds: float = CONNECT_TIMEOUT_SECONDS, is_patient: bool = False
     ) -> FrameSocket:
         """Open a link that carries frames of bytes (`is_patient`: see there). Raises as `call`."""
-        return FrameSocket(await self._open(address, path, timeout_seconds), is_patient)
+        return FrameSocket(await self._open(address, path, timeout_seconds), is_patient=is_patient)
 
     async def _open(
         self, address: str, path: str, timeout_seconds: float = CONNECT_TIMEOUT_SECONDS

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import os
 import socket
 import struct
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -28,9 +30,9 @@ WATCH_PERIOD_SECONDS = 0.5
 SILENCE_SECONDS = 3.0
 PATIENT_SILENCE_SECONDS = 15.0
 CLOSE_TIMEOUT_SECONDS = 1.0
-# struct tcp_info: tcpi_unacked and tcpi_last_ack_recv (linux/tcp.h)
+# struct tcp_info: tcpi_unacked, tcpi_last_data_recv and tcpi_last_ack_recv (linux/tcp.h)
 _TCP_INFO_BYTES = 60
-_UNACKED = struct.Struct("=24xI28xI")
+_UNACKED = struct.Struct("=24xI24xII")
 
 WebSocket = ClientWebSocketResponse | web.WebSocketResponse
 
@@ -50,13 +52,19 @@ class FrameSocket:
     """Frames of bytes over a WebSocket, with the watch for silence; used by links and between raft members.
 
     Args:
-        web_socket: carries them.
+        web_socket: what carries them.
+        patience: how long, in seconds, the other side may send nothing though its kernel acknowledges; asked again and
+            again. None: for ever.
         is_patient: the other side may read nothing for as long as it likes, because a person reads behind it. The
             kernel's own limit counts a full window as silence, so it is lifted, and the watch is slower.
     """
 
-    def __init__(self, web_socket: WebSocket, is_patient: bool = False) -> None:
+    def __init__(
+        self, web_socket: WebSocket, patience: Callable[[], float] | None = None, is_patient: bool = False
+    ) -> None:
         self._web_socket = web_socket
+        self._patience = patience
+        self._reason = ""
         self._silence_seconds = PATIENT_SILENCE_SECONDS if is_patient else SILENCE_SECONDS
         self._socket: _Socket | None = web_socket.get_extra_info("socket")
         self._silent = False
@@ -96,7 +104,7 @@ class FrameSocket:
         if isinstance(error, OSError) and error.errno in (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH):
             self._silent = True
         if self._silent:
-            return LinkSilent(f"nothing was acknowledged for {self._silence_seconds:g} s")
+            return LinkSilent(self._reason or f"nothing was acknowledged for {self._silence_seconds:g} s")
         return LinkClosed(f"the link is closed: {reason}")
 
     async def _watch(self) -> None:
@@ -105,8 +113,11 @@ class FrameSocket:
         while not self._web_socket.closed:
             await asyncio.sleep(WATCH_PERIOD_SECONDS)
             try:
-                unacknowledged, last_heard_seconds = self._acknowledgements()
-                if unacknowledged and last_heard_seconds > self._silence_seconds:
+                unacknowledged, last_data_seconds, last_heard_seconds = self._acknowledgements()
+                patience_seconds = self._patience() if self._patience is not None else math.inf
+                if last_data_seconds > patience_seconds:
+                    self._reason = f"the other side is there, but has said nothing for {patience_seconds:g} s"
+                if self._reason or (unacknowledged and last_heard_seconds > self._silence_seconds):
                     self._silent = True
                     self.abort()
                     return
@@ -116,13 +127,13 @@ class FrameSocket:
             except (OSError, ClientError, RuntimeError):
                 return
 
-    def _acknowledgements(self) -> tuple[int, float]:
-        """Return how many segments wait for an acknowledgement, and how long ago the last one came, in seconds."""
+    def _acknowledgements(self) -> tuple[int, float, float]:
+        """Return how many segments wait for an acknowledgement, and how long ago data and an acknowledgement came."""
         if self._socket is None:
-            return 0, 0.0
+            return 0, 0.0, 0.0
         information = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-        unacknowledged, last_heard_ms = _UNACKED.unpack(information)
-        return unacknowledged, last_heard_ms / 1000
+        unacknowledged, last_data_ms, last_heard_ms = _UNACKED.unpack(information)
+        return unacknowledged, last_data_ms / 1000, last_heard_ms / 1000
 
     def abort(self) -> None:
         """End at once, without a word to the other side."""
@@ -153,8 +164,8 @@ class FrameSocket:
 class WebSocketLink:
     """One end of a link between nodes."""
 
-    def __init__(self, web_socket: WebSocket) -> None:
-        self._frames = FrameSocket(web_socket)
+    def __init__(self, web_socket: WebSocket, patience: Callable[[], float] | None = None) -> None:
+        self._frames = FrameSocket(web_socket, patience)
 
     async def send(self, message: Message) -> None:
         """Send a message; waits while the other side is behind. Raises LinkClosed."""

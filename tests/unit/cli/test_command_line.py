@@ -15,7 +15,7 @@ def test_every_command_can_be_imported_and_shows_help(capsys):
     context = shoal.make_context("shoal", ["version"])
     for name in COMMANDS:
         command = shoal.get_command(context, name)
-        subcommands = command.list_commands(context) if name in ("swarm", "node", "service") else [None]
+        subcommands = command.list_commands(context) if name in ("swarm", "node", "service", "lab") else [None]
         for subcommand in subcommands:
             words = [name, *([subcommand] if subcommand else []), "--help"]
             code, out, _ = run(capsys, *words)
@@ -55,6 +55,39 @@ See 'shoal service create --help'.""",
 )
 def test_what_is_not_understood_is_said_with_a_way_out(capsys, words, text):
     assert run(capsys, *words) == (125, "", f"{text}\n")
+
+
+def test_the_lab_needs_root_and_shows_examples(capsys, monkeypatch):
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    for name in ("up", "status", "kill", "partition", "exec", "down"):
+        code, out, _ = run(capsys, "lab", name, "--help")
+        assert code == 0
+        assert f"\nExample:  shoal lab {name}" in out
+    said = "shoal lab needs root: it makes network namespaces; try it with sudo\n"
+    assert run(capsys, "lab", "up") == (1, "", said)
+    assert run(capsys, "lab", "kill", "m1") == (1, "", said)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["up", "--name", "My Lab"], 1, '--name "My Lab": use a letter'),
+        (["up", "--managers", "0"], 1, "--managers 0: a lab has one manager at least"),
+        (["up", "--managers", "three"], 125, 'invalid argument "three" for "--managers" flag'),
+        (["status"], 1, 'there is no lab "lab": make it with `shoal lab up`'),
+        (["partition", "m1", "--one-way", "up"], 125, "use in (the node hears nothing) or out (the node is not heard)"),
+        (["env"], 1, "NODE is missing: shoal lab env m1 (or --unset)"),
+    ],
+)
+def test_what_the_lab_cannot_do(capsys, monkeypatch, tmp_path, words, code, said):
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("shoal.lab.state.ROOT", tmp_path / "labs")
+    monkeypatch.setattr("shoal.lab.kernel.networks_in_use", list)
+    monkeypatch.delenv("SHOAL_LAB", raising=False)
+    ended = run(capsys, "lab", *words)
+    assert ended[0] == code
+    assert said in ended[2]
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_daemon(capsys, tmp_path):

@@ -448,6 +448,19 @@ def test_the_leader_can_be_removed_but_not_the_last_member(tmp_path: Path) -> No
     run(tmp_path, scenario)
 
 
+def test_a_follower_believes_well_of_another_once_a_link_to_it_is_open_again(tmp_path: Path) -> None:
+    async def scenario(group: Group) -> None:
+        leader = await group.found(3)
+        follower, other = {1, 2, 3} - {leader.raft_id}
+        driver = group.network.drivers[follower]
+        driver.report_unreachable(other)
+        assert not driver.is_reachable(other)
+        driver.report_reachable(other)
+        assert driver.is_reachable(other)
+
+    run(tmp_path, scenario)
+
+
 # -- handing over
 
 
