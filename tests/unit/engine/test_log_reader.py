@@ -77,13 +77,11 @@ def test_our_file_is_dropped_while_it_is_followed(log: Path, others_are_newer: b
         os.utime(path, (second, second))
 
     async def work() -> list[int]:
-        ended = False
-        found = []
-        async for line in read_log(log, LogOptions(follow=True, tail=1), lambda: ended):
+        found: list[int] = []
+        async for line in read_log(log, LogOptions(follow=True, tail=1), lambda: bool(found)):
             found.append(int(line.data))
             if len(found) == 1:
                 log.unlink()
-            ended = True
         return found
 
     assert asyncio.run(work()) == [5010, *(range(1, 5001) if others_are_newer else ())]
