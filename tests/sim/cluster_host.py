@@ -180,6 +180,7 @@ class Host:
         finally:
             if part is not None and process.is_alive:
                 try:
+                    await part.say_goodbye(for_good=False)
                     await part.stop()
                 except Exception as error:
                     # its process ends all the same

@@ -155,6 +155,13 @@ class Connection:
     def fall_silent(self) -> None:
         self._end(LinkSilent("nothing was acknowledged for 3 s"))
 
+    def abort(self) -> None:
+        """End without a word, as after a silence that was too long."""
+        if self.ended is None:
+            self.fall_silent()
+            peer = self.peer
+            self._post(peer.reset)
+
     def reset(self) -> None:
         self._end(LinkClosed("the link is closed: connection reset"))
 

@@ -19,6 +19,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 SEEDS_PER_TASK = 5
+# some megabytes of each history stay behind
+TASKS_A_PROCESS_MOST = 10
 # sets of strings are in another order with another hash seed
 HASH_SEED = "0"
 
@@ -44,13 +46,16 @@ def run_block(first: int, count: int) -> list[str]:
     return [broken for seed in range(first, first + count) if (broken := run_seed(seed))]
 
 
-def run_many(first: int, count: int, processes: int) -> Iterator[str]:
+def run_many(first: int, count: int, processes: int, progress: bool = False) -> Iterator[str]:
     """Run seeds on several cores; yields what broke, as it breaks."""
     starts = range(first, first + count, SEEDS_PER_TASK)
     counts = [min(SEEDS_PER_TASK, first + count - start) for start in starts]
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        for broken in pool.map(run_block, starts, counts):
+    context = get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context, max_tasks_per_child=TASKS_A_PROCESS_MOST) as pool:
+        for start, broken in zip(starts, pool.map(run_block, starts, counts), strict=True):
             yield from broken
+            if progress and start % 50 == 0:
+                print(f"up to {start}", file=sys.stderr, flush=True)
 
 
 def first_seed_to_catch(mutation: str) -> str:
@@ -72,6 +77,7 @@ def main() -> int:
     parser.add_argument("--from", dest="first", type=int, default=0)
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--progress", action="store_true", help="say every now and then how many seeds are done")
     given = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != HASH_SEED:
         command = [sys.executable, "-m", "tests.sim.cluster_seeds", *sys.argv[1:]]
@@ -96,7 +102,7 @@ def main() -> int:
         print(dict(world.faults.done), dict(world.history.outcomes), dict(world.judge.seen), sep="\n")
         return 0
     broken = 0
-    for text in run_many(given.first, given.count, given.processes):
+    for text in run_many(given.first, given.count, given.processes, given.progress):
         broken += 1
         print(text, flush=True)
     seconds = time.perf_counter() - began

@@ -30,6 +30,7 @@ from shoal.model.states import Role
 from shoal.rpc.dialer import CALL_TIMEOUT_SECONDS, REDIRECTS_MOST, Dialer
 from shoal.rpc.link import LinkClosed
 from shoal.rpc.port import Admits
+from shoal.rpc.websocket import WATCH_PERIOD_SECONDS
 from tests.sim.cluster_network import Connection, Listener, Machine, Network, Serve
 from tests.sim.virtual_loop import Process
 
@@ -144,11 +145,26 @@ class SimulatedDialer(Dialer):
         except LinkClosed as error:
             raise Unavailable(f"the manager at {address} ended the connection: {error}") from error
 
-    async def open_link(self, address: str, path: str, patience: Any = None) -> Any:
-        return MessageLink(await self._network.connect(self._machine, self._identity, address, path))
+    async def open_link(self, address: str, path: str, patience: Callable[[], float] | None = None) -> Any:
+        connection = await self._network.connect(self._machine, self._identity, address, path)
+        if patience is not None:
+            asyncio.get_running_loop().create_task(watch(connection, patience), name="link watch")
+        return MessageLink(connection)
 
     async def open_frames(self, address: str, path: str) -> Any:
         return await self._network.connect(self._machine, self._identity, address, path)
+
+
+async def watch(connection: Connection, patience: Callable[[], float]) -> None:
+    """End a connection whose other side is there but says nothing, not even a pong, for longer than `patience`."""
+    loop = asyncio.get_running_loop()
+    heard_at = loop.time()
+    while connection.ended is None:
+        await asyncio.sleep(WATCH_PERIOD_SECONDS)
+        if not connection.peer.process.is_stopped:
+            heard_at = loop.time()
+        elif loop.time() - heard_at > patience():
+            connection.abort()
 
 
 def _opened(raw: bytes) -> bytes:

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import random
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -186,7 +187,7 @@ class Chaos:
     def one(self) -> None:
         """One fault, to its end or with what `heal` takes back."""
         kind = self._chance.choice(
-            [self._kill, self._kill, self._power, self._freeze, self._part, self._part, self._full, self._leader]
+            [self._kill, self._power, self._freeze, self._part, self._part, self._full, self._leader, self._lose_disk]
         )
         self.done[kind.__name__.strip("_")] += 1
         kind()
@@ -258,6 +259,26 @@ class Chaos:
             resource.prlimit(daemon, resource.RLIMIT_FSIZE, kept)
         self._hold(2.0)
         self.start(node)
+
+    def _lose_disk(self) -> None:
+        """A manager comes back without its log: only where all others have theirs, or it is lost for good."""
+        managers = [node for node in self._lab.nodes if node.role == "manager"]
+        if not all(self._knows_all(node, len(managers)) for node in managers):
+            return
+        node = self._chance.choice(managers)
+        self.say(f"{node.name} loses its power and its log")
+        node.kill()
+        shutil.rmtree(node.data_root / "swarm" / "raft")
+        self._hold(5.0)
+        self.start(node)
+
+    def _knows_all(self, node: LabNode, managers: int) -> bool:
+        try:
+            rows = _get(node, "/nodes")
+        except (ShoalError, OSError):
+            return False
+        reachable = [row for row in rows if row.get("ManagerStatus", {}).get("Reachability") == "reachable"]
+        return len(reachable) == managers
 
     def heal(self) -> None:
         """Take everything back: from now on all must come right by itself."""
