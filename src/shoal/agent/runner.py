@@ -242,10 +242,15 @@ class TaskRunner:
     # -- parts of steps
 
     def _find_container(self) -> Container | None:
-        try:
-            return self._parts.engine.get(task_name(self.revision.spec.name, self.task))
-        except NotFound:
-            return None
+        """Find the task's container, also one that was renamed, or that was made in a moment nobody wrote down."""
+        known = self.status.container.container_id if self.status.container is not None else ""
+        for reference in (known, task_name(self.revision.spec.name, self.task)):
+            if reference:
+                try:
+                    return self._parts.engine.get(reference)
+                except NotFound:
+                    continue
+        return None
 
     def _settle_host_ports(self) -> tuple[PortConfig, ...]:
         spec = self.revision.spec.endpoint_spec

@@ -13,9 +13,9 @@ from shoal.api.context import CONTEXT, ManagerView
 from shoal.api.requests import QUORUM_PERIOD_SECONDS
 from shoal.core.container import TASK_ID_LABEL
 from shoal.engine.handles import ContainerHandle, ExecHandle, LocalContainer, LocalExec
+from shoal.engine.protocol import Engine
 from shoal.errors import NotFound, ShoalError
 from shoal.manager.lookup import find_container
-from shoal.model.objects import Task
 from shoal.store.view import View
 
 
@@ -31,7 +31,7 @@ async def found_container(request: web.Request) -> AsyncIterator[ContainerHandle
     context = request.app[CONTEXT]
     reference = request.match_info["id"]
     try:
-        local = LocalContainer(context.engine, reference)
+        local = _local_container(context.engine, reference)
     except NotFound:
         manager = context.manager()
         if manager is None:
@@ -43,18 +43,24 @@ async def found_container(request: web.Request) -> AsyncIterator[ContainerHandle
     if not task.node_id:
         raise NotFound(f"No such container: {reference}: its task was not given to a node yet")
     if task.node_id == context.node_id:
-        yield _local_container_of(request, task, reference)
+        if reference.endswith(f".{task.id}"):
+            # what had the task's name here has another one now
+            raise NotFound(f"No such container: {reference}")
+        yield _local_container(context.engine, task.id)
         return
     async with manager.remote_containers.container(task.node_id, task.id) as remote:
         yield remote
 
 
-def _local_container_of(request: web.Request, task: Task, reference: str) -> LocalContainer:
-    engine = request.app[CONTEXT].engine
-    for container in engine.list():
-        if container.config.labels.get(TASK_ID_LABEL) == task.id:
-            return LocalContainer(engine, container.id)
-    raise NotFound(f"No such container: {reference}")
+def _local_container(engine: Engine, reference: str) -> LocalContainer:
+    """Return a container of this node by its id or name, or by the id of its task. Raises NotFound."""
+    try:
+        return LocalContainer(engine, reference)
+    except NotFound:
+        for container in engine.list():
+            if container.config.labels.get(TASK_ID_LABEL) == reference:
+                return LocalContainer(engine, container.id)
+        raise
 
 
 async def _latest_view(manager: ManagerView) -> View:

@@ -65,6 +65,21 @@ def _moment(at_ns: int) -> dt.datetime:
     return dt.datetime.fromtimestamp(at_ns / 1e9, dt.UTC)
 
 
+def signing_only() -> x509.KeyUsage:
+    """Return what the key of an authority may be used for."""
+    return x509.KeyUsage(
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
 def create_root(now_ns: int) -> RootCA:
     """Make a new root, valid from a little before `now_ns` (nanoseconds since the epoch)."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -80,17 +95,7 @@ def create_root(now_ns: int) -> RootCA:
         .not_valid_after(now + dt.timedelta(days=ROOT_DAYS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(
-            x509.KeyUsage(
-                digital_signature=False,
-                content_commitment=False,
-                key_encipherment=False,
-                data_encipherment=False,
-                key_agreement=False,
-                key_cert_sign=True,
-                crl_sign=True,
-                encipher_only=False,
-                decipher_only=False,
-            ),
+            signing_only(),
             critical=True,
         )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)

@@ -123,8 +123,14 @@ class _Cursor:
                     return files[position - 1] if position else None
             except FileNotFoundError:
                 return None  # rotated this moment: look again
-        # our file has been dropped: go on with the oldest there is
-        return files[-1] if files else None
+        # our file has been dropped: go on with the oldest that was written to after it. One that was not is older, and
+        # has been read: then the whole log is being removed.
+        ours_ns = os.fstat(self._file).st_mtime_ns
+        try:
+            newer = [path for path in files if path.stat().st_mtime_ns >= ours_ns]
+        except FileNotFoundError:
+            return None
+        return newer[-1] if newer else None
 
 
 def _read_tail(cursor: _Cursor, options: LogOptions, count: int) -> deque[LogLine]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,21 @@ def test_following_ends_when_the_time_has_come(log: Path) -> None:
         return [int(line.data) async for line in lines]
 
     assert asyncio.run(work()) == list(range(5000, 5011))
+
+
+@pytest.mark.parametrize("others_are_newer", [False, True])
+def test_our_file_is_dropped_while_it_is_followed(log: Path, others_are_newer: bool) -> None:
+    """By removing the log what is older is left for a moment; by rotating it what is newer."""
+    for number, path in enumerate((log, log.with_name("log.1"), log.with_name("log.2"))):
+        second = 1000 + number if others_are_newer else 1000 - number
+        os.utime(path, (second, second))
+
+    async def work() -> list[int]:
+        found: list[int] = []
+        async for line in read_log(log, LogOptions(follow=True, tail=1), lambda: bool(found)):
+            found.append(int(line.data))
+            if len(found) == 1:
+                log.unlink()
+        return found
+
+    assert asyncio.run(work()) == [5010, *(range(1, 5001) if others_are_newer else ())]

@@ -15,17 +15,22 @@ from aiohttp import ClientError, ClientSession, TCPConnector, web
 from shoal.ca.root import Subject, create_root, make_request, sign_request
 from shoal.daemon.manager import Manager
 from shoal.daemon.node_port import make_node_port
-from shoal.errors import ShoalError, Unavailable
+from shoal.errors import NotFound, ShoalError, Unavailable
 from shoal.lib.clock import SystemClock
 from shoal.lib.ids import Ids
 from shoal.model.actions import Create
+from shoal.model.messages import OpenSession, OpenStream, SessionOpened
 from shoal.model.node_port import Acknowledged, CertificateCall, MemberHello
-from shoal.model.objects import Cluster, JoinTokens, ManagerStatus, Node, RootCA
+from shoal.model.objects import Cluster, JoinTokens, ManagerStatus, Node, NodeDescription, RootCA
+from shoal.model.relay import Failed, InspectExec
 from shoal.model.specs import NodeSpec
 from shoal.model.states import Role
 from shoal.raft.driver import DriverSettings, RaftDriver
 from shoal.rpc.dialer import Dialer, fetch_root
+from shoal.rpc.link import LinkClosed
+from shoal.rpc.relay import ManagerEnd, NodeEnd
 from shoal.rpc.tls import CertificateFiles, client_context, joining_context, server_context
+from shoal.rpc.websocket import FrameSocket
 
 HOUR_NS = 3_600_000_000_000
 ROOT, OTHER_ROOT = create_root(time.time_ns()), create_root(time.time_ns())
@@ -209,5 +214,53 @@ def test_a_manager_of_another_swarm_is_not_trusted(tmp_path):
                 await dialer.close()
         with pytest.raises(Unavailable, match="cannot reach the manager"):
             await fetch_root(address)
+
+    asyncio.run(scenario())
+
+
+def test_a_stream_is_opened_by_the_node_that_was_asked_and_by_no_other(tmp_path):
+    async def scenario() -> None:
+        async with running_port(tmp_path) as (address, manager), asyncio.timeout(20):
+            dialers = []
+            for node_id, role in (("w", Role.WORKER), ("m", Role.MANAGER)):
+                files = make_files(tmp_path / f"dials as {node_id}", ROOT, node_id, role)
+                dialers.append(Dialer(client_context(files), files.certificate))
+            worker, other = dialers
+            try:
+                links = {dialer: await dialer.open_link(address, "/session") for dialer in dialers}
+                for dialer, node_id in ((worker, "w"), (other, "m")):
+                    opening = OpenSession(node_id=node_id, description=NodeDescription(), serves_streams=True)
+                    await links[dialer].send(opening)
+                    assert isinstance(await links[dialer].receive(), SessionOpened)
+                for ask in (manager.open_stream("w"), other.open_frames(address, "/nodes/w/stream", is_patient=True)):
+                    asking = asyncio.ensure_future(ask)
+                    while not isinstance(asked := await links[worker].receive(), OpenStream):
+                        pass
+                    path = f"/streams/{asked.stream_id}"
+                    with pytest.raises(NotFound, match="nobody waits for this stream"):
+                        await other.open_frames(address, path)
+                    frames = await worker.open_frames(address, path, is_patient=True)
+                    end = await asking
+                    if isinstance(end, FrameSocket):
+                        end = ManagerEnd(end, "w")
+                    await end.send(InspectExec(exec_id="x"))
+                    assert await NodeEnd(frames).receive() == InspectExec(exec_id="x")
+                    await NodeEnd(frames).send(Failed(status=404, message="No such exec instance: x"))
+                    with pytest.raises(NotFound, match="No such exec instance: x"):
+                        await end.receive()
+                    # twice is once too often
+                    with pytest.raises(NotFound):
+                        await worker.open_frames(address, path)
+                    end.close()
+                    with pytest.raises(LinkClosed):
+                        await NodeEnd(frames).receive()
+                    await frames.wait_closed()
+                with pytest.raises(Unavailable, match="node nobody is not part of the swarm any more"):
+                    await manager.open_stream("nobody")
+                for link in links.values():
+                    await link.wait_closed()
+            finally:
+                for dialer in dialers:
+                    await dialer.close()
 
     asyncio.run(scenario())
