@@ -18,6 +18,7 @@ from typing import Any
 
 PROCESS: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
 CALLBACKS_AT_ONCE_MOST = 300_000
+CANCELLED_AGAIN_ROUNDS = 200
 
 
 class Frozen(AssertionError):
@@ -183,18 +184,18 @@ class VirtualLoop(asyncio.BaseEventLoop):
         else:
             handle._run()
 
-    def bury(self, rounds_most: int = 100_000) -> None:
+    def bury(self, rounds_most: int = 20_000) -> None:
         """Cancel all tasks of all processes, dead ones too, and run until they have ended."""
         self.wakes_the_dead = True
         self.set_exception_handler(lambda _loop, _context: None)
-        for task in tuple(self.all_tasks):
-            task.cancel()
-        for _ in range(rounds_most):
+        for round_ in range(rounds_most):
+            if round_ % CANCELLED_AGAIN_ROUNDS == 0:
+                # those, too, that the end of others has begun
+                for task in tuple(self.all_tasks):
+                    task.cancel()
             if not self.all_tasks:
                 break
             self._at_once = 0
-            if not self._ready and not self._scheduled:
-                break
             asyncio._set_running_loop(self)
             try:
                 self._run_once()
