@@ -113,11 +113,14 @@ class Connection:
 
     def _post(self, arrival: Callable[[], None]) -> None:
         """Let something arrive at the other end, after all that was sent before."""
+        self._under_way.append(arrival)
+        self._time_next()
+
+    def _time_next(self) -> None:
         network = self.network
         at = max(self._last_arrival, network.loop.now + network.delay(self.machine, self.peer_machine))
         self._last_arrival = at
         # timers of one moment come in any order, what is under way does not
-        self._under_way.append(arrival)
         network.loop.call_at(at, self._carry, context=network.loop.neutral)
 
     def _carry(self) -> None:
@@ -128,9 +131,11 @@ class Connection:
             arrival()
 
     def send_held_again(self) -> None:
+        # before all that was sent since
         held, self._held = self._held, deque()
-        for arrival in held:
-            self._post(arrival)
+        self._under_way.extendleft(reversed(held))
+        for _ in held:
+            self._time_next()
 
     def _arrive(self, frame: bytes) -> None:
         if self.ended is None and self.process.is_alive:
