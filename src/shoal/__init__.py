@@ -1,3 +1,3 @@
 """Shoal: Docker Swarm mode, built anew. See ARCHITECTURE.md for the floors of the house."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
