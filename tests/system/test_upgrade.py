@@ -6,9 +6,7 @@ from this code to itself, which is a rolling restart.
 
 from __future__ import annotations
 
-import io
 import subprocess
-import tarfile
 import threading
 from pathlib import Path
 from typing import Self
@@ -33,8 +31,7 @@ def old_source(folder: Path) -> Path:
     """Return the source of the version to upgrade from."""
     for tag in git("tag", "--list", "v*", "--sort=-creatordate").decode().split():
         if git("ls-tree", tag, "src/shoal/lab/"):
-            with tarfile.open(fileobj=io.BytesIO(git("archive", tag, "src"))) as archive:
-                archive.extractall(folder, filter="data")
+            subprocess.run(["tar", "-x", "-C", str(folder)], input=git("archive", tag, "src"), check=True)
             return folder / "src"
     return REPOSITORY / "src"
 
