@@ -50,6 +50,10 @@ def test_backup_and_restore(tmp_path):
             assert words in second.shoal(*restore, str(passphrase), check=False).stderr
             assert get(second, "/info")["Swarm"]["LocalNodeState"] == "inactive"
         file.write_bytes(content)
+        elsewhere = second.shoal(*restore, str(passphrase), "--listen-addr", "192.0.2.1:2377", check=False)
+        assert "cannot listen on 192.0.2.1:2377" in elsewhere.stderr
+        second.restart()
+        assert get(second, "/info")["Swarm"]["LocalNodeState"] == "inactive"
         assert "Swarm restored" in second.shoal(*restore, str(passphrase)).stdout
         assert node_id(second) == ids[second.address]
         assert {one["Spec"]["Name"] for one in get(second, "/services")} == {"web", "late"}

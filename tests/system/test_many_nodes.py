@@ -116,6 +116,13 @@ def test_autolock():
         refused = manager.docker("service", "ls", check=False)
         assert "Swarm is encrypted and needs to be unlocked" in refused.stderr
         assert manager.request("POST", "/swarm/unlock", {"UnlockKey": key[:-5] + "AAAAA"})[0] in (400, 401)
+        # what cannot be read is not thrown away for another swarm either
+        token = f"SWMTKN-1-{'0' * 50}-{'0' * 25}"
+        for refused in (
+            manager.docker("swarm", "join", "--token", token, "192.0.2.1:2377", check=False),
+            manager.docker("swarm", "init", check=False),
+        ):
+            assert "needs to be unlocked" in refused.stderr
         assert "needs to be unlocked" in manager.docker("swarm", "leave", check=False).stderr
         manager.docker("swarm", "unlock", input=f"{key}\n")
         wait_for(lambda: len(running(manager, service)) == 2, "it goes on")
@@ -155,7 +162,12 @@ def test_loss_of_quorum_and_a_new_cluster():
         assert "The swarm does not have a leader" in refused.stderr
         assert len(get(worker, "/containers/json")) == 1
 
-        assert "Swarm initialized" in first.docker("swarm", "init", "--force-new-cluster").stdout
+        # an address that this host does not have: the manager is what it was, and nothing is lost
+        anew = ("swarm", "init", "--force-new-cluster")
+        refused = first.docker(*anew, "--listen-addr", "192.0.2.1:2377", check=False)
+        assert "cannot listen on 192.0.2.1:2377" in refused.stderr
+        assert first.request("GET", "/services")[0] == 200
+        assert "Swarm initialized" in first.docker(*anew).stdout
         assert {task["ID"] for task in running(first, service)} == before
         assert "X-Shoal-Stale" not in answer_of(first, "/services")[1]
         wait_for(lambda: nodes(first)[node_id(worker)]["Status"]["State"] == "ready", "the worker is back")

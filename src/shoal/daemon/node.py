@@ -25,7 +25,7 @@ from shoal.daemon.participation import Machinery, Participation
 from shoal.daemon.restoring import back_up, restore
 from shoal.daemon.settings import Settings
 from shoal.engine.engine import RuncEngine
-from shoal.errors import Conflict, Locked, NotFound, ShoalError, Unavailable
+from shoal.errors import Conflict, InvalidArgument, Locked, NotFound, ShoalError, Unavailable
 from shoal.lib.clock import SystemClock
 from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait
@@ -37,6 +37,7 @@ from shoal.model.states import LocalNodeState
 from shoal.network.node import NodeNetwork
 from shoal.network.settings import NetworkSettings
 from shoal.raft.sealing import parse_unlock_key
+from shoal.rpc.port import check_can_listen
 
 _log = structlog.get_logger(__name__)
 
@@ -215,13 +216,17 @@ class SwarmNode:
         """Make a swarm with this node as its manager; returns the node's id."""
         check_init_request(request)
         async with self._changing:
-            if self._locked is not None:
-                raise Unavailable(LOCKED)
             if request.force_new_cluster and self._part is not None:
                 return await self._go_on_alone(request, self._part)
-            if self._part is not None or self._joining is not None:
-                raise Unavailable(ALREADY_IN_SWARM)
+            self._require_no_swarm()
             return await self._init(request)
+
+    def _require_no_swarm(self) -> None:
+        """Raise Unavailable if this node is in a swarm, or has one that it cannot read: entering another erases it."""
+        if self._locked is not None:
+            raise Unavailable(LOCKED)
+        if self._part is not None or self._joining is not None:
+            raise Unavailable(ALREADY_IN_SWARM)
 
     async def _go_on_alone(self, request: InitRequest, old: Participation) -> str:
         """Make a swarm of one manager out of what this one knows; services and workers stay."""
@@ -229,8 +234,14 @@ class SwarmNode:
             raise Unavailable("this node is not a swarm manager: --force-new-cluster goes on with what a manager knows")
         membership = revive(request, old.membership)
         await old.stop()
-        self._layout.write_membership(membership)
         self._part = None
+        try:
+            check_can_listen(*split_address(membership.listen_address))
+        except InvalidArgument:
+            # nothing has been forgotten yet
+            await self._enter(self._part_of(old.membership, old.unlock_key))
+            raise
+        self._layout.write_membership(membership)
         await self._lead_alone(self._part_of(membership, old.unlock_key), forgets_others=True)
         return membership.node_id
 
@@ -282,11 +293,11 @@ class SwarmNode:
     async def restore_swarm(self, request: RestoreRequest, content: bytes) -> str:
         """Make a swarm of this manager alone out of a backup."""
         async with self._changing:
-            if self._part is not None or self._joining is not None or self._locked is not None:
-                raise Unavailable(ALREADY_IN_SWARM)
+            self._require_no_swarm()
             await asyncio.to_thread(self._layout.erase_swarm)
             try:
                 membership = await restore(request, content, self._layout, self.clock, self.ids)
+                check_can_listen(*split_address(membership.listen_address))
             except BaseException:
                 await asyncio.to_thread(self._layout.erase_swarm)
                 raise
@@ -297,8 +308,7 @@ class SwarmNode:
     async def join_swarm(self, request: JoinRequest) -> None:
         """Join a swarm by a token; after 20 s it goes on in the background."""
         async with self._changing:
-            if self._part is not None or self._joining is not None:
-                raise Unavailable(ALREADY_IN_SWARM)
+            self._require_no_swarm()
             plan = JoinPlan(request)
             self._join_error = ""
             await asyncio.to_thread(self._layout.erase_swarm)

@@ -6,6 +6,7 @@ of what is behind the routes.
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum
@@ -115,9 +116,7 @@ class NodePort:
         try:
             await self._site.start()
         except OSError as error:
-            raise InvalidArgument(
-                f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --listen-addr"
-            ) from error
+            raise _cannot_listen(host, port, error) from error
 
     @property
     def port(self) -> int:
@@ -151,6 +150,19 @@ class NodePort:
         if admits is Admits.MANAGERS and identity.role != Role.MANAGER:
             raise Forbidden(f"node {identity.node_id} is a {identity.role.value}: this is for managers only")
         await self._check_member(identity, admits)
+
+
+def check_can_listen(host: str, port: int) -> None:
+    """Raise InvalidArgument if this host cannot listen there: for whoever would lose something by finding out later."""
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        raise _cannot_listen(host, port, error) from error
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> InvalidArgument:
+    reason = error.strerror or error
+    return InvalidArgument(f"cannot listen on {host}:{port}: {reason}; choose another --listen-addr")
 
 
 def _identity_of(request: web.Request) -> Identity | None:
