@@ -19,6 +19,7 @@ from shoal.engine.fake import FakeEngine
 from shoal.errors import ShoalError, Unavailable
 from shoal.lib.clock import NANOSECONDS_PER_SECOND
 from shoal.lib.ids import Ids
+from shoal.model.base import replace
 from shoal.model.container import Container, ContainerConfig
 from shoal.model.objects import NodeDescription
 from shoal.model.specs import Platform, Resources
@@ -144,8 +145,9 @@ class Host:
             self.layout, self.engine, self.kernel, self.clock, self.ids, self.describe, lambda: None, wires
         )
 
-    def describe(self) -> NodeDescription:
-        return NodeDescription(
+    def describe(self, trust: NodeDescription) -> NodeDescription:
+        return replace(
+            trust,
             hostname=self.name,
             platform=Platform(architecture="x86_64", os="linux"),
             resources=Resources(nano_cpus=8_000_000_000, memory_bytes=8 << 30),

@@ -50,3 +50,14 @@ def parse_join_token(text: str) -> JoinToken:
 def make_unlock_key(ids: Ids) -> str:
     """Make a key that unlocks managers."""
     return UNLOCK_KEY_PREFIX + base64.b64encode(ids.random_bytes(UNLOCK_KEY_BYTES)).rstrip(b"=").decode()
+
+
+def parse_unlock_key(text: str) -> bytes:
+    """Return the 32 bytes of an unlock key in its readable form. Raises InvalidArgument."""
+    try:
+        key = base64.b64decode(text.removeprefix(UNLOCK_KEY_PREFIX) + "=", validate=True)
+    except ValueError:
+        key = b""
+    if not text.startswith(UNLOCK_KEY_PREFIX) or len(key) != UNLOCK_KEY_BYTES:
+        raise InvalidArgument(f"invalid human-readable key: it is {UNLOCK_KEY_PREFIX} and 43 characters")
+    return key

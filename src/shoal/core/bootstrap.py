@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 
+from shoal.core.validate.cluster import certificate_expiry_ns
 from shoal.errors import InvalidArgument
 from shoal.model.actions import Action, Create
 from shoal.model.base import replace
 from shoal.model.objects import Cluster, JoinTokens, ManagerStatus, Network, Node, RootCA
 from shoal.model.specs import (
-    CAConfig,
     ClusterSpec,
     DispatcherConfig,
     EncryptionConfig,
@@ -28,7 +28,6 @@ DEFAULT_SUBNET_SIZE = 24
 DEFAULT_DATA_PATH_PORT = 4789
 FIRST_VNI = 4096
 LONGEST_SUBNET_SIZE = 29
-NODE_CERTIFICATE_EXPIRY_NS = 2160 * 3600 * 1_000_000_000
 FIRST_NODE_NUMBER = 1
 
 
@@ -51,11 +50,7 @@ def with_cluster_defaults(spec: ClusterSpec) -> ClusterSpec:
             heartbeat_tick=raft.heartbeat_tick or 1,
         ),
         dispatcher=DispatcherConfig(heartbeat_period=spec.dispatcher.heartbeat_period or 5_000_000_000),
-        ca_config=replace(
-            spec.ca_config, node_cert_expiry=spec.ca_config.node_cert_expiry or NODE_CERTIFICATE_EXPIRY_NS
-        )
-        if spec.ca_config != CAConfig()
-        else CAConfig(node_cert_expiry=NODE_CERTIFICATE_EXPIRY_NS),
+        ca_config=replace(spec.ca_config, node_cert_expiry=certificate_expiry_ns(spec)),
     )
 
 

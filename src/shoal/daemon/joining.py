@@ -8,11 +8,13 @@ import structlog
 
 from shoal.ca.root import Subject, create_root, make_request, sign_request
 from shoal.ca.tokens import JoinToken, digest_of, make_join_token, make_unlock_key, parse_join_token
-from shoal.core.bootstrap import NODE_CERTIFICATE_EXPIRY_NS, first_actions
+from shoal.core.bootstrap import first_actions
+from shoal.core.validate.cluster import certificate_expiry_ns
 from shoal.daemon.addresses import choose_advertise_address, resolve, split_address
 from shoal.daemon.credentials import Credentials
 from shoal.daemon.layout import Layout, SwarmMembership
 from shoal.daemon.node_port import CERTIFICATE_PATH
+from shoal.daemon.raft import new_raft_id
 from shoal.errors import InvalidArgument, ShoalError, Unavailable
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
@@ -45,7 +47,7 @@ def prepare_founding(
     advertise = advertise_address(request.advertise_addr, listen_host, listen_port)
     data_path_address = resolve(request.data_path_addr) if request.data_path_addr else ""
     cluster_id, node_id, network_id = ids.new(), ids.new(), ids.new()
-    raft_id = int.from_bytes(ids.random_bytes(8), "big") >> 1 or 1
+    raft_id = new_raft_id(ids)
     root = create_root(clock.now_ns())
     locks = request.auto_lock_managers or request.spec.encryption_config.auto_lock_managers
     unlock_key = make_unlock_key(ids) if locks else ""
@@ -53,7 +55,7 @@ def prepare_founding(
     actions = first_actions(request, (cluster_id, node_id, network_id), root, tokens, raft_id, advertise, unlock_key)
     made = make_request()
     subject = Subject(node_id=node_id, role=Role.MANAGER, cluster_id=cluster_id)
-    expiry_ns = request.spec.ca_config.node_cert_expiry or NODE_CERTIFICATE_EXPIRY_NS
+    expiry_ns = certificate_expiry_ns(request.spec)
     certificate = sign_request(root, made.request, subject, clock.now_ns(), expiry_ns)
     Credentials(layout.certificate_files, clock).store(made.key, certificate, root.certificate)
     membership = SwarmMembership(

@@ -13,6 +13,7 @@ from shoal.agent.images import decode_registry_auth
 from shoal.api.application import make_application
 from shoal.api.context import HostFacts, ManagerView
 from shoal.api.requests import LOCKED
+from shoal.ca.tokens import parse_unlock_key
 from shoal.core.bootstrap import check_init_request
 from shoal.core.container import TASK_ID_LABEL
 from shoal.daemon.addresses import split_address
@@ -36,7 +37,6 @@ from shoal.model.specs import InitRequest
 from shoal.model.states import LocalNodeState
 from shoal.network.node import NodeNetwork
 from shoal.network.settings import NetworkSettings
-from shoal.raft.sealing import parse_unlock_key
 from shoal.rpc.port import check_can_listen
 
 _log = structlog.get_logger(__name__)
@@ -181,10 +181,10 @@ class SwarmNode:
 
     def describe_node(self) -> NodeDescription:
         """Return what this node says of itself."""
-        return self._part.describe() if self._part is not None else self._describe()
+        return self._part.describe() if self._part is not None else self._describe(NodeDescription())
 
-    def _describe(self) -> NodeDescription:
-        return describe_node(self._facts, self._settings, NodeDescription())
+    def _describe(self, trust: NodeDescription) -> NodeDescription:
+        return describe_node(self._facts, self._settings, trust)
 
     def host(self) -> HostFacts:
         """Return facts of the machine and the daemon, read now."""

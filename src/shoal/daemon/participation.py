@@ -11,8 +11,9 @@ import contextlib
 import math
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TypeVar
 
 import structlog
 from aiohttp import web
@@ -24,12 +25,13 @@ from shoal.agent.runner import NodeParts
 from shoal.agent.streams import StreamServer
 from shoal.agent.worker import Worker
 from shoal.ca.root import CertificateRequest
+from shoal.ca.tokens import parse_unlock_key
 from shoal.daemon.addresses import split_address
 from shoal.daemon.credentials import Credentials
 from shoal.daemon.layout import Layout, SwarmMembership
 from shoal.daemon.manager import Manager
 from shoal.daemon.node_port import JOIN_PATH, RENEW_PATH, SESSION_PATH, STREAM_PATH, make_node_port
-from shoal.daemon.raft import open_raft
+from shoal.daemon.raft import new_raft_id, open_raft
 from shoal.engine.engine import RuncEngine
 from shoal.errors import Forbidden, Locked, ShoalError, Unavailable
 from shoal.lib.backoff import Backoff
@@ -50,7 +52,6 @@ from shoal.model.objects import NodeDescription
 from shoal.model.states import Role
 from shoal.network.node import NodeNetwork
 from shoal.raft.driver import RaftDriver, Transport
-from shoal.raft.sealing import parse_unlock_key
 from shoal.rpc.dialer import Dialer
 from shoal.rpc.link import Frames, Link, make_frame_pair, make_pair
 from shoal.rpc.port import NodePort
@@ -59,6 +60,7 @@ from shoal.store.store import Store
 
 _log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
 PREFER_OFFLINE_VARIABLE = "DOCKER_SERVICE_PREFER_OFFLINE_IMAGE"
 JOIN_RETRY_SECONDS = 5.0
 BARRIER_RETRY_SECONDS = 1.0
@@ -90,7 +92,7 @@ class Machinery:
         layout: its roots.
         engine, network: its containers and their network.
         clock, ids: time and chance.
-        describe: what it is like now, without what concerns a swarm's trust.
+        describe: what it is like now, given what it is to say of a swarm's trust.
         forwarded_api: makes Docker's API as other managers forward it to this one.
         wires: to other nodes.
     """
@@ -102,7 +104,7 @@ class Machinery:
         network: NodeNetwork,
         clock: Clock,
         ids: Ids,
-        describe: Callable[[], NodeDescription],
+        describe: Callable[[NodeDescription], NodeDescription],
         forwarded_api: Callable[[], web.Application],
         wires: Wires | None = None,
     ) -> None:
@@ -139,7 +141,7 @@ class Participation:
         self.membership = membership
         self.credentials = Credentials(machinery.layout.certificate_files, machinery.clock)
         self.error = ""
-        self.removed = asyncio.Event()
+        self._is_removed = False
         self._in_session = asyncio.Event()
         self._dialer: Dialer | None = None
         self._manager: Manager | None = None
@@ -234,13 +236,7 @@ class Participation:
 
     def describe(self) -> NodeDescription:
         """Return what this node says of itself to the swarm."""
-        trust = self.credentials.describe()
-        return replace(
-            self._machinery.describe(),
-            trust_root=trust.trust_root,
-            certificate_issuer_subject=trust.certificate_issuer_subject,
-            certificate_issuer_public_key=trust.certificate_issuer_public_key,
-        )
+        return self._machinery.describe(self.credentials.describe())
 
     @property
     def dialer(self) -> Dialer:
@@ -255,8 +251,7 @@ class Participation:
         machinery = self._machinery
         if not founds and not (machinery.layout.raft / "log.sqlite").exists():
             # A member's id stands for what it has promised: one without its log is another member.
-            raft_id = int.from_bytes(machinery.ids.random_bytes(8), "big") >> 1 or 1
-            self._remember(raft_id=raft_id)
+            self._remember(raft_id=new_raft_id(machinery.ids))
         membership = self.membership
         hello = MemberHello(
             raft_id=membership.raft_id, node_id=membership.node_id, address=membership.advertise_address
@@ -360,16 +355,18 @@ class Participation:
 
     async def _ask_to_join(self) -> None:
         call = JoinGroupCall(raft_id=self.membership.raft_id, address=self.membership.advertise_address)
+        answer = await self._ask_in_turn(lambda address: self.dialer.call(address, JOIN_PATH, call, JoinGroupAnswer))
+        self._remember(advertise_address=answer.address, managers=answer.members)
+        self.error = ""
+
+    async def _ask_in_turn(self, ask: Callable[[str], Awaitable[T]]) -> T:
+        """Return the first answer of a manager. Raises what the last one refused it with."""
         last: ShoalError = Unavailable("no manager of the swarm is known")
         for address in self._managers_to_try():
             try:
-                answer = await self.dialer.call(address, JOIN_PATH, call, JoinGroupAnswer)
+                return await ask(address)
             except ShoalError as error:
                 last = error
-                continue
-            self._remember(advertise_address=answer.address, managers=answer.members)
-            self.error = ""
-            return
         raise last
 
     # -- what the agent asks and tells (agent.NodeKeeper)
@@ -439,8 +436,8 @@ class Participation:
     def _note_removal(self, reason: str) -> None:
         """This node is no longer of the swarm: what it ran for it runs elsewhere by now, and is stopped here."""
         self.error = f"{reason}: leave the swarm (docker swarm leave) and join again"
-        if not self.removed.is_set():
-            self.removed.set()
+        if not self._is_removed:
+            self._is_removed = True
             _log.warning("this node was removed from its swarm", reason=reason)
             if self._worker is not None:
                 self._worker.take(Assignments(sequence=0, complete=True))
@@ -476,7 +473,9 @@ class Participation:
         if manager is not None and manager.is_leader:
             answer = await manager.authority.renew(call, self.credentials.identity())
         else:
-            answer = await self._ask_for_certificate(call)
+            answer = await self._ask_in_turn(
+                lambda address: self.dialer.call(address, RENEW_PATH, call, CertificateAnswer)
+            )
         old = self.credentials.identity().role
         self.credentials.store(request.key, answer.certificate, answer.root)
         self._remember(managers=answer.managers)
@@ -484,15 +483,6 @@ class Participation:
         await self._renew_contexts()
         if answer.role != old:
             self._role_changed.set()
-
-    async def _ask_for_certificate(self, call: CertificateCall) -> CertificateAnswer:
-        last: ShoalError = Unavailable("no manager of the swarm is known")
-        for address in self._managers_to_try():
-            try:
-                return await self.dialer.call(address, RENEW_PATH, call, CertificateAnswer)
-            except ShoalError as error:
-                last = error
-        raise last
 
     async def _renew_contexts(self) -> None:
         self.dialer.renew(self.credentials.client_context())

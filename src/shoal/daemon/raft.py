@@ -6,9 +6,15 @@ import random
 from collections.abc import Callable, Iterable
 
 from shoal.daemon.layout import Layout, SwarmMembership
+from shoal.lib.ids import Ids
 from shoal.raft.bootstrap import begin_from_state
 from shoal.raft.driver import DriverSettings, RaftDriver, Transport
 from shoal.store.store import Store
+
+
+def new_raft_id(ids: Ids) -> int:
+    """Return the id of a new member: never 0, and never that of another."""
+    return int.from_bytes(ids.random_bytes(8), "big") >> 1 or 1
 
 
 def begin_raft_from(layout: Layout, membership: SwarmMembership, state: Iterable[bytes], index: int, term: int) -> None:

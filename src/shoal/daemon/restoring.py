@@ -7,19 +7,18 @@ from collections.abc import AsyncIterator
 
 import structlog
 
-from shoal.ca.root import Subject, make_request, sign_request
-from shoal.core.bootstrap import NODE_CERTIFICATE_EXPIRY_NS
+from shoal.ca.root import Subject, make_request
 from shoal.daemon.backup import BackupHead, Opened, in_thread, open_backup, seal
 from shoal.daemon.credentials import Credentials
 from shoal.daemon.joining import advertise_address, split_part
 from shoal.daemon.layout import Layout, SwarmMembership
 from shoal.daemon.manager import Manager
-from shoal.daemon.raft import begin_raft_from
+from shoal.daemon.raft import begin_raft_from, new_raft_id
 from shoal.errors import InvalidArgument, NotBuilt
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
 from shoal.manager.control import require_cluster
-from shoal.manager.root_change import active_root
+from shoal.manager.root_change import active_root, sign_here
 from shoal.model.node_port import ManagerAddress
 from shoal.model.objects import Node
 from shoal.model.requests import RestoreRequest
@@ -92,7 +91,7 @@ def _restore(request: RestoreRequest, opened: Opened, layout: Layout, clock: Clo
     advertise = head.advertise_address
     if request.advertise_addr:
         advertise = advertise_address(request.advertise_addr, listen_host, listen_port)
-    raft_id = int.from_bytes(ids.random_bytes(8), "big") >> 1 or 1
+    raft_id = new_raft_id(ids)
     membership = SwarmMembership(
         node_id=node.id,
         cluster_id=cluster.id,
@@ -104,10 +103,7 @@ def _restore(request: RestoreRequest, opened: Opened, layout: Layout, clock: Clo
     )
     made = make_request()
     subject = Subject(node_id=node.id, role=Role.MANAGER, cluster_id=cluster.id)
-    expiry_ns = cluster.spec.ca_config.node_cert_expiry or NODE_CERTIFICATE_EXPIRY_NS
-    certificate = sign_request(root, made.request, subject, clock.now_ns(), expiry_ns)
-    if cluster.root_rotation is not None:
-        certificate += cluster.root_rotation.cross_signed
+    certificate = sign_here(cluster, made.request, subject, clock.now_ns())
     roots = cluster.root_ca.certificate if cluster.root_ca is not None else root.certificate
     Credentials(layout.certificate_files, clock).store(made.key, certificate, roots)
     begin_raft_from(layout, membership, opened.state, head.index + INDEXES_SKIPPED, head.term + TERMS_SKIPPED)

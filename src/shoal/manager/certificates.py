@@ -13,7 +13,6 @@ import structlog
 
 from shoal.ca.root import Subject
 from shoal.ca.tokens import parse_join_token
-from shoal.core.bootstrap import NODE_CERTIFICATE_EXPIRY_NS
 from shoal.core.validate.node import parse_availability
 from shoal.errors import Forbidden, InvalidArgument, NotLeader, Unavailable
 from shoal.lib.ids import Ids
@@ -104,8 +103,7 @@ class CertificateAuthority:
 
     async def _sign(self, cluster: Cluster, request: str, node_id: str, role: Role) -> str:
         subject = Subject(node_id=node_id, role=role, cluster_id=cluster.id)
-        expiry_ns = cluster.spec.ca_config.node_cert_expiry or NODE_CERTIFICATE_EXPIRY_NS
-        return await self._signer.sign(cluster, request, subject, expiry_ns)
+        return await self._signer.sign(cluster, request, subject)
 
     def _role_of(self, token: str) -> Role:
         parse_join_token(token)

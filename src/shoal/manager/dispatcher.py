@@ -13,11 +13,18 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from shoal.core.defaults import HEARTBEAT_PERIOD_NS
 from shoal.errors import Forbidden, NotFound, ShoalError
 from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait, supervise
-from shoal.manager.session import HEARTBEATS_MISSED_MOST, HeartbeatMissed, NodeLeft, NodePauses, Session, SessionOver
+from shoal.manager.session import (
+    HEARTBEATS_MISSED_MOST,
+    HeartbeatMissed,
+    NodeLeft,
+    NodePauses,
+    Session,
+    SessionOver,
+    heartbeat_seconds,
+)
 from shoal.manager.session_feed import SessionFeed
 from shoal.model.actions import Action, PatchNode
 from shoal.model.base import replace
@@ -79,9 +86,7 @@ class Dispatcher:
                 self._expect(node.id, self._patience_seconds(), "heartbeat failure")
 
     def _patience_seconds(self) -> float:
-        cluster = self._store.view.cluster()
-        period_ns = (cluster.spec.dispatcher.heartbeat_period if cluster else 0) or HEARTBEAT_PERIOD_NS
-        return HEARTBEATS_MISSED_MOST * period_ns / 1e9
+        return HEARTBEATS_MISSED_MOST * heartbeat_seconds(self._store.view)
 
     async def stop(self) -> None:
         """End all sessions: the lead is lost, or the daemon stops. No node is called down for it."""

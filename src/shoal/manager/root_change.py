@@ -15,6 +15,7 @@ from cryptography import x509
 from shoal.ca.external import check_external, sign_externally
 from shoal.ca.root import Subject, create_root, issuer_of, make_request, sign_request
 from shoal.ca.rotation import check_root, cross_sign
+from shoal.core.validate.cluster import certificate_expiry_ns
 from shoal.errors import InvalidArgument, NotBuilt, OutOfSequence, Unavailable
 from shoal.lib.clock import Clock
 from shoal.model.actions import Action, Replace
@@ -50,6 +51,17 @@ def externals_of(spec: ClusterSpec, root: RootCA, trusted: RootCA | None) -> tup
     )
 
 
+def sign_here(cluster: Cluster, request: str, subject: Subject, now_ns: int) -> str:
+    """Return what `Signer.sign` does, by the key of the active root, which must be here. Raises InvalidArgument."""
+    expiry_ns = certificate_expiry_ns(cluster.spec)
+    return sign_request(active_root(cluster), request, subject, now_ns, expiry_ns) + _above(cluster)
+
+
+def _above(cluster: Cluster) -> str:
+    """Return what stands above a certificate while nodes still trust the old root only."""
+    return cluster.root_rotation.cross_signed if cluster.root_rotation is not None else ""
+
+
 class Signer:
     """Signs requests with the swarm's root, or has an outside authority do it.
 
@@ -62,7 +74,7 @@ class Signer:
         self._clock = clock
         self._external_context = external_context
 
-    async def sign(self, cluster: Cluster, request: str, subject: Subject, expiry_ns: int) -> str:
+    async def sign(self, cluster: Cluster, request: str, subject: Subject) -> str:
         """Return a certificate (PEM), with what it needs above it while the root is rotated.
 
         Raises:
@@ -72,13 +84,10 @@ class Signer:
         root = active_root(cluster)
         externals = externals_of(cluster.spec, root, cluster.root_ca)
         if externals:
-            certificate = await self._ask(externals, root, request, subject)
-        elif root.key:
-            certificate = await asyncio.to_thread(sign_request, root, request, subject, self._clock.now_ns(), expiry_ns)
-        else:
-            raise Unavailable("the swarm's root has no key here, and no external CA of this root is configured")
-        above = cluster.root_rotation.cross_signed if cluster.root_rotation is not None else ""
-        return certificate + above
+            return await self._ask(externals, root, request, subject) + _above(cluster)
+        if root.key:
+            return await asyncio.to_thread(sign_here, cluster, request, subject, self._clock.now_ns())
+        raise Unavailable("the swarm's root has no key here, and no external CA of this root is configured")
 
     async def _ask(self, authorities: Sequence[ExternalCA], root: RootCA, request: str, subject: Subject) -> str:
         if self._external_context is None:

@@ -102,7 +102,9 @@ class Session:
             LinkClosed, LinkSilent: the link has ended, with or without a word.
             SessionOver, HeartbeatMissed: this side has ended it.
         """
-        await self._link.send(SessionOpened(session_id=self.id, heartbeat_period_seconds=self._heartbeat_seconds()))
+        await self._link.send(
+            SessionOpened(session_id=self.id, heartbeat_period_seconds=heartbeat_seconds(self._store.view))
+        )
         self.streams.begin()
         tasks = [
             asyncio.create_task(self._send_assignments()),
@@ -131,11 +133,6 @@ class Session:
         reason = await self._ending
         raise SessionOver(reason)
 
-    def _heartbeat_seconds(self) -> float:
-        cluster = self._store.view.cluster()
-        period_ns = (cluster.spec.dispatcher.heartbeat_period if cluster else 0) or HEARTBEAT_PERIOD_NS
-        return period_ns / 1e9
-
     async def _watch_heartbeat(self) -> None:
         """Miss the node only by this manager's own waking time: while it was stopped itself, it heard of nobody."""
         loop = asyncio.get_running_loop()
@@ -145,7 +142,7 @@ class Session:
             now = loop.time()
             self._heard_at += max(0.0, now - looked_at - 2 * WATCH_PERIOD_SECONDS)
             looked_at = now
-            if now - self._heard_at > HEARTBEATS_MISSED_MOST * self._heartbeat_seconds():
+            if now - self._heard_at > HEARTBEATS_MISSED_MOST * heartbeat_seconds(self._store.view):
                 raise HeartbeatMissed("heartbeat failure")
 
     async def _send_assignments(self) -> None:
@@ -184,7 +181,7 @@ class Session:
             managers=managers_of(view),
             roots=cluster.root_ca.certificate if cluster is not None and cluster.root_ca is not None else "",
             certificate_wanted=role_to_certify(node) != self._certified_role or _has_old_issuer(node, cluster),
-            heartbeat_period_seconds=self._heartbeat_seconds(),
+            heartbeat_period_seconds=heartbeat_seconds(self._store.view),
         )
         if changed != self._told:
             self._told = changed
@@ -243,6 +240,12 @@ class Session:
 
             await self._store.batch(plan)
             await self._link.send(StatusAcknowledged(sequence=reports[-1].sequence))
+
+
+def heartbeat_seconds(view: View) -> float:
+    """Return how often a node is to be heard of."""
+    cluster = view.cluster()
+    return ((cluster.spec.dispatcher.heartbeat_period if cluster else 0) or HEARTBEAT_PERIOD_NS) / 1e9
 
 
 def _ended_by_node(message: EndSession) -> ShoalError:

@@ -20,12 +20,11 @@ from shoal.store.view import View
 
 
 class News(Struct):
-    """What a session is to look at again. `everything`: as at its beginning."""
+    """What a session is to look at again, besides the mesh. `everything`: as at its beginning."""
 
     everything: bool = False
     tasks: frozenset[str] = frozenset()
     node: bool = False
-    mesh: bool = False
 
 
 class Subscription:
@@ -35,7 +34,6 @@ class Subscription:
         self.everything = True
         self.tasks: set[str] = set()
         self.node = False
-        self.mesh = False
         self._wake = asyncio.Event()
         self._wake.set()
 
@@ -49,8 +47,8 @@ class Subscription:
 
     def take(self) -> News:
         """Return what has come up, and begin anew."""
-        news = News(everything=self.everything, tasks=frozenset(self.tasks), node=self.node, mesh=self.mesh)
-        self.everything = self.node = self.mesh = False
+        news = News(everything=self.everything, tasks=frozenset(self.tasks), node=self.node)
+        self.everything = self.node = False
         self.tasks.clear()
         self._wake.clear()
         return news
@@ -107,7 +105,7 @@ class SessionFeed:
             elif change.kind == "cluster":
                 self._tell_all(node=True)
         if mesh_changed:
-            self._tell_all(mesh=True)
+            self._tell_all()
 
     def _tell_task(self, node_id: str, task_id: str) -> None:
         for place in self._subscriptions.get(node_id, ()):
@@ -119,12 +117,12 @@ class SessionFeed:
             place.node = True
             place.wake()
 
-    def _tell_all(self, *, everything: bool = False, node: bool = False, mesh: bool = False) -> None:
+    def _tell_all(self, *, everything: bool = False, node: bool = False) -> None:
+        """Wake all sessions: each looks at the mesh, and at what is named."""
         for places in self._subscriptions.values():
             for place in places:
                 place.everything |= everything
                 place.node |= node
-                place.mesh |= mesh
                 place.wake()
 
     # -- the mesh

@@ -5,7 +5,6 @@ The data key itself rests in a file, plain or wrapped by the swarm's unlock key.
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +12,11 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from shoal.errors import InvalidArgument, Locked, WrongUnlockKey
+from shoal.errors import Locked, WrongUnlockKey
 from shoal.lib.files import write_atomically
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
-UNLOCK_KEY_PREFIX = "SWMKEY-1-"
 WRAPPED_MARK = b"shoal wrapped key 1\n"
 KEY_CONTEXT = b"data key of "
 
@@ -140,14 +138,3 @@ class KeyFile:
             content = WRAPPED_MARK + Sealer([unlock_key], self._context).seal(content, b"")
         write_atomically(self._path, content)
         self._keys, self._unlock_key = keys, unlock_key
-
-
-def parse_unlock_key(text: str) -> bytes:
-    """Return the 32 bytes of an unlock key in its readable form. Raises InvalidArgument."""
-    try:
-        key = base64.b64decode(text.removeprefix(UNLOCK_KEY_PREFIX) + "=", validate=True)
-    except ValueError:
-        key = b""
-    if not text.startswith(UNLOCK_KEY_PREFIX) or len(key) != KEY_BYTES:
-        raise InvalidArgument(f"invalid human-readable key: it is {UNLOCK_KEY_PREFIX} and 43 characters")
-    return key

@@ -81,7 +81,7 @@ def test_rotation_to_a_root_whose_key_an_outside_authority_has():
         assert rotation is not None
         assert rotation.root.key == ""
         moving = replace(CLUSTER, spec=spec, root_rotation=rotation)
-        chain = await signer.sign(moving, make_request().request, SUBJECT, HOUR_NS)
+        chain = await signer.sign(moving, make_request().request, SUBJECT)
         assert issuer_of_chain(chain, OLD.certificate) == issuer_of(NEW.certificate)
 
         old, new = (

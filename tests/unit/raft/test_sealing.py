@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from shoal.ca.tokens import parse_unlock_key
 from shoal.errors import InvalidArgument, Locked, Unavailable, WrongUnlockKey
 from shoal.raft.disk import LogDatabase
 from shoal.raft.driver import DriverSettings, RaftDriver
-from shoal.raft.sealing import BrokenSeal, KeyFile, Sealer, parse_unlock_key
+from shoal.raft.sealing import BrokenSeal, KeyFile, Sealer
 from shoal.raft.snapshots import SnapshotFiles
 from tests.doubles.raft_group import DEADLINE_SECONDS, Journal
 

@@ -28,7 +28,6 @@ from shoal.model.specs import ClusterSpec, InitRequest
 
 RESTORE_HEADER = "X-Shoal-Restore"
 BACKUP_BYTES_MOST = 1 << 30
-UNLOCK_KEY_PREFIX = "SWMKEY-1-"
 SUBNET_SIZE_MOST = 29
 DATA_PATH_PORTS = range(1024, 49152)
 

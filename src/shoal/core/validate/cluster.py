@@ -17,6 +17,11 @@ NODE_CERTIFICATE_EXPIRY_NS = 2160 * 3_600_000_000_000
 MIN_CERTIFICATE_EXPIRY_NS = 3_600_000_000_000
 
 
+def certificate_expiry_ns(spec: ClusterSpec) -> int:
+    """Return how long nodes' certificates hold, also of a spec that does not say."""
+    return spec.ca_config.node_cert_expiry or NODE_CERTIFICATE_EXPIRY_NS
+
+
 def prepare_cluster(spec: ClusterSpec, current: ClusterSpec | None = None) -> ClusterSpec:
     """Return `spec` with defaults for what is absent or zero.
 
@@ -46,7 +51,7 @@ def prepare_cluster(spec: ClusterSpec, current: ClusterSpec | None = None) -> Cl
         raft=_prepare_raft(spec.raft),
         dispatcher=DispatcherConfig(heartbeat_period=spec.dispatcher.heartbeat_period or HEARTBEAT_PERIOD_NS),
         ca_config=CAConfig(
-            node_cert_expiry=ca_config.node_cert_expiry or NODE_CERTIFICATE_EXPIRY_NS,
+            node_cert_expiry=certificate_expiry_ns(spec),
             external_cas=ca_config.external_cas,
             # the signing pair is not kept here: it is the swarm's root, or becomes it
             force_rotate=ca_config.force_rotate,
