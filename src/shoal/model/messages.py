@@ -8,7 +8,7 @@ WebSocket.
 from __future__ import annotations
 
 from shoal.model.base import Struct
-from shoal.model.netstate import IngressState
+from shoal.model.netstate import IngressState, NetworkChange
 from shoal.model.node_port import ManagerAddress
 from shoal.model.objects import Config, Node, NodeDescription, Revision, Secret, Task, TaskStatus
 
@@ -26,13 +26,14 @@ class Hello(Struct, tag="hello"):
 class OpenSession(Struct, tag="open-session"):
     """From the agent: who it is and what its node is like. `ingress_version` is what it holds already (0: nothing).
 
-    `serves_streams`: it knows `OpenStream`.
+    `serves_streams`: it knows `OpenStream`. `takes_overlays`: it knows `NetworkUpdate.change`.
     """
 
     node_id: str
     description: NodeDescription
     ingress_version: int = 0
     serves_streams: bool = False
+    takes_overlays: bool = False
 
 
 class SessionOpened(Struct, tag="session-opened"):
@@ -86,15 +87,20 @@ class Assignments(Struct, tag="assignments"):
 
 
 class NetworkUpdate(Struct, tag="network-update"):
-    """From the dispatcher: the state of the mesh this node should balance to."""
+    """From the dispatcher: what this node's network should become.
 
-    ingress: IngressState
+    `ingress` is for agents that know nothing of `change`; it is empty for those that do.
+    """
+
+    ingress: IngressState = IngressState()
+    change: NetworkChange | None = None
 
 
 class NetworkAcknowledged(Struct, tag="network-acknowledged"):
-    """From the agent: the kernel holds this version."""
+    """From the agent: kernel and names hold everything up to this version."""
 
-    ingress_version: int
+    ingress_version: int = 0
+    version: int = 0
 
 
 class TaskReport(Struct):

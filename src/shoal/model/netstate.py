@@ -1,6 +1,6 @@
 """What a node's kernel should hold: a pure function of the store, sent over the session (architecture.md 4.5).
 
-Addresses are plain IPv4 text without a mask unless a name says CIDR.
+Addresses are plain text without a mask unless a name says CIDR; lists of them have IPv4 first, then IPv6.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from shoal.model.base import Struct
 
 
 class Backend(Struct):
-    """A running task that takes traffic; `node_number` says through which node it is reached."""
+    """A task with an address in the mesh; `node_number` says through which node it is reached."""
 
     task_id: str
     address: str
@@ -17,20 +17,113 @@ class Backend(Struct):
 
 
 class IngressPort(Struct):
-    """A port every node answers on (`protocol` tcp or udp), and the tasks behind it."""
+    """A port every node answers on (`protocol` tcp, udp or sctp), and the running tasks behind it.
+
+    `affinity`: random (in turn), source (a client's address stays with a task) or prefer-local. `policy`: cluster
+    (every node answers) or local (only with the tasks of the node itself).
+    """
 
     protocol: str
     published_port: int
     target_port: int
     service_id: str
     backends: tuple[Backend, ...] = ()
+    affinity: str = "random"
+    policy: str = "cluster"
 
 
 class IngressState(Struct):
-    """The whole routing mesh at `version` (a raft index)."""
+    """The whole routing mesh at `version` (a raft index).
+
+    `endpoints`: every task that has an address in the mesh and a node, whether or not traffic is to begin there: flows
+    to one that is on its way out live on.
+    """
 
     version: int = 0
     ports: tuple[IngressPort, ...] = ()
+    endpoints: tuple[Backend, ...] = ()
+
+
+class Peer(Struct):
+    """Another node (or this one): where packets for its tasks go. `wireguard_key`: the public half, base64, or empty."""
+
+    node_number: int
+    address: str
+    wireguard_key: str = ""
+
+
+class DataPath(Struct):
+    """The nodes of the swarm, and the UDP port that carries VXLAN between them."""
+
+    port: int = 4789
+    peers: tuple[Peer, ...] = ()
+
+
+class OverlayEndpoint(Struct):
+    """A task on an overlay network. `name`: of its container. `aliases`: further names of this endpoint alone.
+
+    `serving`: it runs, is healthy and is wanted to: names and balancing lead to it. Others are only reached.
+    """
+
+    task_id: str
+    name: str
+    addresses: tuple[str, ...]
+    node_number: int
+    aliases: tuple[str, ...] = ()
+    serving: bool = False
+
+
+class OverlayService(Struct):
+    """A service on an overlay network, and its tasks there.
+
+    `names`: its own and its aliases. `virtual_ips`: empty for dnsrr. `affinity`: as of a port of the mesh. A container
+    of nobody's service has an entry of its own: its id as `service_id`, and no names.
+    """
+
+    service_id: str
+    names: tuple[str, ...] = ()
+    virtual_ips: tuple[str, ...] = ()
+    affinity: str = "random"
+    endpoints: tuple[OverlayEndpoint, ...] = ()
+
+
+class Overlay(Struct):
+    """An overlay network, without what is on it. `subnets` are CIDR; `mtu_bytes` 0: as the path allows.
+
+    `internal`: no way out. `encrypted`: between nodes through WireGuard only.
+    """
+
+    network_id: str
+    name: str
+    vni: int
+    subnets: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+    mtu_bytes: int = 0
+    internal: bool = False
+    encrypted: bool = False
+
+
+class OverlayUpdate(Struct):
+    """An overlay network and what has changed on it. `complete`: these services are all; else a difference."""
+
+    overlay: Overlay
+    complete: bool = False
+    services: tuple[OverlayService, ...] = ()
+    removed_service_ids: tuple[str, ...] = ()
+
+
+class NetworkChange(Struct):
+    """What leads a node's network to `version` (a raft index; it never falls). None: as it was.
+
+    `complete`: overlays that are not named are gone from the node.
+    """
+
+    version: int
+    ingress: IngressState | None = None
+    data_path: DataPath | None = None
+    overlays: tuple[OverlayUpdate, ...] = ()
+    removed_network_ids: tuple[str, ...] = ()
+    complete: bool = False
 
 
 class HostPort(Struct):
@@ -41,21 +134,33 @@ class HostPort(Struct):
     target_port: int
 
 
+class OverlayLink(Struct):
+    """A task's interface on an overlay network, with its addresses (CIDR)."""
+
+    network_id: str
+    addresses: tuple[str, ...]
+
+
 class SandboxRequest(Struct):
     """A network namespace to make for a task.
 
-    `ingress_address` is the task's address in the mesh, None if it publishes nothing there: such a task gets an
-    address of docker_gwbridge for egress and host ports. `host_network`: no namespace, the host's own.
+    `ingress_address`: the task's address in the mesh, None if it publishes nothing there: such a task gets an address
+    of docker_gwbridge for its way out and host ports. `overlays`: its other interfaces, eth0 first; the way out comes
+    after them, unless `outside` says that there is none. `host_network`: no namespace, the host's own.
+    `name_servers`: who is asked for names that no network of the task knows; empty: the host's.
     """
 
     task_id: str
     ingress_address: str | None = None
     host_ports: tuple[HostPort, ...] = ()
     host_network: bool = False
+    overlays: tuple[OverlayLink, ...] = ()
+    outside: bool = True
+    name_servers: tuple[str, ...] = ()
 
 
 class Sandbox(Struct):
-    """A namespace that exists: its path and the container's addresses (CIDR)."""
+    """A namespace that exists: its path and the container's addresses (CIDR), those of overlays first."""
 
     task_id: str
     path: str
