@@ -20,7 +20,7 @@ from shoal.lib.supervise import cancel_and_wait
 from shoal.manager.leader import Leader
 from shoal.model.actions import Create
 from shoal.model.messages import EndSession, NodeChanged
-from shoal.model.netstate import IngressState, Sandbox, SandboxRequest
+from shoal.model.netstate import IngressState, NetworkChange, OverlayService, Sandbox, SandboxRequest
 from shoal.model.node_port import Identity
 from shoal.model.objects import Cluster, Network, Node, NodeDescription, Service, Task
 from shoal.model.specs import NetworkSpec, NodeSpec, Platform, Resources, ServiceSpec
@@ -37,6 +37,8 @@ class FakeNetwork:
     def __init__(self) -> None:
         self.attached: dict[str, SandboxRequest] = {}
         self.ingress = IngressState()
+        self.overlays: dict[str, dict[str, OverlayService]] = {}
+        self.version = 0
 
     async def attach(self, request: SandboxRequest) -> Sandbox:
         self.attached[request.task_id] = request
@@ -45,8 +47,20 @@ class FakeNetwork:
     async def detach(self, task_id: str) -> None:
         self.attached.pop(task_id, None)
 
-    async def set_ingress(self, state: IngressState) -> None:
-        self.ingress = state
+    async def change(self, change: NetworkChange) -> None:
+        self.version = change.version
+        if change.ingress is not None:
+            self.ingress = change.ingress
+        if change.complete:
+            self.overlays.clear()
+        for update in change.overlays:
+            services = {} if update.complete else self.overlays.get(update.overlay.network_id, {})
+            services = {**services, **{service.service_id: service for service in update.services}}
+            for id_ in update.removed_service_ids:
+                services.pop(id_, None)
+            self.overlays[update.overlay.network_id] = services
+        for id_ in change.removed_network_ids:
+            self.overlays.pop(id_, None)
 
 
 class FakeNode:

@@ -28,7 +28,7 @@ from shoal.model.messages import (
     StatusAcknowledged,
     StreamRefused,
 )
-from shoal.model.netstate import IngressState
+from shoal.model.netstate import NetworkChange
 from shoal.model.objects import NodeDescription
 from shoal.rpc.link import Frames, Link, LinkClosed
 
@@ -65,8 +65,8 @@ class NodeKeeper(Protocol):
 class MeshNetwork(Protocol):
     """What the agent tells the node's network."""
 
-    async def set_ingress(self, state: IngressState) -> None:
-        """Make the kernel balance to these backends."""
+    async def change(self, change: NetworkChange) -> None:
+        """Lead kernel and names to what the swarm wants; returns when they hold it."""
 
 
 class Agent:
@@ -140,7 +140,9 @@ class Agent:
 
     async def _serve(self, link: Link, backoff: Backoff) -> None:
         description = self._describe()
-        await link.send(OpenSession(node_id=self._node_id, description=description, serves_streams=True))
+        await link.send(
+            OpenSession(node_id=self._node_id, description=description, serves_streams=True, takes_overlays=True)
+        )
         async with asyncio.timeout(OPEN_TIMEOUT_SECONDS):
             opened = await link.receive()
         if not isinstance(opened, SessionOpened):
@@ -176,8 +178,11 @@ class Agent:
                 case Assignments():
                     self._worker.take(message)
                 case NetworkUpdate():
-                    await self._network.set_ingress(message.ingress)
-                    await link.send(NetworkAcknowledged(ingress_version=message.ingress.version))
+                    # a manager of an older version sends the mesh and nothing else
+                    change = message.change or NetworkChange(version=message.ingress.version, ingress=message.ingress)
+                    await self._network.change(change)
+                    acknowledged = NetworkAcknowledged(ingress_version=message.ingress.version, version=change.version)
+                    await link.send(acknowledged)
                 case StatusAcknowledged():
                     self._worker.acknowledge(message.sequence)
                 case NodeChanged():

@@ -14,8 +14,8 @@ import structlog
 
 from shoal.agent.images import ImageSource
 from shoal.agent.ports import find_free_port
-from shoal.core.allocate.plan import ingress_ports
 from shoal.core.container import container_config, task_name
+from shoal.core.networks import OVERLAY_DRIVER
 from shoal.core.taskfsm import Detail, Event, Instruction, advance, decide
 from shoal.engine.protocol import Engine
 from shoal.errors import NotFound, ShoalError
@@ -23,7 +23,7 @@ from shoal.lib.backoff import Backoff
 from shoal.lib.clock import Clock
 from shoal.model.base import replace
 from shoal.model.container import Container
-from shoal.model.netstate import HostPort, Sandbox, SandboxRequest
+from shoal.model.netstate import HostPort, OverlayLink, Sandbox, SandboxRequest
 from shoal.model.objects import ContainerStatus, NodeDescription, Revision, Task, TaskStatus
 from shoal.model.specs import PortConfig
 from shoal.model.states import TaskState
@@ -273,17 +273,15 @@ class TaskRunner:
         )
 
     def _sandbox_request(self, host_ports: tuple[PortConfig, ...]) -> SandboxRequest:
-        spec = self.revision.spec.endpoint_spec
-        address: str | None = None
-        if spec and ingress_ports(spec.ports) and self.task.attachments:
-            address = self.task.attachments[0].addresses[0].partition("/")[0]
-        return SandboxRequest(
-            task_id=self.task.id,
-            ingress_address=address,
-            host_ports=tuple(
+        container = self.revision.spec.task_template.container_spec
+        dns = container.dns_config if container is not None else None
+        return sandbox_request(
+            self.task,
+            tuple(
                 HostPort(protocol=p.protocol, published_port=p.published_port, target_port=p.target_port)
                 for p in host_ports
             ),
+            dns.nameservers if dns is not None else (),
         )
 
     # -- state
@@ -321,3 +319,26 @@ class TaskRunner:
                 await event.wait()
         except TimeoutError:
             return
+
+
+def sandbox_request(task: Task, host_ports: tuple[HostPort, ...], name_servers: tuple[str, ...]) -> SandboxRequest:
+    """Return the namespace a task needs, from the networks it was attached to."""
+    attachments = task.attachments
+    mesh = next((each.addresses[0] for each in attachments if not each.driver and each.addresses), None)
+    overlays = tuple(
+        OverlayLink(network_id=each.network_id, addresses=each.addresses)
+        for each in attachments
+        if each.driver == OVERLAY_DRIVER
+    )
+    leads_outside = any(
+        each.driver == "bridge" or (each.driver == OVERLAY_DRIVER and not each.internal) for each in attachments
+    )
+    return SandboxRequest(
+        task_id=task.id,
+        ingress_address=mesh.partition("/")[0] if mesh is not None else None,
+        host_ports=host_ports,
+        host_network=any(each.driver == "host" for each in attachments),
+        overlays=overlays,
+        outside=bool(mesh or host_ports or not attachments or leads_outside),
+        name_servers=name_servers,
+    )

@@ -236,7 +236,9 @@ class Participation:
 
     def describe(self) -> NodeDescription:
         """Return what this node says of itself to the swarm."""
-        return self._machinery.describe(self.credentials.describe())
+        membership = self.membership
+        address = membership.data_path_address or split_address(membership.advertise_address)[0]
+        return replace(self._machinery.describe(self.credentials.describe()), data_path_address=address)
 
     @property
     def dialer(self) -> Dialer:

@@ -17,7 +17,7 @@ from shoal.daemon.raft import begin_raft_from, new_raft_id
 from shoal.errors import InvalidArgument, NotBuilt
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
-from shoal.manager.control import require_cluster
+from shoal.manager.lookup import require_cluster
 from shoal.manager.root_change import active_root, sign_here
 from shoal.model.node_port import ManagerAddress
 from shoal.model.objects import Node

@@ -15,7 +15,7 @@ from shoal.engine.seccomp import custom_profile, default_profile
 from shoal.engine.users import Identity
 from shoal.errors import InvalidArgument, NotBuilt
 from shoal.model.base import Struct
-from shoal.model.container import ContainerConfig, ImageRecord
+from shoal.model.container import HOST_NETWORK, ContainerConfig, ImageRecord
 from shoal.model.container_spec import Mount, Ulimit
 
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -182,6 +182,8 @@ def check_config(config: ContainerConfig, host: Host) -> None:
     for name in config.sysctls:
         if not name.startswith(("net.", "kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.")):
             raise InvalidArgument(f"sysctl '{name}' is not allowed: it is not of the container's own namespaces")
+        if name.startswith("net.") and config.network_namespace == HOST_NETWORK:
+            raise InvalidArgument(f"sysctl '{name}' is not allowed on the host's network: it would change the host's")
     for path in (config.working_dir, *(file.path for file in config.files)):
         if path and not path.startswith("/"):
             raise InvalidArgument(f"the working directory or file '{path}' is invalid, it needs to be an absolute path")
@@ -295,15 +297,17 @@ def _linux(config: ContainerConfig, places: Places, capabilities: frozenset[str]
     namespaces: list[dict[str, str]] = [{"type": kind} for kind in ("mount", "uts", "ipc", "pid")]
     if host.cgroup_v2:
         namespaces.append({"type": "cgroup"})
-    network = {"type": "network"}
-    if config.network_namespace is not None:
-        network["path"] = config.network_namespace
-    namespaces.append(network)
+    if config.network_namespace != HOST_NETWORK:
+        network = {"type": "network"}
+        if config.network_namespace is not None:
+            network["path"] = config.network_namespace
+        namespaces.append(network)
     linux: dict[str, Any] = {
         "cgroupsPath": places.cgroup,
         "namespaces": namespaces,
         "resources": _resources(config),
-        "sysctl": {**_DEFAULT_SYSCTLS, **config.sysctls},
+        # those of the network would be the host's own
+        "sysctl": {**({} if config.network_namespace == HOST_NETWORK else _DEFAULT_SYSCTLS), **config.sysctls},
         "maskedPaths": list(MASKED_PATHS),
         "readonlyPaths": list(READONLY_PATHS),
     }

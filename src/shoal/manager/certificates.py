@@ -16,7 +16,7 @@ from shoal.ca.tokens import parse_join_token
 from shoal.core.validate.node import parse_availability
 from shoal.errors import Forbidden, InvalidArgument, NotLeader, Unavailable
 from shoal.lib.ids import Ids
-from shoal.manager.control import require_cluster
+from shoal.manager.lookup import require_cluster
 from shoal.manager.root_change import Signer
 from shoal.model.actions import Action, Create
 from shoal.model.node_port import CertificateAnswer, CertificateCall, Identity, ManagerAddress

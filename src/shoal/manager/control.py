@@ -1,5 +1,6 @@
-"""What users ask of a manager, over the store: services, nodes, the swarm itself (secrets and configs: payloads.py).
+"""What users ask of a manager, over the store: services, nodes, the swarm itself.
 
+Secrets and configs are in payloads.py, networks in networks.py.
 Every write is one plan, judged again when it is applied. Knows no HTTP: the API turns requests into these calls.
 """
 
@@ -12,10 +13,11 @@ import structlog
 from shoal.core.service_names import RANDOM_BYTES_NEEDED, make_service_name
 from shoal.core.validate.cluster import prepare_cluster
 from shoal.core.validate.node import prepare_node
-from shoal.errors import InvalidArgument, OutOfSequence, Unavailable
+from shoal.errors import InvalidArgument, OutOfSequence
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
-from shoal.manager.lookup import find_node, find_service
+from shoal.manager.lookup import find_node, find_service, require_cluster
+from shoal.manager.networks import Networks
 from shoal.manager.payloads import Payloads
 from shoal.manager.root_change import Signer
 from shoal.manager.service_plans import ServiceUpdate, new_service, refuse_job, updated_service
@@ -73,6 +75,7 @@ class Control:
         self._make_unlock_key = make_unlock_key
         self._signer = signer
         self.payloads = Payloads(store, ids)
+        self.networks = Networks(store, ids)
 
     # -- services
 
@@ -265,11 +268,3 @@ class Control:
         if cluster.unlock_key and not rotation.unlock_key:
             return cluster.unlock_key
         return self._make_unlock_key()
-
-
-def require_cluster(view: View) -> Cluster:
-    """Return the swarm's own object. Raises Unavailable: this manager has not read it yet."""
-    cluster = view.cluster()
-    if cluster is None:
-        raise Unavailable("the swarm is not initialised yet; try again in a moment")
-    return cluster

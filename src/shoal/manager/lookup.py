@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TypeVar
 
 from shoal.core.container import task_name
-from shoal.errors import InvalidArgument, NotFound
-from shoal.model.objects import Config, Network, Node, Secret, Service, Task
+from shoal.core.networks import PREDEFINED, PREDEFINED_BY_NAME
+from shoal.errors import InvalidArgument, NotFound, Unavailable
+from shoal.model.objects import Cluster, Config, Network, Node, Secret, Service, Task
 from shoal.model.states import TaskState
 from shoal.store.view import View
 
@@ -82,8 +83,9 @@ def find_config(view: View, reference: str) -> Config:
 
 
 def find_network(view: View, reference: str) -> Network:
-    """Return a swarm network by id, name or unique beginning of its id. Raises NotFound, InvalidArgument."""
-    return find_object(view, Network, "network", reference)
+    """Return a swarm network, or one that every node has. Raises NotFound, InvalidArgument."""
+    predefined = PREDEFINED_BY_NAME.get(reference) or PREDEFINED.get(reference)
+    return predefined or find_object(view, Network, "network", reference)
 
 
 def find_container(view: View, reference: str) -> Task:
@@ -134,3 +136,11 @@ def _by_container_name(view: View, name: str) -> Task | None:
 
 def _preference(task: Task) -> tuple[bool, int]:
     return task.status.state == TaskState.RUNNING, task.meta.created_version
+
+
+def require_cluster(view: View) -> Cluster:
+    """Return the swarm's own object. Raises Unavailable: this manager has not read it yet."""
+    cluster = view.cluster()
+    if cluster is None:
+        raise Unavailable("the swarm is not initialised yet; try again in a moment")
+    return cluster

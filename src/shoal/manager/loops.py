@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from shoal.core.allocate.plan import Claims, is_allocated, plan_service, plan_tasks
+from shoal.core.allocate.plan import (
+    Claims,
+    Networks,
+    is_allocated,
+    plan_service,
+    plan_tasks,
+    say_what_is_lacking,
+)
 from shoal.core.allocate.ports import complete
 from shoal.core.defaults import is_replicated, task_history_limit
 from shoal.core.orchestrate import global_, replicated
@@ -126,54 +133,63 @@ def ingress_network(view: View) -> Network | None:
     return next((network for network in view.find(Network) if network.spec.ingress), None)
 
 
+def networks_of(view: View) -> Networks:
+    """Return the networks of the swarm as allocation asks for them."""
+    return Networks(lambda id_: view.get(Network, id_), ingress_network(view))
+
+
 def allocator(store: Store, clock: Clock) -> LeaderLoop:
     """Give services their ports and addresses, and new tasks theirs."""
 
-    def keys_of_change(_view: View, change: Change) -> Iterable[str]:
+    def keys_of_change(view: View, change: Change) -> Iterable[str]:
         new = change.new
         if isinstance(new, Service):
-            return (new.id,) if not is_allocated(new) or change.old is not None else ()
+            return (new.id,) if change.old is not None or not is_allocated(new, networks_of(view)) else ()
         if isinstance(new, Task) and new.status.state == TaskState.NEW:
             return (new.service_id,)
         ended = isinstance(new, Task) and new.status.state.is_terminal
-        return (_ALL,) if (ended and new is not None) or new is None else ()
+        return (_ALL,) if ended or new is None or change.kind == "network" else ()
 
     def plan(view: View, keys: Iterable[str], now_ns: int) -> dict[str, Round]:
         wanted = dict.fromkeys(keys)
-        ingress = ingress_network(view)
+        networks = networks_of(view)
         if _ALL in wanted:
             # Something was freed: who waits for an address or a port may have it now.
             wanted.pop(_ALL)
-            wanted.update({s.id: None for s in view.find(Service) if not is_allocated(s)})
+            wanted.update({s.id: None for s in view.find(Service) if not is_allocated(s, networks)})
             wanted.update({task.service_id: None for task in view.unassigned_tasks(TaskState.NEW)})
         claims = Claims(view)
-        return {key: _allocate(view, key, ingress, claims, now_ns) for key in wanted}
+        return {key: _allocate(view, key, networks, claims, now_ns) for key in wanted}
 
     return LeaderLoop(
         name="allocator",
         store=store,
         clock=clock,
-        kinds=("service", "task"),
+        kinds=("service", "task", "network"),
         keys_of_change=keys_of_change,
         all_keys=_services_and_orphans,
         plan=plan,
     )
 
 
-def _allocate(view: View, service_id: str, ingress: Network | None, claims: Claims, now_ns: int) -> Round:
+def _allocate(view: View, service_id: str, networks: Networks, claims: Claims, now_ns: int) -> Round:
     service = view.get(Service, service_id)
     if service is None:
         return Round()
-    endpoint = plan_service(service, ingress, claims)
-    if endpoint is not None:
-        return Round(actions=(endpoint,), why=(f"{service.spec.name}: ports and addresses",))
+    name = service.spec.name
     waiting = [
         task
         for task in view.tasks_of_service(service_id)
         if task.status.state == TaskState.NEW and task.desired_state <= TaskState.RUNNING
     ]
-    actions = plan_tasks(waiting, lambda id_: view.get(Service, id_), ingress, claims, now_ns)
-    return Round(actions=actions, why=(f"{service.spec.name}: {len(actions)} tasks allocated",) if actions else ())
+    allocation = plan_service(service, networks, claims)
+    if allocation.patch is not None:
+        return Round(actions=(allocation.patch,), why=(f"{name}: ports and addresses",))
+    if allocation.lacks:
+        told = say_what_is_lacking(waiting, allocation.lacks, now_ns)
+        return Round(actions=told, why=(f"{name}: {allocation.lacks}",) if told else ())
+    actions = plan_tasks(waiting, service, lambda task: view.revision_of(task).spec, networks, claims, now_ns)
+    return Round(actions=actions, why=(f"{name}: {len(actions)} tasks allocated",) if actions else ())
 
 
 def scheduler(store: Store, clock: Clock) -> LeaderLoop:

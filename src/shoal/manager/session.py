@@ -15,8 +15,9 @@ from shoal.errors import ShoalError, Unavailable
 from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait
 from shoal.manager.certificates import managers_of, role_to_certify
+from shoal.manager.network_feed import NetworkFeed
 from shoal.manager.root_change import active_root
-from shoal.manager.session_feed import News, SessionFeed
+from shoal.manager.session_feed import News, SessionFeed, Subscription
 from shoal.manager.streams import NodeStreams
 from shoal.model.actions import Action, PatchNode, PatchTask
 from shoal.model.base import replace
@@ -33,9 +34,10 @@ from shoal.model.messages import (
     SessionOpened,
     StatusAcknowledged,
     StreamRefused,
+    TaskReport,
 )
-from shoal.model.netstate import IngressState
-from shoal.model.objects import Cluster, Meta, Node, NodeDescription, NodeStatus, Task
+from shoal.model.netstate import DataPath, IngressState, NetworkChange, OverlayUpdate
+from shoal.model.objects import Cluster, Meta, Node, NodeDescription, NodeStatus, Task, TaskStatus
 from shoal.model.states import Role
 from shoal.rpc.link import Link, LinkClosed
 from shoal.store.store import Store
@@ -89,8 +91,9 @@ class Session:
         self._certified_role = certified_role
         self._sent = Sent()
         self._told: NodeChanged | None = None
+        self._takes_overlays = opening.takes_overlays
         self._ingress_sent: IngressState | None = None
-        self.ingress_acknowledged = 0
+        self._data_path_sent: DataPath | None = None
         self._heard_at = asyncio.get_running_loop().time()
         self._reports: asyncio.Queue[ReportStatus] = asyncio.Queue(REPORTS_QUEUED_MOST)
         self._ending: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -146,27 +149,55 @@ class Session:
                 raise HeartbeatMissed("heartbeat failure")
 
     async def _send_assignments(self) -> None:
-        places = self._feed.subscribe(self._node_id)
+        place = self._feed.subscribe(self._node_id)
         try:
             while True:
-                await places.wait()
+                await place.wait()
                 await asyncio.sleep(ASSIGNMENT_DEBOUNCE_SECONDS)
-                await self._send_news(places.take())
+                await self._send_news(place, place.take())
         finally:
-            self._feed.unsubscribe(self._node_id, places)
+            self._feed.unsubscribe(self._node_id, place)
 
-    async def _send_news(self, news: News) -> None:
+    async def _send_news(self, place: Subscription, news: News) -> None:
         view = self._store.view
+        network = self._feed.network()
         if news.everything or news.node:
             await self._tell_node(view)
         assignments = self._assignments(view, news)
-        # The mesh first: a task that is to stop has then left it before it is told.
-        mesh = self._feed.mesh()
-        if mesh is not self._ingress_sent:
-            self._ingress_sent = mesh
-            await self._link.send(NetworkUpdate(ingress=mesh))
+        # The network first: a task that starts finds its own, one that is to stop has left it before it is told.
+        update = self._network_update(place, news, network)
+        if update is not None:
+            await self._link.send(update)
         if assignments is not None:
             await self._link.send(assignments)
+
+    def _network_update(self, place: Subscription, news: News, network: NetworkFeed) -> NetworkUpdate | None:
+        """Return what the node's network is to become, None if it is so already."""
+        ingress = network.mesh if network.mesh is not self._ingress_sent else None
+        data_path = network.data_path if network.data_path is not self._data_path_sent else None
+        self._ingress_sent, self._data_path_sent = network.mesh, network.data_path
+        if not self._takes_overlays:
+            return NetworkUpdate(ingress=ingress) if ingress is not None else None
+        before = frozenset[str]() if news.everything else place.networks
+        wanted = place.networks
+        if news.everything or news.tasks:
+            wanted = network.networks_of_node(self._node_id)
+        place.networks = wanted
+        overlays: list[OverlayUpdate | None] = [network.whole(id_) for id_ in sorted(wanted - before)]
+        changed = sorted(news.services.keys() & wanted & before)
+        overlays += [network.difference(id_, news.services[id_]) for id_ in changed]
+        removed = tuple(sorted(before - wanted))
+        if not (news.everything or ingress is not None or data_path is not None or overlays or removed):
+            return None
+        change = NetworkChange(
+            version=network.version,
+            ingress=ingress,
+            data_path=data_path,
+            overlays=tuple(overlay for overlay in overlays if overlay is not None),
+            removed_network_ids=removed,
+            complete=news.everything,
+        )
+        return NetworkUpdate(change=change)
 
     async def _tell_node(self, view: View) -> None:
         """Tell the node what has changed about itself, the managers or the roots."""
@@ -190,11 +221,12 @@ class Session:
     def _assignments(self, view: View, news: News) -> Assignments | None:
         """Return what the node does not know yet; only tasks that changed are looked at."""
         if news.everything:
-            return diff(self._sent, view.tasks_of_node(self._node_id), view.revision_of)
+            tasks = [self._feed.as_told(task) for task in view.tasks_of_node(self._node_id)]
+            return diff(self._sent, tasks, view.revision_of)
         if not news.tasks:
             return None
         found = (view.get(Task, id_) for id_ in news.tasks)
-        ours = [task for task in found if task is not None and task.node_id == self._node_id]
+        ours = [self._feed.as_told(task) for task in found if task is not None and task.node_id == self._node_id]
         return diff(self._sent, ours, view.revision_of, among=news.tasks)
 
     async def _receive(self) -> None:
@@ -210,13 +242,19 @@ class Session:
                     patch = PatchNode(id=self._node_id, description=message.description)
                     await self._store.update(lambda _view, patch=patch: (patch,))  # type: ignore[misc]
                 case NetworkAcknowledged():
-                    self.ingress_acknowledged = max(self.ingress_acknowledged, message.ingress_version)
+                    self._feed.acknowledge(self._node_id, max(message.version, message.ingress_version))
                 case StreamRefused():
                     self.streams.refuse(message)
                 case EndSession():
                     raise _ended_by_node(message)
                 case _:
                     raise ShoalError(f"a node does not send {type(message).__name__}")
+
+    def _with_note(self, report: TaskReport) -> TaskStatus:
+        """Return a status as it is stored: what the managers know of a task's end stands in its message."""
+        note = self._feed.note_of(report.task_id)
+        status = report.status
+        return replace(status, message=f"{status.message}; {note}") if note else status
 
     def _is_ours(self, view: View, task_id: str) -> bool:
         """Whether a task was given to this session's node: nodes speak for their own tasks only."""
@@ -232,7 +270,7 @@ class Session:
 
             def plan(view: View, reports: list[ReportStatus] = reports) -> list[Action]:
                 return [
-                    PatchTask(id=report.task_id, status=report.status)
+                    PatchTask(id=report.task_id, status=self._with_note(report))
                     for message in reports
                     for report in message.reports
                     if self._is_ours(view, report.task_id)

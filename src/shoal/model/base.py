@@ -23,6 +23,7 @@ _WORDS = {
     "ip": "IP",
     "ipam": "IPAM",
     "ips": "IPs",
+    "ipv4": "IPv4",
     "ipv6": "IPv6",
     "os": "OS",
     "pid": "PID",

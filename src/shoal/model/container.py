@@ -6,6 +6,9 @@ from shoal.model.base import Struct
 from shoal.model.container_spec import HealthConfig, Mount, Ulimit
 from shoal.model.netstate import HostPort
 
+# as `network_namespace`: the host's own
+HOST_NETWORK = ""
+
 
 class FileInContainer(Struct):
     """A small file given to a container (secret, config): absolute path, content, owner, permission bits."""
@@ -22,8 +25,8 @@ class ContainerConfig(Struct):
     """A container to create.
 
     `entrypoint` and `command` None mean: the image's. `network_namespace` is the path of a namespace that exists
-    already; None gives the container an empty one of its own. Sizes are bytes, `nano_cpus` billionths of a
-    processor, durations in the unit of their name; 0 means no limit. `hosts` are lines of /etc/hosts
+    already; None gives the container an empty one of its own, HOST_NETWORK none. Sizes are bytes, `nano_cpus`
+    billionths of a processor, durations in the unit of their name; 0 means no limit. `hosts` are lines of /etc/hosts
     (`ADDRESS NAME…`).
     """
 

@@ -53,6 +53,10 @@ class NodeDescription(Struct):
     trust_root: str = ""
     certificate_issuer_subject: bytes = b""
     certificate_issuer_public_key: bytes = b""
+    # where other nodes send packets for tasks here; empty: to the address the node was seen at
+    data_path_address: str = ""
+    # the public half, base64; empty: this node cannot take part in encrypted networks
+    wireguard_key: str = ""
 
 
 class NodeStatus(Struct):
@@ -166,10 +170,16 @@ class TaskStatus(Struct):
 
 
 class Attachment(Struct):
-    """Addresses (CIDR) of a task on a network."""
+    """Addresses (CIDR) of a task on a network.
+
+    `driver` is overlay, or that of a node's own network (host, bridge, null, macvlan, ...); empty: the routing mesh.
+    `internal`: the network leads nowhere else.
+    """
 
     network_id: str
     addresses: tuple[str, ...] = ()
+    driver: str = ""
+    internal: bool = False
 
 
 class Task(Struct, tag="task"):

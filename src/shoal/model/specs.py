@@ -253,7 +253,7 @@ class IPAMPool(Spec):
     subnet: str = ""
     ip_range: str = ""
     gateway: str = ""
-    aux_address: dict[str, str] = {}
+    auxiliary_addresses: dict[str, str] = {}
 
 
 class IPAMOptions(Spec):
@@ -264,8 +264,14 @@ class IPAMOptions(Spec):
     config: tuple[IPAMPool, ...] = ()
 
 
+class NetworkConfigSource(Spec):
+    """The network whose node-local configuration a network takes."""
+
+    network: str = ""
+
+
 class NetworkSpec(Spec):
-    """A network as a user describes it."""
+    """A network as a user describes it; `enable_ipv4` None means yes."""
 
     name: str = ""
     labels: dict[str, str] = {}
@@ -274,9 +280,12 @@ class NetworkSpec(Spec):
     internal: bool = False
     attachable: bool = False
     ingress: bool = False
+    enable_ipv4: bool | None = None
     enable_ipv6: bool = False
     ipam: IPAMOptions = IPAMOptions()
     options: dict[str, str] = {}
+    config_only: bool = False
+    config_from: NetworkConfigSource | None = None
 
 
 class SecretSpec(Spec):

@@ -16,7 +16,7 @@ import structlog
 
 from shoal.errors import InvalidArgument, Unavailable
 from shoal.model.base import replace
-from shoal.model.netstate import IngressState, Sandbox, SandboxRequest
+from shoal.model.netstate import IngressState, NetworkChange, Sandbox, SandboxRequest
 from shoal.network.balancer import Balancer
 from shoal.network.plumbing import Plumbing, check_requirements
 from shoal.network.records import Records
@@ -110,6 +110,11 @@ class NodeNetwork:
         TCP flows to a backend that goes are left alone (it drains); UDP flows move on.
         """
         await self._run(lambda: self._set_ingress(state))
+
+    async def change(self, change: NetworkChange) -> None:
+        """Lead the node's network to what the swarm wants."""
+        if change.ingress is not None:
+            await self.set_ingress(change.ingress)
 
     async def set_node_number(self, number: int) -> None:
         """Take the number that the swarm gave this node (0: none): backends of this number are here."""

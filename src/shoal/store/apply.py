@@ -6,6 +6,8 @@ same tables on every member.
 
 from __future__ import annotations
 
+from shoal.core.allocate.subnets import overlapping
+from shoal.core.networks import PREDEFINED
 from shoal.errors import Conflict, InvalidArgument, NameConflict, NotFound, OutOfSequence, ShoalError
 from shoal.model.actions import Action, Create, LogEntry, PatchNode, PatchService, PatchTask, Remove, Replace
 from shoal.model.base import Struct, replace
@@ -15,6 +17,10 @@ from shoal.store.tables import Tables, address_key, kind_of, name_of, port_key, 
 
 KEPT_REVISIONS = 10
 HIGHEST_FEATURE_LEVEL = 1
+
+
+class Taken(Conflict):
+    """What was free when the change was planned is another's by now: it can be planned anew."""
 
 
 class Change(Struct):
@@ -123,6 +129,8 @@ class _Transaction:
             raise NotFound(f"{action.kind} {action.id} not found")
         if current is not None and action.expected_version not in (None, current.meta.version):
             raise OutOfSequence
+        if isinstance(current, Network):
+            self._refuse_if_used(current)
         self._delete(action.kind, action.id)
 
     def _patch_task(self, action: PatchTask) -> None:
@@ -179,8 +187,11 @@ class _Transaction:
             for other in self.tables.of_type(type(value)).lookup("name", name_of(value).lower()):
                 if other.id != value.id:
                     raise NameConflict(_name_taken(value))
+        if isinstance(value, Network):
+            self._check_network(value)
         if isinstance(value, Service):
             self._check_ports(value)
+            self._check_networks_exist(value)
             for virtual_ip in value.endpoint.virtual_ips:
                 self._check_address(address_key(virtual_ip.network_id, virtual_ip.address), value.id)
         if isinstance(value, Task):
@@ -200,6 +211,32 @@ class _Transaction:
                             f"port '{port.published_port}' is already in use by service '{other.spec.name}' "
                             f"({other.id}) as {article} port"
                         )
+
+    def _check_network(self, network: Network) -> None:
+        """Refuse a subnet or a VXLAN id that another network has (docker-swarm.md 4.11)."""
+        for other in self.tables.networks.rows.values():
+            if other.id == network.id:
+                continue
+            if network.spec.ingress and other.spec.ingress:
+                raise Conflict(f"ingress network ({other.id}) is already present")
+            if network.vni and network.vni == other.vni:
+                raise Taken(f"VXLAN id {network.vni} is in use by network {other.spec.name}")
+            if any(overlapping(subnet, (other,)) for subnet in network.subnets):
+                raise Taken(f"a subnet of network {network.spec.name} overlaps one of network {other.spec.name}")
+
+    def _check_networks_exist(self, service: Service) -> None:
+        """Refuse a service on a network that went away while the service was written."""
+        for attachment in service.spec.task_template.networks:
+            if attachment.target not in self.tables.networks.rows and attachment.target not in PREDEFINED:
+                raise NotFound(f"network {attachment.target} not found")
+
+    def _refuse_if_used(self, network: Network) -> None:
+        service = next(iter(self.tables.services.lookup("network", network.id)), None)
+        if service is not None:
+            raise InvalidArgument(f"network {network.id} is in use by service {service.id}")
+        task = next(iter(self.tables.tasks.lookup("network", network.id)), None)
+        if task is not None:
+            raise InvalidArgument(f"network {network.id} is in use by task {task.id}")
 
     def _check_address(self, key: str, owner_id: str) -> None:
         for table in (self.tables.tasks, self.tables.services):

@@ -85,6 +85,20 @@ def _service_addresses(service: Service) -> tuple[str, ...]:
     return tuple(address_key(vip.network_id, vip.address) for vip in service.endpoint.virtual_ips)
 
 
+def service_networks(service: Service) -> tuple[str, ...]:
+    """Return the ids of the networks a service is on: those it asks for, and those it has an address of."""
+    asked = (attachment.target for attachment in service.spec.task_template.networks)
+    given = (virtual_ip.network_id for virtual_ip in service.endpoint.virtual_ips)
+    return tuple(dict.fromkeys((*asked, *given)))
+
+
+def task_networks(task: Task) -> tuple[str, ...]:
+    """Return the ids of the networks a task is on; one that has ended is on none."""
+    if task.status.state > TaskState.RUNNING:
+        return ()
+    return tuple(attachment.network_id for attachment in task.attachments)
+
+
 def _lower_name(value: Service | Network | Secret | Config) -> tuple[str, ...]:
     return (value.spec.name.lower(),) if value.spec.name else ()
 
@@ -161,7 +175,7 @@ class Tables:
         self.clusters: Table[Cluster] = Table({})
         self.nodes: Table[Node] = Table({})
         self.services: Table[Service] = Table(
-            {"name": _lower_name, "port": _port_keys, "address": _service_addresses},
+            {"name": _lower_name, "port": _port_keys, "address": _service_addresses, "network": service_networks},
         )
         self.revisions: Table[Revision] = Table({"service": lambda r: (r.service_id,)})
         self.tasks: Table[Task] = Table(
@@ -170,6 +184,7 @@ class Tables:
                 "node": lambda t: (t.node_id,) if t.node_id else (),
                 "revision": lambda t: (revision_id(t.service_id, t.spec_version),),
                 "address": task_addresses,
+                "network": task_networks,
                 "unassigned": lambda t: (t.status.state.word,) if t.status.state < TaskState.ASSIGNED else (),
             }
         )

@@ -92,6 +92,14 @@ class View:
         used = [*self._tables.tasks.keys("address", prefix), *self._tables.services.keys("address", prefix)]
         return frozenset(key[len(prefix) :] for key in used)
 
+    def services_on(self, network_id: str) -> tuple[Service, ...]:
+        """Return the services that are on a network."""
+        return self._tables.services.lookup("network", network_id)
+
+    def tasks_on(self, network_id: str) -> tuple[Task, ...]:
+        """Return the live tasks that are on a network."""
+        return self._tables.tasks.lookup("network", network_id)
+
     def events(self) -> tuple[Event, ...]:
         """Return the events kept, oldest first."""
         return self._events.all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shoal.core.allocate.ipam import first_free
-from shoal.core.allocate.plan import is_allocated
+from shoal.core.allocate.plan import Networks, is_allocated
 from shoal.core.allocate.ports import DYNAMIC_FIRST, DYNAMIC_LAST, allocate_ports, complete
 from shoal.model.actions import Remove
 from shoal.model.base import replace
@@ -69,12 +69,13 @@ def test_a_dynamic_port_is_kept_over_updates_unless_it_is_asked_for_by_number() 
 
 
 def test_what_is_allocated() -> None:
+    networks = Networks({}.get, None)
     bare = Service(id="s", spec=ServiceSpec())
-    assert is_allocated(bare)
+    assert is_allocated(bare, networks)
     asking = replace(bare, spec=ServiceSpec(endpoint_spec=EndpointSpec(ports=(PortConfig(target_port=80),))))
-    assert not is_allocated(asking)
+    assert not is_allocated(asking, networks)
     left_over = replace(bare, endpoint=Endpoint(mode="vip", ports=(complete(PortConfig(published_port=80)),)))
-    assert not is_allocated(left_over), "ports that are not asked for any more go back"
+    assert not is_allocated(left_over, networks), "ports that are not asked for any more go back"
 
 
 def test_many_services_of_one_round_get_different_ports_and_addresses() -> None:

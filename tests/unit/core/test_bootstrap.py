@@ -14,7 +14,7 @@ from shoal.core.defaults import (
     task_history_limit,
     update_config,
 )
-from shoal.core.ingress import published_ports
+from shoal.core.ingress import Published, publish
 from shoal.errors import InvalidArgument
 from shoal.model.actions import Create
 from shoal.model.base import replace
@@ -152,9 +152,14 @@ def test_the_mesh_holds_running_wanted_tasks_of_published_ports() -> None:
         PortConfig(protocol="tcp", target_port=81, published_port=8081, publish_mode="host"),
         PortConfig(protocol="tcp", target_port=82, published_port=80, publish_mode="ingress"),
     )
-    services = [Service(id="s", endpoint=Endpoint(mode="vip", ports=ports)), Service(id="bare")]
+    service = Service(id="s", endpoint=Endpoint(mode="vip", ports=ports))
     nodes = {"n1": Node(id="n1", number=5)}
-    found = published_ports(services, lambda id_: tasks if id_ == "s" else [], nodes.get, "net")
+    assert publish(Service(id="bare"), [], nodes.get, "net") == Published()
+    whole = publish(service, tasks, nodes.get, "net")
+    reached = [endpoint.task_id for endpoint in whole.endpoints]
+    assert reached == ["t6", "t7", "t8", "t9"], "flows of one that is on its way out live on"
+    assert publish(None, tasks, nodes.get, "net") == Published(endpoints=whole.endpoints), "its service is gone"
+    found = whole.ports
     assert [(port.published_port, port.target_port) for port in found] == [(80, 82), (8080, 80)]
     assert found[0].backends == (
         Backend(task_id="t8", address="10.0.0.8", node_number=5),

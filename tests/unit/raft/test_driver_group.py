@@ -80,7 +80,9 @@ def test_joined_members_have_everything_and_vote(tmp_path: Path) -> None:
             assert driver.leader_id == 1
             assert driver.has_quorum()
         assert all(view.is_reachable for view in leader.members())
-        assert {view.match_index for view in leader.members()} == {leader.applied_index}
+        await group.until(
+            lambda: {view.match_index for view in leader.members()} == {leader.applied_index}, "all have said so"
+        )
 
     run(tmp_path, scenario)
 

@@ -1,4 +1,7 @@
-"""`/networks` and `/volumes`, as far as they can be read; making them comes with overlay networks and volumes."""
+"""`/networks`, and `/volumes` as far as they can be read.
+
+Networks of the swarm are written by the leader; those of the node itself are shown only.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,25 @@ from aiohttp import web
 
 from shoal.api.context import CONTEXT
 from shoal.api.filters import Filters, matches_labels, parse_filters
-from shoal.api.requests import read_view
-from shoal.api.responses import json_response, list_response
-from shoal.api.routing import Route
-from shoal.api.views.network import local_network_views, network_view
+from shoal.api.requests import actor_of, flag, read_body, read_view, require_manager
+from shoal.api.responses import empty_response, json_response, list_response
+from shoal.api.routing import Route, Scope
+from shoal.api.views.network import local_network_views, network_view, verbose_view, with_containers
 from shoal.api.views.shared import Json
-from shoal.errors import InvalidArgument, NotFound
+from shoal.core.networks import OVERLAY_DRIVER, PREDEFINED
+from shoal.errors import Forbidden, InvalidArgument, NotBuilt, NotFound
 from shoal.model.objects import Network
+from shoal.model.specs import NetworkSpec
 from shoal.model.states import LocalNodeState
 
 FILTERS = frozenset({"id", "name", "driver", "scope", "type", "label", "dangling"})
 VOLUME_FILTERS = frozenset({"name", "driver", "label", "dangling"})
+PRUNE_FILTERS = frozenset({"label", "label!", "until"})
 BUILTIN = frozenset({"bridge", "host", "none"})
+WORKER = (
+    "Cannot create a multi-host network from a worker node. Please create the network from a manager node: "
+    'use "docker swarm init" or "docker swarm join" to make this node one.'
+)
 
 
 async def _networks(request: web.Request) -> list[Json]:
@@ -66,6 +76,24 @@ def _passes(network: Json, filters: Filters) -> bool:
 async def inspect(request: web.Request) -> web.Response:
     """Answer with a network, found by id, name or unique beginning of its id."""
     reference, scope = request.match_info["id"], request.query.get("scope", "")
+    network = await _find(request, reference, scope)
+    if network["Scope"] == "swarm" and network["Id"] not in PREDEFINED:
+        network = await _with_use(request, network, flag(request, "verbose"))
+    return json_response(network)
+
+
+async def _with_use(request: web.Request, network: Json, verbose: bool) -> Json:
+    """Return a swarm network with its containers on this node; `verbose`: with its services and peers, too."""
+    view = await read_view(request)
+    stored = view.get(Network, network["Id"])
+    if stored is None:
+        return network
+    network = with_containers(network, view, request.app[CONTEXT].node_id)
+    return {**network, **verbose_view(stored, view)} if verbose else network
+
+
+async def _find(request: web.Request, reference: str, scope: str) -> Json:
+    """Return the network that a reference means. Raises NotFound, InvalidArgument (several)."""
     candidates = [network for network in await _networks(request) if not scope or network["Scope"] == scope]
     tests: tuple[Callable[[Json], bool], ...] = (
         lambda network: network["Id"] == reference,
@@ -77,8 +105,59 @@ async def inspect(request: web.Request) -> web.Response:
         if len(matches) > 1:
             raise InvalidArgument(f"network {reference} is ambiguous ({len(matches)} matches found based on ID prefix)")
         if matches:
-            return json_response(matches[0])
+            return matches[0]
+    if scope == "swarm":
+        # the swarm's copies of what every node has: found by those who ask for them only, as in Docker
+        for predefined in PREDEFINED.values():
+            if reference in (predefined.id, predefined.spec.name):
+                return network_view(predefined)
     raise NotFound(f"network {reference} not found")
+
+
+async def create(request: web.Request) -> web.Response:
+    """Make a network of the swarm; answers its id."""
+    spec = await read_body(request, NetworkSpec)
+    if spec.driver not in ("", OVERLAY_DRIVER) and spec.scope != "swarm":
+        raise NotBuilt(
+            f'networks of one node (driver "{spec.driver}") are not built yet: use -d overlay for one of the swarm'
+        )
+    if not spec.driver and spec.scope != "swarm":
+        raise NotBuilt("networks of one node (driver bridge) are not built yet: add -d overlay for one of the swarm")
+    if request.app[CONTEXT].manager() is None:
+        raise Forbidden(WORKER)
+    await read_view(request)
+    network_id = await require_manager(request).control.networks.create(spec, actor_of(request))
+    return json_response({"Id": network_id, "Warning": ""}, status=201)
+
+
+async def remove(request: web.Request) -> web.Response:
+    """Remove a network of the swarm that nothing uses."""
+    reference = request.match_info["id"]
+    network = await _find(request, reference, "")
+    if network["Scope"] == "local":
+        raise Forbidden(f"{network['Name']} is a pre-defined network and cannot be removed")
+    await require_manager(request).control.networks.remove(network["Id"], actor_of(request))
+    return empty_response(204)
+
+
+async def prune(request: web.Request) -> web.Response:
+    """Remove the networks that nothing uses. Outside a manager there are none to remove."""
+    filters = parse_filters(request.query.get("filters"), PRUNE_FILTERS)
+    if "until" in filters:
+        raise NotBuilt("pruning networks by age (until) is not built yet: use --filter label")
+    if request.app[CONTEXT].manager() is None:
+        return json_response({"NetworksDeleted": None})
+    await read_view(request)
+
+    def is_wanted(network: Network) -> bool:
+        labels = network.spec.labels
+        unwanted = filters.get("label!", ())
+        return matches_labels(labels, filters.get("label", ())) and not any(
+            matches_labels(labels, (label,)) for label in unwanted
+        )
+
+    removed = await require_manager(request).control.networks.prune(is_wanted, actor_of(request))
+    return json_response({"NetworksDeleted": list(removed) or None})
 
 
 async def list_volumes(request: web.Request) -> web.Response:
@@ -95,7 +174,10 @@ async def inspect_volume(request: web.Request) -> web.Response:
 ROUTES = (
     Route("GET", "/networks", list_networks),
     Route("GET", "/networks/", list_networks),
+    Route("POST", "/networks/create", create, Scope.LEADER),
+    Route("POST", "/networks/prune", prune, Scope.LEADER),
     Route("GET", "/networks/{id}", inspect),
+    Route("DELETE", "/networks/{id}", remove, Scope.LEADER),
     Route("GET", "/volumes", list_volumes),
     Route("GET", "/volumes/{name}", inspect_volume),
 )

@@ -54,13 +54,10 @@ ROUTES = (
     *_routes("searching Docker Hub is outside Shoal", "GET /images/search"),
     *_routes(f"pushing and pruning images {LATER}", "POST /images/{name:.+}/push", "POST /images/prune"),
     *_routes(
-        f"creating and connecting networks {LATER}",
-        "POST /networks/create",
+        f"connecting containers by hand {LATER}: a service's networks are in its spec",
         "POST /networks/{id}/connect",
         "POST /networks/{id}/disconnect",
-        "POST /networks/prune",
     ),
-    *_routes(f"removing networks {LATER}", "DELETE /networks/{id}"),
     *_routes(
         f"volumes made by hand {LATER}: a service's mounts make theirs",
         "POST /volumes/create",

@@ -22,7 +22,8 @@ from shoal.api.views.cluster import swarm_view
 from shoal.core.validate.cluster import prepare_cluster
 from shoal.core.validate.node import parse_availability
 from shoal.errors import InvalidArgument, Unauthenticated
-from shoal.manager.control import Rotation, require_cluster
+from shoal.manager.control import Rotation
+from shoal.manager.lookup import require_cluster
 from shoal.model.requests import BackupRequest, JoinRequest, RestoreRequest, UnlockRequest
 from shoal.model.specs import ClusterSpec, InitRequest
 

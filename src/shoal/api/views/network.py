@@ -6,10 +6,14 @@ import hashlib
 from itertools import zip_longest
 
 from shoal.api.views.shared import Json, meta_view, time_text
-from shoal.model.objects import Network
+from shoal.core.container import task_name
+from shoal.core.ingress import is_placed, is_serving
+from shoal.core.networks import OVERLAY_DRIVER, VNI_OPTION
+from shoal.core.overlay import data_path
+from shoal.model.objects import Network, Node, Service, Task
+from shoal.store.view import View
 
-OVERLAY_DRIVER = "overlay"
-VNI_OPTION = "com.docker.network.driver.overlay.vxlanid_list"
+SHORT_ID_LENGTH = 12
 BRIDGE_SUBNET = "172.17.0.0/16"
 BRIDGE_GATEWAY = "172.17.0.1"
 GATEWAY_BRIDGE_SUBNET = "172.18.0.0/16"
@@ -24,14 +28,14 @@ def network_view(network: Network) -> Json:
         "Created": time_text(network.meta.created_at_ns),
         "Scope": "swarm",
         "Driver": network.spec.driver or OVERLAY_DRIVER,
-        "EnableIPv4": True,
+        "EnableIPv4": network.spec.enable_ipv4 is not False,
         "EnableIPv6": network.spec.enable_ipv6,
         "IPAM": {"Driver": network.spec.ipam.driver or "default", "Options": None, "Config": _pools(network)},
         "Internal": network.spec.internal,
         "Attachable": network.spec.attachable,
         "Ingress": network.spec.ingress,
-        "ConfigFrom": {"Network": ""},
-        "ConfigOnly": False,
+        "ConfigFrom": {"Network": network.spec.config_from.network if network.spec.config_from else ""},
+        "ConfigOnly": network.spec.config_only,
         "Containers": None,
         "Options": _options(network),
         "Labels": network.spec.labels or None,
@@ -39,8 +43,18 @@ def network_view(network: Network) -> Json:
 
 
 def _pools(network: Network) -> list[Json]:
-    pairs = zip_longest(network.subnets, network.gateways, fillvalue="")
-    return [{"Subnet": subnet, "Gateway": gateway.partition("/")[0]} for subnet, gateway in pairs]
+    asked = {pool.subnet: pool for pool in network.spec.ipam.config}
+    pools: list[Json] = []
+    for subnet, gateway in zip_longest(network.subnets, network.gateways, fillvalue=""):
+        view: Json = {"Subnet": subnet}
+        pool = asked.get(subnet)
+        if pool is not None and pool.ip_range:
+            view["IPRange"] = pool.ip_range
+        view["Gateway"] = gateway.partition("/")[0]
+        if pool is not None and pool.auxiliary_addresses:
+            view["AuxiliaryAddresses"] = pool.auxiliary_addresses
+        pools.append(view)
+    return pools
 
 
 def _options(network: Network) -> Json | None:
@@ -48,6 +62,78 @@ def _options(network: Network) -> Json | None:
     if network.vni:
         options[VNI_OPTION] = str(network.vni)
     return options or None
+
+
+def with_containers(network: Json, view: View, node_id: str) -> Json:
+    """Return a network with its containers on this node, as Docker shows them where there are any."""
+    containers: Json = {}
+    for task in view.tasks_on(network["Id"]):
+        service = view.get(Service, task.service_id)
+        container = task.status.container
+        if task.node_id != node_id or container is None or not container.container_id or service is None:
+            continue
+        by_family = _addresses(task, network["Id"])
+        containers[container.container_id] = {
+            "Name": task_name(service.spec.name, task),
+            "EndpointID": _endpoint_id(network["Id"], task.id),
+            "MacAddress": _mac_of(by_family[0]),
+            "IPv4Address": by_family[0],
+            "IPv6Address": by_family[1],
+        }
+    return {**network, "Containers": containers} if containers else network
+
+
+def verbose_view(network: Network, view: View) -> Json:
+    """Return what `docker network inspect --verbose` adds: the services with their tasks, and the nodes."""
+    hosts = {peer.node_number: peer.address for peer in data_path(view.find(Node), None).peers}
+    tasks = [task for task in view.tasks_on(network.id) if is_placed(task)]
+    nodes = {node.id: node for node in view.find(Node)}
+    services: Json = {}
+    for service in sorted(view.services_on(network.id), key=lambda each: each.spec.name):
+        virtual_ip = next((ip for ip in service.endpoint.virtual_ips if ip.network_id == network.id), None)
+        mine = [task for task in tasks if task.service_id == service.id and is_serving(task)]
+        services[service.spec.name] = {
+            "VIP": virtual_ip.address.partition("/")[0] if virtual_ip is not None else "<nil>",
+            "Ports": [
+                f"Target: {port.target_port}, Publish: {port.published_port}"
+                for port in service.endpoint.ports
+                if network.spec.ingress
+            ],
+            "LocalLBIndex": 0,
+            "Tasks": [
+                {
+                    "Name": task_name(service.spec.name, task),
+                    "EndpointID": _endpoint_id(network.id, task.id),
+                    "EndpointIP": _addresses(task, network.id)[0].partition("/")[0],
+                    "Info": {"Host IP": hosts.get(nodes[task.node_id].number, "") if task.node_id in nodes else ""},
+                }
+                for task in mine
+            ],
+        }
+    there = {task.node_id for task in tasks}
+    peers = [
+        {"Name": node.id[:SHORT_ID_LENGTH], "IP": hosts.get(node.number, "")}
+        for node in sorted(nodes.values(), key=lambda each: each.number)
+        if node.id in there or network.spec.ingress
+    ]
+    return {"Peers": peers, "Services": services}
+
+
+def _addresses(task: Task, network_id: str) -> tuple[str, str]:
+    """Return a task's addresses on a network, IPv4 and IPv6, empty for none."""
+    held = [address for each in task.attachments if each.network_id == network_id for address in each.addresses]
+    first = next((address for address in held if ":" not in address), "")
+    return first, next((address for address in held if ":" in address), "")
+
+
+def _endpoint_id(network_id: str, task_id: str) -> str:
+    return hashlib.sha256(f"{network_id}/{task_id}".encode()).hexdigest()
+
+
+def _mac_of(address: str) -> str:
+    """Return the MAC address of a task's link: Docker's rule, from the IPv4 address."""
+    parts = address.partition("/")[0].split(".")
+    return "02:42:" + ":".join(f"{int(part):02x}" for part in parts) if len(parts) == 4 else ""
 
 
 def attached_network_view(network: Network) -> Json:

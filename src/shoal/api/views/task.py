@@ -10,6 +10,7 @@ from shoal.api.responses import encode
 from shoal.api.views.network import attached_network_view
 from shoal.api.views.service import iteration_view, port_view, task_spec_view
 from shoal.api.views.shared import Json, meta_view, time_text
+from shoal.core.networks import PREDEFINED
 from shoal.model.objects import Network, Task
 from shoal.store.view import View
 
@@ -68,7 +69,7 @@ class TaskViews:
     def _network(self, network_id: str) -> Json:
         found = self._networks.get(network_id)
         if found is None:
-            network = self._view.get(Network, network_id)
+            network = self._view.get(Network, network_id) or PREDEFINED.get(network_id)
             found = attached_network_view(network) if network is not None else {"ID": network_id}
             self._networks[network_id] = found
             self._network_versions[network_id] = network.meta.version if network is not None else 0

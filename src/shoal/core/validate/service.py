@@ -6,6 +6,7 @@ The order of the checks is Docker's: first what its daemon converts, then what i
 from __future__ import annotations
 
 from shoal.core.constraint import parse
+from shoal.core.extensions import parse_extensions
 from shoal.core.validate.container import normalise_container, validate_container, validate_references
 from shoal.core.validate.names import validate_dns_name
 from shoal.errors import InvalidArgument, NotBuilt
@@ -24,7 +25,6 @@ from shoal.model.specs import (
     UpdateConfig,
 )
 
-EXTENSION_PREFIX = "shoal."
 MIN_NANO_CPUS = 1_000_000
 MIN_MEMORY_BYTES = 4 * 1024 * 1024
 MAX_PORT = 65_535
@@ -150,21 +150,12 @@ def _normalise_mode(mode: ServiceMode) -> ServiceMode:
 def validate_service(spec: ServiceSpec) -> None:
     """Check a normalised spec. Raises InvalidArgument with Docker's text."""
     validate_dns_name(spec.name)
-    _refuse_extensions(spec)
+    parse_extensions(spec.labels)
     _validate_task(spec.task_template)
     _validate_mode(spec)
     _validate_update("update", spec.update_config)
     _validate_update("rollback", spec.rollback_config)
     _validate_endpoint(spec.endpoint_spec)
-
-
-def _refuse_extensions(spec: ServiceSpec) -> None:
-    for label in sorted(spec.labels):
-        if label.startswith(EXTENSION_PREFIX):
-            raise InvalidArgument(
-                f'unknown service label "{label}": labels that begin with "{EXTENSION_PREFIX}" are kept for Shoal\'s '
-                "own settings, and this version has none of this name; remove it"
-            )
 
 
 def _validate_task(task: TaskSpec) -> None:

@@ -1,0 +1,141 @@
+"""A NetworkSpec as it is stored: what is filled in, and what is refused (docker-swarm.md 1.2, 3.7)."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from shoal.core.networks import (
+    NODE_LOCAL_DRIVERS,
+    OVERLAY_DRIVER,
+    RESERVED_NAMES,
+    overlay_options,
+)
+from shoal.core.validate.names import validate_dns_name
+from shoal.errors import Forbidden, InvalidArgument, NotBuilt
+from shoal.model.base import replace
+from shoal.model.specs import IPAMPool, NetworkSpec
+
+VNI_MOST = 2**24 - 1
+# IPv6 needs 1280, and no path carries more than this
+MTU_LEAST_BYTES = 576
+MTU_MOST_BYTES = 65_485
+LONGEST_IPV4_PREFIX = 29
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def prepare_network(spec: NetworkSpec) -> NetworkSpec:
+    """Return `spec` as it is stored.
+
+    Raises:
+        Forbidden: the name is one of Docker's own networks.
+        InvalidArgument: a name, subnet, range, gateway or option that is none; parts that exclude each other.
+        NotBuilt: a driver that Shoal does not have.
+    """
+    if spec.name in RESERVED_NAMES:
+        raise Forbidden(f"operation is not permitted on predefined {spec.name} network")
+    validate_dns_name(spec.name)
+    driver = spec.driver or OVERLAY_DRIVER
+    config_from = spec.config_from if spec.config_from is not None and spec.config_from.network else None
+    spec = replace(spec, driver=driver, scope="swarm", config_from=config_from)
+    if spec.ipam.driver not in ("", "default"):
+        raise NotBuilt(f'IPAM driver "{spec.ipam.driver}": Shoal has the driver "default" only')
+    for pool in spec.ipam.config:
+        _check_pool(pool)
+    _refuse_overlaps(spec)
+    if driver == OVERLAY_DRIVER and not spec.config_only:
+        _check_overlay(spec)
+    elif driver not in NODE_LOCAL_DRIVERS:
+        raise NotBuilt(f'network driver "{driver}": a network of the swarm is of driver overlay, bridge or macvlan')
+    else:
+        _check_node_local(spec)
+    return replace(spec, ipam=replace(spec.ipam, driver="default"))
+
+
+def _check_overlay(spec: NetworkSpec) -> None:
+    if spec.config_from is not None:
+        raise InvalidArgument("ConfigFrom: an overlay network takes no configuration from another network")
+    if spec.ingress and spec.attachable:
+        raise InvalidArgument("Attachable: the ingress network cannot be attachable")
+    if spec.ingress and spec.internal:
+        raise InvalidArgument("Internal: the ingress network cannot be internal")
+    if spec.enable_ipv4 is False:
+        raise InvalidArgument("EnableIPv4: an overlay network needs IPv4; leave it on and add --ipv6 for both")
+    if any(network_of(pool).version == 6 for pool in spec.ipam.config) and not spec.enable_ipv6:
+        raise InvalidArgument("IPAM: an IPv6 subnet needs --ipv6 (EnableIPv6)")
+    try:
+        options = overlay_options(spec.options)
+    except ValueError as error:
+        raise InvalidArgument(f"Options: {error}") from None
+    if any(not 1 <= vni <= VNI_MOST for vni in options.vnis):
+        raise InvalidArgument(f"Options: a VXLAN id goes from 1 to {VNI_MOST}")
+    if options.mtu_bytes and not MTU_LEAST_BYTES <= options.mtu_bytes <= MTU_MOST_BYTES:
+        raise InvalidArgument(f"Options: an MTU goes from {MTU_LEAST_BYTES} to {MTU_MOST_BYTES}")
+    if spec.enable_ipv6 and 0 < options.mtu_bytes < 1280:
+        raise InvalidArgument("Options: with IPv6 an MTU of 1280 or more is needed")
+
+
+def _check_node_local(spec: NetworkSpec) -> None:
+    if spec.config_only:
+        if spec.ingress or spec.attachable or spec.internal or spec.options.get("com.docker.network.encrypted"):
+            raise InvalidArgument("ConfigOnly: such a network holds subnets and driver options only")
+        return
+    if spec.ingress:
+        raise InvalidArgument("Ingress: the network of the routing mesh is an overlay")
+    if spec.config_from is None:
+        raise InvalidArgument(
+            f'a "{spec.driver}" network of scope swarm takes its configuration from a --config-only network of each '
+            "node: add --config-from NAME"
+        )
+
+
+def _check_pool(pool: IPAMPool) -> None:
+    if not pool.subnet:
+        if pool.gateway or pool.ip_range or pool.auxiliary_addresses:
+            raise InvalidArgument("IPAM: a range, a gateway or reserved addresses need a subnet: add --subnet")
+        return
+    subnet = network_of(pool)
+    if subnet.version == 4 and subnet.prefixlen > LONGEST_IPV4_PREFIX:
+        raise InvalidArgument(f"IPAM: subnet {pool.subnet} is too small: a mask of {LONGEST_IPV4_PREFIX} at most")
+    if pool.ip_range:
+        try:
+            inner = ipaddress.ip_network(pool.ip_range)
+        except ValueError:
+            raise InvalidArgument(f'IPAM: invalid ip-range "{pool.ip_range}": use CIDR form') from None
+        if inner.version != subnet.version or not inner.subnet_of(subnet):  # type: ignore[arg-type]
+            raise InvalidArgument(f"IPAM: no matching subnet for range {pool.ip_range}")
+    addresses = {
+        "gateway": pool.gateway,
+        **{f"aux-address {name}": at for name, at in pool.auxiliary_addresses.items()},
+    }
+    for word, text in addresses.items():
+        if text:
+            _check_within(subnet, word, text)
+
+
+def _check_within(subnet: IPNetwork, word: str, text: str) -> None:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise InvalidArgument(f'IPAM: invalid {word} "{text}": it is no address') from None
+    if address not in subnet or address == subnet.network_address:
+        raise InvalidArgument(f"IPAM: no matching subnet for {word} {text}: it is not within {subnet}")
+
+
+def network_of(pool: IPAMPool) -> IPNetwork:
+    """Return a pool's subnet. Raises InvalidArgument: it is none."""
+    try:
+        return ipaddress.ip_network(pool.subnet)
+    except ValueError:
+        try:
+            meant = ipaddress.ip_network(pool.subnet, strict=False)
+        except ValueError:
+            raise InvalidArgument(f'IPAM: invalid subnet "{pool.subnet}": use CIDR form, such as 10.5.0.0/24') from None
+        raise InvalidArgument(f"IPAM: invalid subnet {pool.subnet}: it should be {meant}") from None
+
+
+def _refuse_overlaps(spec: NetworkSpec) -> None:
+    subnets = [network_of(pool) for pool in spec.ipam.config if pool.subnet]
+    for index, first in enumerate(subnets):
+        for second in subnets[index + 1 :]:
+            if first.version == second.version and first.overlaps(second):
+                raise InvalidArgument(f"IPAM: the subnets {first} and {second} of the network overlap")
