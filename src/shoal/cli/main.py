@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "swarm": ("shoal.cli.commands.swarm:swarm", "Make, join, change and leave a swarm"),
     "node": ("shoal.cli.commands.node:node", "Work with the nodes of the swarm"),
     "service": ("shoal.cli.commands.service:service", "Work with services"),
+    "network": ("shoal.cli.commands.network:network", "Work with networks"),
     "lab": ("shoal.cli.commands.lab:lab", "Run a whole swarm on this machine"),
     "info": ("shoal.cli.commands.system:info", "Show what the daemon says of itself and its swarm"),
     "version": ("shoal.cli.commands.system:version", "Show the versions of command and daemon"),
