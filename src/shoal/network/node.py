@@ -1,7 +1,7 @@
 """The network of one node, as the agent uses it: asyncio outside, one worker thread inside.
 
 All work on the kernel and all state belong to that thread, one call after another; a call that is cancelled is still
-carried out whole. Not built yet: other nodes (dataplane.md 3b), overlay networks, IPv6 and `[::1]`.
+carried out whole. Not built yet: overlay networks, IPv6 and `[::1]`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import structlog
 
 from shoal.errors import InvalidArgument, Unavailable
 from shoal.model.base import replace
-from shoal.model.netstate import IngressState, Sandbox, SandboxRequest
+from shoal.model.netstate import DataPath, IngressState, Sandbox, SandboxRequest
 from shoal.network.balancer import Balancer
+from shoal.network.mesh import Mesh
+from shoal.network.mesh_state import desired_mesh
 from shoal.network.plumbing import Plumbing, check_requirements
-from shoal.network.records import Records
+from shoal.network.records import DataPathRecord, Records
 from shoal.network.settings import NetworkSettings, names_of
 from shoal.network.state import KernelState, desired
 from shoal.network.wiring import Wiring
@@ -49,7 +51,9 @@ class NodeNetwork:
         self._plumbing = Plumbing(exec_root / "netns", names_of(daemon_id), settings, self._records)
         self._wiring = Wiring(exec_root / "netns", self._plumbing, self._records)
         self._balancer = Balancer(self._plumbing)
+        self._mesh = Mesh(self._plumbing)
         self._ingress = IngressState()
+        self._data_path = DataPath()
         self._sandboxes: tuple[str, ...] = ()
         self._worker: ThreadPoolExecutor | None = None
 
@@ -115,18 +119,44 @@ class NodeNetwork:
         """Take the number that the swarm gave this node (0: none): backends of this number are here."""
         await self._run(lambda: self._set_node_number(number))
 
+    async def set_data_path(self, data_path: DataPath) -> None:
+        """Join the mesh to these nodes' (this one among them), so that every node's ports lead to all tasks.
+
+        Where that cannot be (the reason is logged), the node goes on serving its own tasks.
+        """
+        await self._run(lambda: self._set_data_path(data_path))
+
     # from here on: the worker thread
 
     def _set_node_number(self, number: int) -> None:
         self._settings = replace(self._settings, node_number=number)
-        self._balancer.change(self._desired())
+        self._set_data_path(self._data_path)
+
+    def _set_data_path(self, data_path: DataPath) -> None:
+        record = DataPathRecord(node_number=self._settings.node_number, data_path=data_path)
+        self._records.write_data_path(record)
+        self._data_path = data_path
+        self._balance()
+
+    def _balance(self) -> int:
+        """Lead the kernel to what is known now: ways to tasks before the traffic, and traffic away before the ways."""
+        self._mesh.begin(desired_mesh(self._ingress, self._data_path, self._settings.node_number))
+        count = self._balancer.change(self._desired())
+        self._mesh.finish()
+        return count
 
     def _start(self) -> None:
         self._records.prepare()
         self._plumbing.start()
         self._wiring.adopt()
         self._ingress = self._records.read_ingress()
+        known = self._records.read_data_path()
+        self._data_path = known.data_path
+        if not self._settings.node_number:
+            self._settings = replace(self._settings, node_number=known.node_number)
+        self._mesh.begin(desired_mesh(self._ingress, self._data_path, self._settings.node_number))
         self._balancer.load(self._desired())
+        self._mesh.finish()
         self._publish()
         _log.info("the node's network is up", tasks=len(self._sandboxes), ingress_version=self._ingress.version)
 
@@ -155,17 +185,22 @@ class NodeNetwork:
         if state == self._ingress:
             return
         self._records.write_ingress(state)
-        count = self._balancer.change(self._desired(state))
-        self._ingress = state
+        before, self._ingress = self._ingress, state
+        try:
+            count = self._balance()
+        except BaseException:
+            # the same state, when it comes again, is to be tried again
+            self._ingress = before
+            raise
         _log.debug("mesh set", version=state.version, operations=count)
 
-    def _desired(self, ingress: IngressState | None = None, without: str = "") -> KernelState:
+    def _desired(self, without: str = "") -> KernelState:
         tasks = [
             (record.request, record.address)
             for task_id, record in self._wiring.tasks.items()
             if task_id != without and record.address
         ]
-        return desired(ingress or self._ingress, tasks, self._settings.node_number)
+        return desired(self._ingress, tasks, self._settings.node_number, self._mesh.reached)
 
     def _publish(self) -> None:
         self._sandboxes = tuple(sorted(self._wiring.tasks))
@@ -175,9 +210,10 @@ class NodeNetwork:
             for task_id in list(self._wiring.tasks):
                 self._wiring.detach(task_id)
             self._balancer.remove()
+            self._mesh.delete()
             self._plumbing.remove()
             self._records.forget_all()
-            self._ingress = IngressState()
+            self._ingress, self._data_path = IngressState(), DataPath()
             self._publish()
         finally:
             self._plumbing.close()

@@ -13,7 +13,7 @@ import structlog
 
 from shoal.lib.files import write_atomically
 from shoal.model.base import Struct
-from shoal.model.netstate import IngressState, SandboxRequest
+from shoal.model.netstate import DataPath, IngressState, SandboxRequest
 
 RecordType = TypeVar("RecordType", bound=Struct)
 
@@ -25,6 +25,13 @@ class NodeRecord(Struct):
 
     link_network: str
     gateway_network: str
+
+
+class DataPathRecord(Struct):
+    """The nodes of the swarm, and this node's number among them (0: none)."""
+
+    node_number: int = 0
+    data_path: DataPath = DataPath()
 
 
 class TaskRecord(Struct):
@@ -61,6 +68,14 @@ class Records:
     def write_ingress(self, state: IngressState) -> None:
         """Keep the mesh."""
         _write(self._directory / "ingress.json", state)
+
+    def read_data_path(self) -> DataPathRecord:
+        """Return the nodes that were set last, none on a fresh node."""
+        return _read(self._directory / "data_path.json", DataPathRecord) or DataPathRecord()
+
+    def write_data_path(self, record: DataPathRecord) -> None:
+        """Keep the nodes."""
+        _write(self._directory / "data_path.json", record)
 
     def read_tasks(self) -> list[TaskRecord]:
         """Return all tasks."""
