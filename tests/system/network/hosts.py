@@ -3,10 +3,11 @@ every host."""
 
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
-from tests.system.network.place import Driver, Place, run
+from tests.system.network.place import HERE, Driver, Place, run
 
 NEAR_CLIENT, FAR_CLIENT = "10.98.0.100", "203.0.113.7"
 ROUTER, FAR_ROUTER = "10.98.0.1", "203.0.113.1"
@@ -63,7 +64,9 @@ class Hosts(Place):
         return run("nsenter", f"--net=/run/netns/{name}", *command)
 
     def _plug(self, name, port, address, router, on_bridge):
-        run("ip", "link", "add", "name", "eth0", "netns", name, "type", "veth", "peer", "name", port, "netns", self.wire)
+        run(
+            "ip", "link", "add", "name", "eth0", "netns", name, "type", "veth", "peer", "name", port, "netns", self.wire
+        )
         if on_bridge:
             run("ip", "-n", self.wire, "link", "set", port, "master", "br0")
         run("ip", "-n", self.wire, "link", "set", port, "up")
@@ -75,6 +78,11 @@ class Hosts(Place):
         driver = Driver(self.hosts[number], daemon_id=f"daemon-{number}", settings=settings)
         self.drivers.append(driver)
         return driver
+
+    def command(self, namespace, *arguments):
+        """Run peer.py to its end; return the lines it wrote."""
+        done = run("nsenter", f"--net={namespace}", sys.executable, str(HERE / "peer.py"), *map(str, arguments))
+        return done.stdout.splitlines()
 
     def close(self):
         for child in list(self.children):

@@ -3,6 +3,7 @@
 serve NAME TCP_PORT UDP_PORT   answers `NAME CLIENT_ADDRESS` to every line (TCP) and datagram (UDP)
 tcp|udp ADDRESS PORT COUNT     COUNT exchanges, a fresh socket each; prints one answer a line, or the error's name
 hold tcp|udp ADDRESS PORT      one socket; an exchange for every line of stdin
+collide tcp|udp OWN_PORT PORT ADDRESS…   sockets of one own port, all open at once, an exchange each
 """
 
 import socket
@@ -35,9 +36,13 @@ def serve(name, tcp_port, udp_port):
     datagram.serve_forever()
 
 
-def connect(kind, address, port):
+def connect(kind, address, port, own_port=0):
     made = socket.socket(socket.AF_INET, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
     made.settimeout(TIMEOUT_SECONDS)
+    if own_port:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind(("0.0.0.0", own_port))
     made.connect((address, int(port)))
     return made
 
@@ -56,6 +61,15 @@ def ask(kind, address, port, count):
             print(type(error).__name__, flush=True)
 
 
+def collide(kind, own_port, port, *addresses):
+    opened = [connect(kind, address, port, int(own_port)) for address in addresses]
+    for made in opened:
+        try:
+            print(exchange(made), flush=True)
+        except OSError as error:
+            print(type(error).__name__, flush=True)
+
+
 def hold(kind, address, port):
     made = connect(kind, address, port)
     for _ in sys.stdin:
@@ -70,4 +84,4 @@ if __name__ == "__main__":
     if command in ("tcp", "udp"):
         ask(command, *arguments)
     else:
-        {"serve": serve, "hold": hold}[command](*arguments)
+        {"serve": serve, "hold": hold, "collide": collide}[command](*arguments)
