@@ -1,7 +1,7 @@
 """The network of one node, as the agent uses it: asyncio outside, one worker thread inside.
 
 All work on the kernel and all state belong to that thread, one call after another; a call that is cancelled is still
-carried out whole. Not built yet: overlay networks, IPv6 and `[::1]`.
+carried out whole. Not built yet: overlay networks.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from typing import TypeVar
 import structlog
 
 from shoal.errors import InvalidArgument, Unavailable
+from shoal.lib.supervise import cancel_and_wait, supervise
 from shoal.model.base import replace
 from shoal.model.netstate import DataPath, IngressState, Sandbox, SandboxRequest
 from shoal.network.balancer import Balancer
 from shoal.network.mesh import Mesh
 from shoal.network.mesh_state import desired_mesh
 from shoal.network.plumbing import Plumbing, check_requirements
+from shoal.network.proxy import ProxySide, proxied
 from shoal.network.records import DataPathRecord, Records
 from shoal.network.settings import NetworkSettings, names_of
 from shoal.network.state import KernelState, desired
@@ -29,6 +31,8 @@ from shoal.network.wiring import Wiring
 _log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
+
+WATCH_SECONDS = 5.0
 
 
 class NodeNetwork:
@@ -52,6 +56,8 @@ class NodeNetwork:
         self._wiring = Wiring(exec_root / "netns", self._plumbing, self._records)
         self._balancer = Balancer(self._plumbing)
         self._mesh = Mesh(self._plumbing)
+        self._proxy = ProxySide(exec_root)
+        self._watching: asyncio.Task[None] | None = None
         self._ingress = IngressState()
         self._data_path = DataPath()
         self._sandboxes: tuple[str, ...] = ()
@@ -82,6 +88,7 @@ class NodeNetwork:
             except BaseException:
                 await self._stop(self._plumbing.close)
                 raise
+            self._watching = asyncio.create_task(supervise("network-watch", self._watch), name="network-watch")
 
     async def close(self, remove: bool) -> None:
         """Stop. `remove`: take every trace away; otherwise the kernel keeps forwarding."""
@@ -141,9 +148,19 @@ class NodeNetwork:
     def _balance(self) -> int:
         """Lead the kernel to what is known now: ways to tasks before the traffic, and traffic away before the ways."""
         self._mesh.begin(desired_mesh(self._ingress, self._data_path, self._settings.node_number))
-        count = self._balancer.change(self._desired())
+        count = self._change()
         self._mesh.finish()
         return count
+
+    def _change(self, without: str = "") -> int:
+        state = self._desired(without)
+        count = self._balancer.change(state)
+        self._pass_on(state)
+        return count
+
+    def _pass_on(self, state: KernelState) -> None:
+        if self._settings.answers_ipv6:
+            self._proxy.lead_to(proxied(state, self._plumbing.ranges.sandbox_end))
 
     def _start(self) -> None:
         self._records.prepare()
@@ -155,15 +172,17 @@ class NodeNetwork:
         if not self._settings.node_number:
             self._settings = replace(self._settings, node_number=known.node_number)
         self._mesh.begin(desired_mesh(self._ingress, self._data_path, self._settings.node_number))
-        self._balancer.load(self._desired())
+        state = self._desired()
+        self._balancer.load(state)
         self._mesh.finish()
+        self._pass_on(state)
         self._publish()
         _log.info("the node's network is up", tasks=len(self._sandboxes), ingress_version=self._ingress.version)
 
     def _attach(self, request: SandboxRequest) -> Sandbox:
         try:
             sandbox = self._wiring.attach(request)
-            self._balancer.change(self._desired())
+            self._change()
         except OSError as error:
             raise Unavailable(f"the network of task {request.task_id} could not be made: {error}") from error
         finally:
@@ -174,7 +193,7 @@ class NodeNetwork:
         record = self._wiring.tasks.get(task_id)
         if record is None:
             return
-        self._balancer.change(self._desired(without=task_id))
+        self._change(without=task_id)
         self._wiring.detach(task_id)
         self._publish()
 
@@ -209,6 +228,7 @@ class NodeNetwork:
         try:
             for task_id in list(self._wiring.tasks):
                 self._wiring.detach(task_id)
+            self._proxy.stop()
             self._balancer.remove()
             self._mesh.delete()
             self._plumbing.remove()
@@ -223,10 +243,18 @@ class NodeNetwork:
             raise Unavailable("the node's network is not started")
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
+    async def _watch(self) -> None:
+        """Start the proxy again if it has ended; nothing else here can end by itself."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            await self._run(self._proxy.ensure)
+
     async def _stop(self, last: Callable[[], None]) -> None:
         worker = self._worker
         if worker is None:
             return
+        watching, self._watching = self._watching, None
+        await cancel_and_wait(watching)
         try:
             await self._run(last)
         finally:

@@ -32,6 +32,7 @@ class NetworkSettings(Struct):
         mesh_network: link addresses of the mesh between nodes, by node number; the same on every node.
         mesh_vni: the VXLAN identifier of the mesh between nodes; the same on every node.
         has_egress_hook: False: do as on a kernel before 5.16, with a rule a node for the way back.
+        answers_ipv6: whether published ports answer on IPv6, through a process of its own.
         node_number: this node's number; 0: it has none yet, and takes every backend for its own.
         nft_command: the program that loads whole rulesets.
     """
@@ -44,6 +45,7 @@ class NetworkSettings(Struct):
     mesh_network: str = "100.127.0.0/16"
     mesh_vni: int = 4096
     has_egress_hook: bool = True
+    answers_ipv6: bool = True
     node_number: int = 0
     nft_command: str = "nft"
 

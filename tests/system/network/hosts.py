@@ -10,12 +10,17 @@ from pathlib import Path
 from tests.system.network.place import HERE, Driver, Place, run
 
 NEAR_CLIENT, FAR_CLIENT = "10.98.0.100", "203.0.113.7"
+NEAR_CLIENT_6 = "fd98::100"
 ROUTER, FAR_ROUTER = "10.98.0.1", "203.0.113.1"
 NUMBERS = (1, 2, 3)
 
 
 def address_of(number):
     return f"10.98.0.{10 + number}"
+
+
+def address_6_of(number):
+    return f"fd98::{10 + number}"
 
 
 class Host:
@@ -48,8 +53,10 @@ class Hosts(Place):
         self.hosts = {number: Host(number, self._namespace(f"shoal-{number}-{mark}"), self.root) for number in NUMBERS}
         for number, host in self.hosts.items():
             self._plug(host.host, f"h{number}", host.address, ROUTER, on_bridge=True)
+            self._add_6(host.host, address_6_of(number))
         near, far = self._namespace(f"shoal-n-{mark}"), self._namespace(f"shoal-f-{mark}")
         self._plug(near, "near", NEAR_CLIENT, ROUTER, on_bridge=True)
+        self._add_6(near, NEAR_CLIENT_6)
         self._plug(far, "far", FAR_CLIENT, FAR_ROUTER, on_bridge=False)
         run("ip", "-n", self.wire, "addr", "add", f"{FAR_ROUTER}/24", "dev", "far")
         self.near, self.far = f"/run/netns/{near}", f"/run/netns/{far}"
@@ -74,6 +81,9 @@ class Hosts(Place):
         run("ip", "-n", name, "link", "set", "eth0", "up")
         run("ip", "-n", name, "route", "add", "default", "via", router)
 
+    def _add_6(self, name, address):
+        run("ip", "-n", name, "addr", "add", f"{address}/64", "dev", "eth0", "nodad")
+
     def drive(self, number, settings="{}"):
         driver = Driver(self.hosts[number], daemon_id=f"daemon-{number}", settings=settings)
         self.drivers.append(driver)
@@ -93,6 +103,8 @@ class Hosts(Place):
             for bound in sorted((host.exec_root / "netns").glob("*")):
                 run("umount", "-l", str(bound), check=False)
             host.log.close()
+            # the proxy ends when it finds nothing to do
+            (host.exec_root / "network" / "proxy.json").unlink(missing_ok=True)
         for name in self.names:
             run("ip", "netns", "del", name, check=False)
         shutil.rmtree(self.root)

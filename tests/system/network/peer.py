@@ -3,6 +3,7 @@
 serve NAME TCP_PORT UDP_PORT   answers `NAME CLIENT_ADDRESS` to every line (TCP) and datagram (UDP)
 tcp|udp ADDRESS PORT COUNT     COUNT exchanges, a fresh socket each; prints one answer a line, or the error's name
 hold tcp|udp ADDRESS PORT      one socket; an exchange for every line of stdin
+listen6 PORT                   holds a TCP port on every IPv6 address
 collide tcp|udp OWN_PORT PORT ADDRESS…   sockets of one own port, all open at once, an exchange each
 """
 
@@ -37,7 +38,8 @@ def serve(name, tcp_port, udp_port):
 
 
 def connect(kind, address, port, own_port=0):
-    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
     made.settimeout(TIMEOUT_SECONDS)
     if own_port:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -70,6 +72,12 @@ def collide(kind, own_port, port, *addresses):
             print(type(error).__name__, flush=True)
 
 
+def listen6(port):
+    with socket.create_server(("::", int(port)), family=socket.AF_INET6):
+        print("ready", flush=True)
+        sys.stdin.read()
+
+
 def hold(kind, address, port):
     made = connect(kind, address, port)
     for _ in sys.stdin:
@@ -84,4 +92,4 @@ if __name__ == "__main__":
     if command in ("tcp", "udp"):
         ask(command, *arguments)
     else:
-        {"serve": serve, "hold": hold, "collide": collide}[command](*arguments)
+        {"serve": serve, "hold": hold, "collide": collide, "listen6": listen6}[command](*arguments)
