@@ -143,16 +143,16 @@ class NodeNetwork:
         record = DataPathRecord(node_number=self._settings.node_number, data_path=data_path)
         self._records.write_data_path(record)
         self._data_path = data_path
-        self._balance()
+        self._join()
 
-    def _balance(self) -> int:
+    def _join(self) -> int:
         """Lead the kernel to what is known now: ways to tasks before the traffic, and traffic away before the ways."""
         self._mesh.begin(desired_mesh(self._ingress, self._data_path, self._settings.node_number))
-        count = self._change()
+        count = self._balance()
         self._mesh.finish()
         return count
 
-    def _change(self, without: str = "") -> int:
+    def _balance(self, without: str = "") -> int:
         state = self._desired(without)
         count = self._balancer.change(state)
         self._pass_on(state)
@@ -182,7 +182,7 @@ class NodeNetwork:
     def _attach(self, request: SandboxRequest) -> Sandbox:
         try:
             sandbox = self._wiring.attach(request)
-            self._change()
+            self._balance()
         except OSError as error:
             raise Unavailable(f"the network of task {request.task_id} could not be made: {error}") from error
         finally:
@@ -193,7 +193,7 @@ class NodeNetwork:
         record = self._wiring.tasks.get(task_id)
         if record is None:
             return
-        self._change(without=task_id)
+        self._balance(without=task_id)
         self._wiring.detach(task_id)
         self._publish()
 
@@ -206,7 +206,7 @@ class NodeNetwork:
         self._records.write_ingress(state)
         before, self._ingress = self._ingress, state
         try:
-            count = self._balance()
+            count = self._join()
         except BaseException:
             # the same state, when it comes again, is to be tried again
             self._ingress = before

@@ -1,7 +1,7 @@
 import pytest
 
-from tests.system.network.hosts import Hosts
 from tests.system.network.place import Place
+from tests.system.network.three_hosts import ThreeHosts
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def place():
 
 @pytest.fixture
 def hosts():
-    made = Hosts()
+    made = ThreeHosts()
     try:
         yield made
     finally:

@@ -3,8 +3,8 @@ import time
 
 import pytest
 
-from tests.system.network.hosts import FAR_CLIENT, NEAR_CLIENT, NUMBERS, Host, address_of
 from tests.system.network.place import run
+from tests.system.network.three_hosts import FAR_CLIENT, NEAR_CLIENT, NUMBERS, Host, address_of
 
 pytestmark = pytest.mark.root
 

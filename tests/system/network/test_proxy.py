@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from tests.system.network.hosts import NUMBERS, address_6_of
 from tests.system.network.place import host_port
 from tests.system.network.test_mesh import KINDS, TASKS, Swarm, mesh, names_in
+from tests.system.network.three_hosts import NUMBERS, address_6_of
 
 pytestmark = pytest.mark.root
 

@@ -38,7 +38,7 @@ class Host:
         return next((self.exec_root / "netns").glob("ingress-*"))
 
 
-class Hosts(Place):
+class ThreeHosts(Place):
     """The namespaces; servers and clients run in any of them by path."""
 
     def __init__(self):
