@@ -1,13 +1,14 @@
 """The table that balances virtual addresses inside a container's namespace, as hand-made nfnetlink batches. Pure.
 
 One table for both families. A virtual address leads (map `vips`) to the chain of its number of backends, which looks
-`address . random number` up in the map `backends`: a service is a handful of map entries, not a rule, a chain and a set,
-so a thousand of them load in milliseconds, and one backend more or less is a few entries in one transaction. Only the
-first packet of a flow comes here; connection tracking does the rest. dataplane.md 2.
+`address . random number` up in the map `backends`. So a service is a handful of map entries, not a rule, a chain and a
+set: a thousand load in milliseconds, and one backend more or less is a few entries in one transaction. Only the first
+packet of a flow comes here; connection tracking does the rest. dataplane.md 2.
 """
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import socket
 import struct
@@ -47,6 +48,7 @@ NUMBER_RANDOM, HASH_JENKINS, HASH_SEED = 1, 0, 0x5EED
 REJECT_TCP_RESET, REJECT_ICMP, ICMP_PORT_UNREACHABLE = 1, 2, 1
 TCP = 6
 REFUSE = "refuse"
+ENCODED_KEPT = 1 << 14
 
 
 class Family(Struct):
@@ -160,6 +162,7 @@ class VipBatch(Batch):
         index_register = REGISTER_32_0 + family.address_bytes // 4
         self.add_chain(chain)
         self.flush_chain(chain)
+        numbers: tuple[bytes, ...]
         if balance.is_by_source:
             numbers = (
                 _payload(family.source_offset, family.address_bytes),
@@ -193,9 +196,7 @@ class VipBatch(Batch):
     def _elements(self, name: str, elements: list[bytes], remove: bool = False) -> None:
         kind, flags = (DELETE_ELEMENT, 0) if remove else (NEW_ELEMENT, CREATE)
         for first in range(0, len(elements), ELEMENTS_PER_MESSAGE):
-            self._add(
-                kind, flags, attribute(2, text(name)), nest(3, *elements[first : first + ELEMENTS_PER_MESSAGE])
-            )
+            self._add(kind, flags, attribute(2, text(name)), nest(3, *elements[first : first + ELEMENTS_PER_MESSAGE]))
 
     def change(self, before: Mapping[str, Balance], after: Mapping[str, Balance]) -> None:
         """Lead from what stands behind virtual addresses (those of `before`) to what should (those of `after`)."""
@@ -212,20 +213,41 @@ class VipBatch(Batch):
             self._elements(f"vips{family.suffix}", new_vips)
 
 
+class _Encoded(Struct):
+    """The elements of a Balance: of the map of virtual addresses, and of the map of backends."""
+
+    vip: bytes
+    backends: tuple[bytes, ...]
+
+
+@functools.lru_cache(ENCODED_KEPT)
+def _encode(balance: Balance) -> _Encoded:
+    # kept, since every new container gets the elements of every service on its networks
+    key = ipaddress.ip_address(balance.virtual_ip).packed
+    verdict = nest(2, nest(2, attribute(1, _big(GOTO)), attribute(2, text(chain_of(balance)))))
+    backends = []
+    for index, address in enumerate(balance.addresses):
+        data = nest(2, attribute(1, ipaddress.ip_address(address).packed))
+        backends.append(nest(1, nest(1, attribute(1, key + struct.pack("=I", index))), data))
+    return _Encoded(vip=nest(1, nest(1, attribute(1, key)), verdict), backends=tuple(backends))
+
+
 def _entries(wanted: Mapping[str, Balance], other: Mapping[str, Balance]) -> tuple[list[bytes], list[bytes]]:
     """Return the elements of `wanted` that `other` has not: of the map of virtual addresses, and of backends."""
-    vips, backends = [], []
+    vips: list[bytes] = []
+    backends: list[bytes] = []
     for vip, balance in wanted.items():
-        against = other.get(vip)
-        key = ipaddress.ip_address(vip).packed
-        if against is None or chain_of(against) != chain_of(balance):
-            verdict = nest(2, nest(2, attribute(1, _big(GOTO)), attribute(2, text(chain_of(balance)))))
-            vips.append(nest(1, nest(1, attribute(1, key)), verdict))
-        had = against.addresses if against is not None else ()
+        encoded, against = _encode(balance), other.get(vip)
+        if against is None:
+            vips.append(encoded.vip)
+            backends += encoded.backends
+            continue
+        if chain_of(against) != chain_of(balance):
+            vips.append(encoded.vip)
+        had = against.addresses
         for index, address in enumerate(balance.addresses):
             if index >= len(had) or had[index] != address:
-                data = nest(2, attribute(1, ipaddress.ip_address(address).packed))
-                backends.append(nest(1, nest(1, attribute(1, key + struct.pack("=I", index))), data))
+                backends.append(encoded.backends[index])
     return vips, backends
 
 
