@@ -35,6 +35,7 @@ SANDBOX_SETTINGS = (
     ("net/ipv6/conf/all/forwarding", "0"),
     ("net/ipv4/conf/default/rp_filter", "0"),
     ("net/ipv6/conf/default/disable_ipv6", "1"),
+    ("net/ipv6/conf/default/addr_gen_mode", "1"),
     ("net/bridge/bridge-nf-call-iptables", "0"),
     ("net/bridge/bridge-nf-call-ip6tables", "0"),
 )
@@ -170,9 +171,9 @@ class Sandboxes:
                 ]
             )
             sandbox.bridge_index = rtnetlink.link_index(sandbox.links, BRIDGE)
-        if any(not is_ipv4(subnet) for subnet in overlay.subnets):
-            with namespace.inside(sandbox.descriptor, self._plumbing.home):
-                namespace.write_setting(f"net/ipv6/conf/{BRIDGE}/disable_ipv6", "0")
+        has_ipv6 = any(not is_ipv4(subnet) for subnet in overlay.subnets)
+        if has_ipv6:
+            self._enable_ipv6(sandbox, BRIDGE)
         addresses = []
         for gateway, subnet in zip(overlay.gateways, overlay.subnets, strict=False):
             addresses.append(rtnetlink.add_address(sandbox.bridge_index, gateway, int(subnet.partition("/")[2])))
@@ -201,7 +202,14 @@ class Sandboxes:
         )
         vxlan.create(self._plumbing.host_links, link, trunk.vni, trunk.port)
         sandbox.vxlan_index = rtnetlink.link_index(sandbox.links, VXLAN)
+        if has_ipv6:
+            self._enable_ipv6(sandbox, VXLAN)
         sandbox.trunk = trunk
+
+    def _enable_ipv6(self, sandbox: OverlaySandbox, link: str) -> None:
+        # without it the kernel takes no fixed IPv6 neighbours on the link
+        with namespace.inside(sandbox.descriptor, self._plumbing.home):
+            namespace.write_setting(f"net/ipv6/conf/{link}/disable_ipv6", "0")
 
     def tell(self, network_id: str, gone: Collection[bytes], wanted: Mapping[bytes, Remote]) -> int:
         """Say where tasks on other nodes are: `gone` MACs leave, `wanted` come or move; return how many changed."""

@@ -3,10 +3,11 @@
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
-from tests.system.network.place import Driver, Place, run
+from tests.system.network.place import HERE, Driver, Place, run
 
 
 class Host:
@@ -82,6 +83,12 @@ class Hosts(Place):
         change = {"version": version, "data_path": self.data_path(), "overlays": updates, **others}
         for host in self.hosts:
             host.driver.call("change", change)
+
+    def ask_whole(self, namespace, address, packet_bytes):
+        """Send a UDP packet of this length that must not be cut up; return the length of what arrived."""
+        done = run("nsenter", f"--net={namespace}", sys.executable, str(HERE / "peer.py"), "whole", address, "53",
+                   str(packet_bytes))  # fmt: skip
+        return done.stdout.strip()
 
     def close(self):
         for child in list(self.children):

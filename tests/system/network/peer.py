@@ -3,6 +3,7 @@
 serve NAME TCP_PORT UDP_PORT   answers `NAME CLIENT_ADDRESS` to every line (TCP) and datagram (UDP)
 tcp|udp ADDRESS PORT COUNT     COUNT exchanges, a fresh socket each; prints one answer a line, or the error's name
 hold tcp|udp ADDRESS PORT      one socket; an exchange for every line of stdin
+whole ADDRESS PORT BYTES       one IPv4 packet of this length, not to be cut up; prints how much data it carried
 """
 
 import socket
@@ -17,26 +18,34 @@ def serve(name, tcp_port, udp_port):
     class Stream(socketserver.StreamRequestHandler):
         def handle(self):
             for _ in self.rfile:
-                self.wfile.write(f"{name} {self.client_address[0]}\n".encode())
+                self.wfile.write(f"{name} {self.client_address[0].removeprefix('::ffff:')}\n".encode())
 
     class Datagram(socketserver.BaseRequestHandler):
         def handle(self):
-            self.request[1].sendto(f"{name} {self.client_address[0]}\n".encode(), self.client_address)
+            self.request[1].sendto(
+                f"{name} {self.client_address[0].removeprefix('::ffff:')}\n".encode(), self.client_address
+            )
 
     class Threading(socketserver.ThreadingTCPServer):
+        address_family = socket.AF_INET6
         allow_reuse_address = True
         daemon_threads = True
         request_queue_size = 128
 
-    stream = Threading(("0.0.0.0", int(tcp_port)), Stream)
-    datagram = socketserver.UDPServer(("0.0.0.0", int(udp_port)), Datagram)
+    class Datagrams(socketserver.UDPServer):
+        address_family = socket.AF_INET6
+
+    # both families at once
+    stream = Threading(("::", int(tcp_port)), Stream)
+    datagram = Datagrams(("::", int(udp_port)), Datagram)
     threading.Thread(target=stream.serve_forever, daemon=True).start()
     print("ready", flush=True)
     datagram.serve_forever()
 
 
 def connect(kind, address, port):
-    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
     made.settimeout(TIMEOUT_SECONDS)
     made.connect((address, int(port)))
     return made
@@ -56,6 +65,18 @@ def ask(kind, address, port, count):
             print(type(error).__name__, flush=True)
 
 
+def whole(address, port, packet_bytes):
+    header_bytes, ip_mtu_discover, do = 28, 10, 2
+    with connect("udp", address, port) as made:
+        made.setsockopt(socket.IPPROTO_IP, ip_mtu_discover, do)
+        try:
+            sent = made.send(bytes(int(packet_bytes) - header_bytes))
+            made.recv(200)
+            print(sent, flush=True)
+        except OSError as error:
+            print(type(error).__name__, flush=True)
+
+
 def hold(kind, address, port):
     made = connect(kind, address, port)
     for _ in sys.stdin:
@@ -70,4 +91,4 @@ if __name__ == "__main__":
     if command in ("tcp", "udp"):
         ask(command, *arguments)
     else:
-        {"serve": serve, "hold": hold}[command](*arguments)
+        {"serve": serve, "hold": hold, "whole": whole}[command](*arguments)
