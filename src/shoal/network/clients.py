@@ -14,7 +14,7 @@ from shoal.model.netstate import OverlayService
 from shoal.network import conntrack
 from shoal.network.netlink import Socket
 from shoal.network.overlays import Balance, Cuts, balances_of, cuts_between, in_order_of
-from shoal.network.vips import change_batch, whole_batch
+from shoal.network.vips import Way, change_batch, ways_of, whole_batch
 
 _log = structlog.get_logger(__name__)
 
@@ -26,6 +26,7 @@ class Client:
         self.rules = rules
         self.network_ids = network_ids
         self.is_known = False
+        self.ways: frozenset[Way] = frozenset()
 
 
 class Clients:
@@ -97,14 +98,19 @@ class Clients:
         return cuts
 
     def _spread(self, clients: list[Client], before: Mapping[str, Balance], after: Mapping[str, Balance]) -> None:
-        data, last = change_batch(before, after).finish()
+        needed = ways_of(after.values())
+        batches: dict[frozenset[Way], tuple[bytes, int]] = {}
         for client in clients:
             try:
                 if not client.is_known:
                     raise OSError("an earlier load failed")
+                new_ways = needed - client.ways
+                if new_ways not in batches:
+                    batches[new_ways] = change_batch(before, after, new_ways).finish()
                 client.is_known = False
-                client.rules.send_batch(data, last)
+                client.rules.send_batch(*batches[new_ways])
                 client.is_known = True
+                client.ways |= new_ways
             except OSError as error:
                 _log.warning("a change of virtual addresses was refused: loading them whole", reason=str(error))
                 self._try_load(client)
@@ -118,11 +124,11 @@ class Clients:
 
     def _load(self, client: Client) -> None:
         client.is_known = False
-        balances = [
-            balance for network_id in client.network_ids for balance in self._balances.get(network_id, {}).values()
-        ]
-        data, last = whole_batch(balances).finish()
-        client.rules.send_batch(data, last)
+        balances: dict[str, Balance] = {}
+        for network_id in client.network_ids:
+            balances.update(self._balances.get(network_id, {}))
+        client.rules.send_batch(*whole_batch(balances).finish())
+        client.ways = ways_of(balances.values())
         client.is_known = True
 
     def close(self) -> None:

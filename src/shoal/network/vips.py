@@ -1,9 +1,11 @@
 """The table that balances virtual addresses inside a container's namespace, as hand-made nfnetlink batches. Pure.
 
-One table for both families. A virtual address leads (map `vips`) to the chain of its number of backends, which looks
-`address . random number` up in the map `backends`. So a service is a handful of map entries, not a rule, a chain and a
-set: a thousand load in milliseconds, and one backend more or less is a few entries in one transaction. Only the first
-packet of a flow comes here; connection tracking does the rest. dataplane.md 2.
+One table for both families. A virtual address leads (map `services`) to a way of picking: a number of backends, and
+whether by chance or by source. That leads (map `ways`) to a chain, which looks `address . picked number` up in the map
+`backends`. So a service is some entries of maps, not a rule, chain and set: a thousand load in milliseconds, and one
+backend more or less is three entries in one transaction. No entry of a service names a chain, because the kernel
+validates every such entry of a table at each change. Only the first packet of a flow comes here; connection tracking
+does the rest. dataplane.md 2.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ import functools
 import ipaddress
 import socket
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
 
 from shoal.model.base import Struct
 from shoal.network.netlink import APPEND, CREATE, attribute, nest, text
@@ -92,12 +95,32 @@ def _family_of(address: str) -> Family:
     return IPV4 if is_ipv4(address) else IPV6
 
 
-def chain_of(balance: Balance) -> str:
-    """Return the chain that a virtual address leads to."""
-    if not balance.addresses:
-        return REFUSE
-    kind = "source" if balance.is_by_source else "random"
-    return f"{kind}{_family_of(balance.virtual_ip).suffix}_{len(balance.addresses)}"
+class Way(NamedTuple):
+    """A way of picking a backend: how many there are (0: it refuses), by source or by chance, and the family."""
+
+    count: int
+    is_by_source: bool
+    is_ipv6: bool
+
+    @property
+    def number(self) -> int:
+        """The mark that stands for it."""
+        return self.count | self.is_by_source << 24 | self.is_ipv6 << 25 if self.count else 0
+
+    @property
+    def chain(self) -> str:
+        """The chain that does it."""
+        if not self.count:
+            return REFUSE
+        return f"{'source' if self.is_by_source else 'random'}{6 if self.is_ipv6 else ''}_{self.count}"
+
+
+def way_of(balance: Balance) -> Way:
+    """Return how the backends of a virtual address are picked."""
+    return Way(len(balance.addresses), balance.is_by_source, not is_ipv4(balance.virtual_ip))
+
+
+NOBODY = Way(0, False, False)
 
 
 class VipBatch(Batch):
@@ -105,7 +128,6 @@ class VipBatch(Batch):
 
     def __init__(self) -> None:
         super().__init__(TABLE)
-        self._chains: set[str] = set()
 
     def _add(self, kind: int, flags: int, *parts: bytes) -> None:
         header = struct.pack(">BBH", FAMILY_INET, 0, 0)
@@ -136,8 +158,9 @@ class VipBatch(Batch):
         for family in (IPV4, IPV6):
             concatenated = family.type_number << TYPE_BITS | TYPE_MARK
             size = family.address_bytes
-            self._add_map(f"vips{family.suffix}", family.type_number, size, DATA_VERDICT, 16)
+            self._add_map(f"services{family.suffix}", family.type_number, size, TYPE_MARK, 4)
             self._add_map(f"backends{family.suffix}", concatenated, size + 4, family.type_number, size)
+        self._add_map("ways", TYPE_MARK, 4, DATA_VERDICT, 16)
         hook = nest(4, attribute(1, _big(HOOK_OUTPUT)), attribute(2, _big(BEFORE_ROUTING_OUT)))
         name, kind = attribute(3, text("output")), attribute(7, text("nat"))
         self._add(NEW_CHAIN, CREATE, name, hook, attribute(5, _big(POLICY_ACCEPT)), kind)
@@ -146,24 +169,21 @@ class VipBatch(Batch):
                 "output",
                 _meta_equals(META_FAMILY, family.number),
                 _payload(family.destination_offset, family.address_bytes),
-                _lookup(f"vips{family.suffix}", REGISTER_VERDICT),
+                _lookup(f"services{family.suffix}", REGISTER_32_0),
+                _lookup("ways", REGISTER_VERDICT),
             )
         self.add_chain(REFUSE)
         self._add_rule(REFUSE, _meta_equals(META_L4PROTO, TCP), _reject(REJECT_TCP_RESET, 0))
         self._add_rule(REFUSE, _reject(REJECT_ICMP, ICMP_PORT_UNREACHABLE))
+        self._add_elements("ways", [_way_element(NOBODY)])
 
-    def _need_chain(self, balance: Balance) -> None:
-        """Make the chain of a number of backends; when it is there already it is made again, alike."""
-        chain = chain_of(balance)
-        if chain == REFUSE or chain in self._chains:
-            return
-        self._chains.add(chain)
-        family, count = _family_of(balance.virtual_ip), len(balance.addresses)
+    def add_way(self, way: Way) -> None:
+        """Add a way of picking, which the table has not yet."""
+        family = IPV6 if way.is_ipv6 else IPV4
         index_register = REGISTER_32_0 + family.address_bytes // 4
-        self.add_chain(chain)
-        self.flush_chain(chain)
+        self.add_chain(way.chain)
         numbers: tuple[bytes, ...]
-        if balance.is_by_source:
+        if way.is_by_source:
             numbers = (
                 _payload(family.source_offset, family.address_bytes),
                 _expression(
@@ -171,17 +191,17 @@ class VipBatch(Batch):
                     attribute(1, _big(REGISTER_32_0)),
                     attribute(2, _big(index_register)),
                     attribute(3, _big(family.address_bytes)),
-                    attribute(4, _big(count)),
+                    attribute(4, _big(way.count)),
                     # a fixed seed: else every change of the rule would send clients elsewhere
                     attribute(5, _big(HASH_SEED)),
                     attribute(7, _big(HASH_JENKINS)),
                 ),
             )
         else:
-            parts = attribute(1, _big(index_register)), attribute(2, _big(count)), attribute(3, _big(NUMBER_RANDOM))
+            parts = attribute(1, _big(index_register)), attribute(2, _big(way.count)), attribute(3, _big(NUMBER_RANDOM))
             numbers = (_expression("numgen", *parts, attribute(4, _big(0))),)
         self._add_rule(
-            chain,
+            way.chain,
             *numbers,
             _payload(family.destination_offset, family.address_bytes),
             _lookup(f"backends{family.suffix}", REGISTER_1),
@@ -192,8 +212,9 @@ class VipBatch(Batch):
                 attribute(3, _big(REGISTER_1)),
             ),
         )
+        self._add_elements("ways", [_way_element(way)])
 
-    def _elements(self, name: str, elements: list[bytes], remove: bool = False) -> None:
+    def _add_elements(self, name: str, elements: list[bytes], remove: bool = False) -> None:
         kind, flags = (DELETE_ELEMENT, 0) if remove else (NEW_ELEMENT, CREATE)
         for first in range(0, len(elements), ELEMENTS_PER_MESSAGE):
             self._add(kind, flags, attribute(2, text(name)), nest(3, *elements[first : first + ELEMENTS_PER_MESSAGE]))
@@ -203,14 +224,12 @@ class VipBatch(Batch):
         for family in (IPV4, IPV6):
             old = {vip: balance for vip, balance in before.items() if _family_of(vip) is family}
             new = {vip: balance for vip, balance in after.items() if _family_of(vip) is family}
-            for balance in new.values():
-                self._need_chain(balance)
             gone_vips, gone_backends = _entries(old, new)
             new_vips, new_backends = _entries(new, old)
-            self._elements(f"vips{family.suffix}", gone_vips, remove=True)
-            self._elements(f"backends{family.suffix}", gone_backends, remove=True)
-            self._elements(f"backends{family.suffix}", new_backends)
-            self._elements(f"vips{family.suffix}", new_vips)
+            self._add_elements(f"services{family.suffix}", gone_vips, remove=True)
+            self._add_elements(f"backends{family.suffix}", gone_backends, remove=True)
+            self._add_elements(f"backends{family.suffix}", new_backends)
+            self._add_elements(f"services{family.suffix}", new_vips)
 
 
 class _Encoded(Struct):
@@ -224,12 +243,12 @@ class _Encoded(Struct):
 def _encode(balance: Balance) -> _Encoded:
     # kept, since every new container gets the elements of every service on its networks
     key = ipaddress.ip_address(balance.virtual_ip).packed
-    verdict = nest(2, nest(2, attribute(1, _big(GOTO)), attribute(2, text(chain_of(balance)))))
+    way = nest(2, attribute(1, struct.pack("=I", way_of(balance).number)))
     backends = []
     for index, address in enumerate(balance.addresses):
         data = nest(2, attribute(1, ipaddress.ip_address(address).packed))
         backends.append(nest(1, nest(1, attribute(1, key + struct.pack("=I", index))), data))
-    return _Encoded(vip=nest(1, nest(1, attribute(1, key)), verdict), backends=tuple(backends))
+    return _Encoded(vip=nest(1, nest(1, attribute(1, key)), way), backends=tuple(backends))
 
 
 def _entries(wanted: Mapping[str, Balance], other: Mapping[str, Balance]) -> tuple[list[bytes], list[bytes]]:
@@ -242,13 +261,18 @@ def _entries(wanted: Mapping[str, Balance], other: Mapping[str, Balance]) -> tup
             vips.append(encoded.vip)
             backends += encoded.backends
             continue
-        if chain_of(against) != chain_of(balance):
+        if way_of(against) != way_of(balance):
             vips.append(encoded.vip)
         had = against.addresses
         for index, address in enumerate(balance.addresses):
             if index >= len(had) or had[index] != address:
                 backends.append(encoded.backends[index])
     return vips, backends
+
+
+def _way_element(way: Way) -> bytes:
+    verdict = nest(2, nest(2, attribute(1, _big(GOTO)), attribute(2, text(way.chain))))
+    return nest(1, nest(1, attribute(1, struct.pack("=I", way.number))), verdict)
 
 
 def _meta_equals(what: int, value: int) -> bytes:
@@ -277,16 +301,27 @@ def _reject(kind: int, code: int) -> bytes:
     return _expression("reject", attribute(1, _big(kind)), attribute(2, bytes([code])))
 
 
-def whole_batch(balances: Iterable[Balance]) -> VipBatch:
+def ways_of(balances: Iterable[Balance]) -> frozenset[Way]:
+    """Return the ways of picking that a table needs for these; the one that refuses is always there."""
+    return frozenset(way_of(balance) for balance in balances if balance.addresses)
+
+
+def whole_batch(balances: Mapping[str, Balance]) -> VipBatch:
     """Return the batch that makes the table anew, with all that stands behind virtual addresses."""
     batch = VipBatch()
     batch.replace_table()
-    batch.change({}, {balance.virtual_ip: balance for balance in balances})
+    for way in sorted(ways_of(balances.values())):
+        batch.add_way(way)
+    batch.change({}, balances)
     return batch
 
 
-def change_batch(before: Mapping[str, Balance], after: Mapping[str, Balance]) -> VipBatch:
-    """Return the batch of a change."""
+def change_batch(
+    before: Mapping[str, Balance], after: Mapping[str, Balance], new_ways: Collection[Way] = ()
+) -> VipBatch:
+    """Return the batch of a change. `new_ways`: those of `after` that the table has not yet."""
     batch = VipBatch()
+    for way in sorted(new_ways):
+        batch.add_way(way)
     batch.change(before, after)
     return batch
