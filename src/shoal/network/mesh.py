@@ -9,7 +9,7 @@ from __future__ import annotations
 import structlog
 
 from shoal.errors import ShoalError
-from shoal.network import mesh_link, mesh_rules, namespace, nfnetlink, nft_process, routing, rtnetlink, vxlan
+from shoal.network import mesh_link, mesh_rules, namespace, nfnetlink, nft_process, routing, rtnetlink, underlay, vxlan
 from shoal.network.mesh_state import (
     NOWHERE_MAC,
     RETURN_BIT,
@@ -109,7 +109,18 @@ class Mesh:
             return
         link = wanted.link
         address = link_address(settings.mesh_network, link.number)
-        if found is not None and not found.is_like(link, settings.mesh_vni):
+        path = underlay.look(plumbing.host_links, link.local, tuple(wanted.remotes.values()))
+        mtu_bytes = min(settings.task_mtu_bytes, path.mtu_bytes)
+        # behind a router that translates, the address others know is none of this host
+        like = mesh_link.FoundLink(
+            index=0 if found is None else found.index,
+            mac=mac_of_node(link.number),
+            vni=settings.mesh_vni,
+            port=link.port,
+            local=path.local,
+            mtu_bytes=mtu_bytes,
+        )
+        if found is not None and found != like:
             self.delete()
             found = None
         if found is None:
@@ -118,8 +129,8 @@ class Mesh:
                 settings.mesh_vni,
                 link.port,
                 plumbing.sandbox,
-                settings.task_mtu_bytes,
-                local=link.local,
+                mtu_bytes,
+                local=path.local,
                 mac=mac_of_node(link.number),
             )
             vxlan.create(plumbing.host_links, made, settings.mesh_vni, link.port)

@@ -8,9 +8,9 @@ import struct
 
 from shoal.model.base import Struct
 from shoal.network import routing
-from shoal.network.mesh_state import MeshLink, MeshState, mac_of_node, node_of_mac
+from shoal.network.mesh_state import MeshLink, MeshState, node_of_mac
 from shoal.network.netlink import Socket, attribute, attributes, text
-from shoal.network.rtnetlink import GETLINK, INFO_DATA, LINK_ADDRESS, LINK_INFO, LINK_NAME
+from shoal.network.rtnetlink import GETLINK, INFO_DATA, LINK_ADDRESS, LINK_INFO, LINK_MTU, LINK_NAME
 from shoal.network.vxlan import (
     GETNEIGHBOUR,
     NEIGHBOUR_ADDRESS,
@@ -32,11 +32,7 @@ class FoundLink(Struct):
     vni: int
     port: int
     local: str | None
-
-    def is_like(self, link: MeshLink, vni: int) -> bool:
-        """Tell whether it is what would be made for `link`."""
-        made = (self.mac, self.vni, self.port, self.local)
-        return made == (mac_of_node(link.number), vni, link.port, link.local)
+    mtu_bytes: int
 
 
 def read(channel: Socket, name: str) -> FoundLink | None:
@@ -55,6 +51,7 @@ def read(channel: Socket, name: str) -> FoundLink | None:
         vni=struct.unpack("=I", made.get(VXLAN_ID, bytes(4)))[0],
         port=struct.unpack(">H", made.get(VXLAN_PORT, bytes(2)))[0],
         local=None if address is None or address.is_unspecified else str(address),
+        mtu_bytes=struct.unpack("=I", values.get(LINK_MTU, bytes(4)))[0],
     )
 
 
