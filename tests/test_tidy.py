@@ -19,7 +19,6 @@ LINES_A_FUNCTION_MOST = 60
 LONG_FUNCTIONS = {
     "src/shoal/api/views/info.py:info_view": "the fields of one reply, one a line",
     "src/shoal/cli/service_flags.py:_shared": "the flags of one command, one a line",
-    "src/shoal/network/nfnetlink.py:balance": "one netlink message",
 }
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 # folders and files that may sleep: they poll other processes or the kernel up to a deadline, or kill at chosen moments;

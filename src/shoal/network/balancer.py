@@ -5,18 +5,13 @@ Blocking: runs in the network's worker thread only.
 
 from __future__ import annotations
 
-import subprocess
-
 import structlog
 
-from shoal.errors import Unavailable
-from shoal.network import conntrack, namespace, nfnetlink, nft
+from shoal.network import conntrack, namespace, nfnetlink, nft, nft_process
 from shoal.network.plumbing import Plumbing
 from shoal.network.state import FlowCuts, KernelState, Operation, RemoveBalanced, diff, flow_cuts
 
 _log = structlog.get_logger(__name__)
-
-NFT_TIMEOUT_SECONDS = 60.0
 
 
 class Balancer:
@@ -35,8 +30,8 @@ class Balancer:
         """
         plumbing = self._plumbing
         with namespace.inside(plumbing.sandbox, plumbing.home):
-            self._run_nft(nft.render_sandbox(plumbing.names, plumbing.ranges, state))
-        self._run_nft(nft.render_host(plumbing.names, plumbing.ranges, state))
+            self._load(nft.render_sandbox(plumbing.names, plumbing.ranges, state))
+        self._load(nft.render_host(plumbing.names, plumbing.ranges, state))
         self._actual = state
         self._is_known = True
 
@@ -98,20 +93,7 @@ class Balancer:
 
     def remove(self) -> None:
         """Take the host's table away (the sandbox's goes with its namespace)."""
-        self._run_nft(nft.render_removal(self._plumbing.names))
+        self._load(nft.render_removal(self._plumbing.names))
 
-    def _run_nft(self, ruleset: str) -> None:
-        try:
-            done = subprocess.run(
-                [self._plumbing.settings.nft_command, "-f", "-"],
-                input=ruleset,
-                text=True,
-                capture_output=True,
-                timeout=NFT_TIMEOUT_SECONDS,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise Unavailable(f"nft could not be run: {error}") from error
-        if done.returncode != 0:
-            lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-            raise Unavailable(f"nft refuses the node's rules: {lines[0]}")
+    def _load(self, ruleset: str) -> None:
+        nft_process.load(self._plumbing.settings.nft_command, ruleset)

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable
 
 from shoal.network.netlink import ACK, APPEND, CREATE, Socket, attribute, message, nest, text
-from shoal.network.nft import chain_name
+from shoal.network.nft import SOURCE_SEED, chain_name
 from shoal.network.state import (
     PROTOCOL_NUMBERS,
     BalancedPort,
@@ -32,6 +32,7 @@ GOTO = -4 & 0xFFFFFFFF
 META_L4PROTO, COMPARE_EQUAL, DESTINATION_NAT = 16, 0, 1
 # numgen counts up: backends take new flows in turn, as under Docker's IPVS
 IN_TURN = 0
+NETWORK_HEADER, SOURCE_ADDRESS_OFFSET, ADDRESS_BYTES, JENKINS = 1, 12, 4, 0
 ELEMENTS_PER_MESSAGE = 1000
 # says that keys are in host byte order; without it `nft list` shows 16777216 for 1
 HOST_BYTE_ORDER = bytes([0, 4]) + struct.pack("=I", 1)
@@ -44,7 +45,8 @@ def _big(number: int) -> bytes:
 class Batch:
     """One transaction on one table of a namespace."""
 
-    def __init__(self, table: str) -> None:
+    def __init__(self, table: str, family: int = socket.AF_INET) -> None:
+        self._family = family
         self._table = attribute(1, text(table))
         self._messages: list[bytes] = []
         self._sequence = 0
@@ -61,7 +63,7 @@ class Batch:
         self._messages.append(message(kind, flags, body, self._sequence))
 
     def _add(self, kind: int, flags: int, *parts: bytes) -> None:
-        header = struct.pack(">BBH", socket.AF_INET, 0, 0)
+        header = struct.pack(">BBH", self._family, 0, 0)
         self._append(NFTABLES_SUBSYSTEM << 8 | kind, flags, header + self._table + b"".join(parts))
 
     def finish(self) -> tuple[bytes, int]:
@@ -76,6 +78,16 @@ class Batch:
         kind, flags = (DELETE_ELEMENT, 0) if remove else (NEW_ELEMENT, CREATE)
         self._add(kind, flags, attribute(2, text(name)), nest(3, element))
 
+    def set_mappings(self, name: str, mappings: list[tuple[bytes, bytes]], remove: bool = False) -> None:
+        """Add (or remove) raw keys with their raw values in a map."""
+        kind, flags = (DELETE_ELEMENT, 0) if remove else (NEW_ELEMENT, CREATE)
+        for first in range(0, len(mappings), ELEMENTS_PER_MESSAGE):
+            elements = [
+                nest(1, nest(1, attribute(1, key)), nest(2, attribute(1, value)))
+                for key, value in mappings[first : first + ELEMENTS_PER_MESSAGE]
+            ]
+            self._add(kind, flags, attribute(2, text(name)), nest(3, *elements))
+
     def add_chain(self, name: str) -> None:
         """Add a chain without a hook."""
         self._add(NEW_CHAIN, CREATE, attribute(3, text(name)))
@@ -88,8 +100,10 @@ class Batch:
         """Take an empty chain away."""
         self._add(DELETE_CHAIN, 0, attribute(3, text(name)))
 
-    def balance(self, chain: str, protocol: str, addresses: tuple[str, ...], target_port: int) -> None:
-        """Add the rule `dnat to numgen inc mod N map { … }:port`."""
+    def balance(
+        self, chain: str, protocol: str, addresses: tuple[str, ...], target_port: int, by_source: bool = False
+    ) -> None:
+        """Add the rule `dnat to numgen inc mod N map { … }:port`; `by_source`: with `jhash ip saddr` for numgen."""
         self._set_number += 1
         count = len(addresses)
         name, number = attribute(2, b"__map%d\0"), _big(self._set_number)
@@ -123,13 +137,7 @@ class Batch:
                 attribute(2, _big(COMPARE_EQUAL)),
                 nest(3, attribute(1, bytes([PROTOCOL_NUMBERS[protocol]]))),
             ),
-            _expression(
-                "numgen",
-                attribute(1, _big(REGISTER_1)),
-                attribute(2, _big(count)),
-                attribute(3, _big(IN_TURN)),
-                attribute(4, _big(0)),
-            ),
+            *_choice(count, by_source),
             _expression(
                 "lookup",
                 attribute(2, _big(REGISTER_1)),
@@ -153,6 +161,18 @@ class Batch:
 
 def _expression(name: str, *parts: bytes) -> bytes:
     return nest(1, attribute(1, text(name)), nest(2, *parts))
+
+
+def _choice(count: int, by_source: bool) -> tuple[bytes, ...]:
+    if not by_source:
+        numbers = (1, REGISTER_1), (2, count), (3, IN_TURN), (4, 0)
+        return (_expression("numgen", *(attribute(kind, _big(number)) for kind, number in numbers)),)
+    place = (1, REGISTER_2), (2, NETWORK_HEADER), (3, SOURCE_ADDRESS_OFFSET), (4, ADDRESS_BYTES)
+    hashing = (1, REGISTER_2), (2, REGISTER_1), (3, ADDRESS_BYTES), (4, count), (5, SOURCE_SEED), (6, 0), (7, JENKINS)
+    return (
+        _expression("payload", *(attribute(kind, _big(number)) for kind, number in place)),
+        _expression("hash", *(attribute(kind, _big(number)) for kind, number in hashing)),
+    )
 
 
 def _goto(chain: str) -> bytes:
@@ -204,7 +224,7 @@ def sandbox_batch(table: str, operations: Iterable[Operation], before: dict[tupl
         elif wants_chain:
             batch.add_chain(chain)
         if wants_chain:
-            batch.balance(chain, port.protocol, port.addresses, port.target_port)
+            batch.balance(chain, port.protocol, port.addresses, port.target_port, port.by_source)
             if not had_chain:
                 batch.set_element("ports", *port.key, _goto(chain))
     return batch

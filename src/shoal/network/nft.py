@@ -1,7 +1,7 @@
 """The whole rulesets as text for `nft -f -`: the host's and the ingress sandbox's (dataplane.md 3). Pure.
 
 Loaded at start, and again when the hand-made batch of an update is refused; each load replaces its table in one
-transaction. Where the mesh of several nodes adds rules (`ing0`: marks, zones), it adds chains to the sandbox's table.
+transaction. The rules of the mesh between nodes are in tables of their own (mesh_rules.py).
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 from shoal.model.base import Struct
 from shoal.network.settings import Names
 from shoal.network.state import BalancedPort, KernelState
+
+# fixed, so that every node sends a client's address to the same task
+SOURCE_SEED = 0x5EA5
 
 
 class Ranges(Struct):
@@ -122,10 +125,12 @@ def render_sandbox(names: Names, ranges: Ranges, state: KernelState) -> str:
 
 def _balance(port: BalancedPort) -> str:
     entries = ", ".join(f"{index} : {address}" for index, address in enumerate(port.addresses))
-    return (
-        f"meta l4proto {port.protocol} dnat to numgen inc mod {len(port.addresses)} "
-        f"map {{ {entries} }}:{port.target_port}"
+    choice = (
+        f"jhash ip saddr mod {len(port.addresses)} seed {SOURCE_SEED:#x}"
+        if port.by_source
+        else f"numgen inc mod {len(port.addresses)}"
     )
+    return f"meta l4proto {port.protocol} dnat to {choice} map {{ {entries} }}:{port.target_port}"
 
 
 def render_removal(names: Names) -> str:

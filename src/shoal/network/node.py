@@ -1,7 +1,7 @@
 """The network of one node, as the agent uses it: asyncio outside, one worker thread inside.
 
 All work on the kernel and all state belong to that thread, one call after another; a call that is cancelled is still
-carried out whole. Not built yet: other nodes (dataplane.md 3b), overlay networks, IPv6 and `[::1]`.
+carried out whole. Not built yet: encrypted networks.
 """
 
 from __future__ import annotations
@@ -15,11 +15,17 @@ from typing import TypeVar
 import structlog
 
 from shoal.errors import InvalidArgument, Unavailable
+from shoal.lib.supervise import cancel_and_wait, supervise
 from shoal.model.base import replace
-from shoal.model.netstate import IngressState, NetworkChange, Sandbox, SandboxRequest
+from shoal.model.netstate import DataPath, IngressState, NetworkChange, Sandbox, SandboxRequest
 from shoal.network.balancer import Balancer
+from shoal.network.mesh import Mesh
+from shoal.network.mesh_state import desired_mesh
+from shoal.network.naming import NameServer, NoNames
+from shoal.network.overlay import OverlaySide
 from shoal.network.plumbing import Plumbing, check_requirements
-from shoal.network.records import Records
+from shoal.network.proxy import ProxySide, proxied
+from shoal.network.records import DataPathRecord, Records
 from shoal.network.settings import NetworkSettings, names_of
 from shoal.network.state import KernelState, desired
 from shoal.network.wiring import Wiring
@@ -27,6 +33,8 @@ from shoal.network.wiring import Wiring
 _log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
+
+WATCH_SECONDS = 5.0
 
 
 class NodeNetwork:
@@ -36,20 +44,28 @@ class NodeNetwork:
     to the daemon's mount namespace: a daemon in a private one (as `ip netns exec` gives) takes them with it.
     """
 
-    def __init__(self, exec_root: Path, daemon_id: str, settings: NetworkSettings) -> None:
+    def __init__(
+        self, exec_root: Path, daemon_id: str, settings: NetworkSettings, names: NameServer | None = None
+    ) -> None:
         """Touch nothing yet.
 
         Args:
             exec_root: EXEC; `netns/` and `network/` under it are this class's.
             daemon_id: goes into every name in the kernel.
             settings: ranges and sizes.
+            names: is told which names there are and which containers ask; called in the worker thread only.
         """
         self._settings = settings
         self._records = Records(exec_root / "network")
         self._plumbing = Plumbing(exec_root / "netns", names_of(daemon_id), settings, self._records)
-        self._wiring = Wiring(exec_root / "netns", self._plumbing, self._records)
+        self._overlays = OverlaySide(exec_root / "netns", self._plumbing, self._records, names or NoNames())
+        self._wiring = Wiring(exec_root / "netns", self._plumbing, self._records, self._overlays.sandboxes)
         self._balancer = Balancer(self._plumbing)
+        self._mesh = Mesh(self._plumbing)
+        self._proxy = ProxySide(exec_root)
+        self._watching: asyncio.Task[None] | None = None
         self._ingress = IngressState()
+        self._data_path = DataPath()
         self._sandboxes: tuple[str, ...] = ()
         self._worker: ThreadPoolExecutor | None = None
 
@@ -57,6 +73,11 @@ class NodeNetwork:
     def ingress_version(self) -> int:
         """The version of the mesh that the kernel holds, 0 on a fresh node."""
         return self._ingress.version
+
+    @property
+    def version(self) -> int:
+        """The version of the last change that kernel and names hold, 0 on a fresh node."""
+        return self._overlays.version
 
     def sandboxes(self) -> tuple[str, ...]:
         """Return the ids of the tasks that are attached."""
@@ -76,8 +97,9 @@ class NodeNetwork:
             try:
                 await self._run(self._start)
             except BaseException:
-                await self._stop(self._plumbing.close)
+                await self._stop(self._close)
                 raise
+            self._watching = asyncio.create_task(supervise("network-watch", self._watch), name="network-watch")
 
     async def close(self, remove: bool) -> None:
         """Stop. `remove`: take every trace away; otherwise the kernel keeps forwarding."""
@@ -85,15 +107,15 @@ class NodeNetwork:
             if not remove:
                 return
             await self.start_up()
-        await self._stop(self._remove if remove else self._plumbing.close)
+        await self._stop(self._remove if remove else self._close)
 
     async def attach(self, request: SandboxRequest) -> Sandbox:
-        """Make a task's namespace with link, address, routes and host ports; return it again if it exists.
+        """Make a task's namespace with links, addresses, routes and host ports; one that exists is led to the request.
 
         The path is empty for a task on the host's network.
 
         Raises:
-            Unavailable: not started, no address left, or the kernel refuses.
+            Unavailable: not started, a network that no change has told of, no address left, or the kernel refuses.
             InvalidArgument: the task id cannot be a file name.
         """
         if not request.task_id or "/" in request.task_id or request.task_id.startswith("."):
@@ -103,6 +125,17 @@ class NodeNetwork:
     async def detach(self, task_id: str) -> None:
         """Take a task's namespace and host ports away; does nothing for a task that is not attached."""
         await self._run(lambda: self._detach(task_id))
+
+    async def change(self, update: NetworkChange) -> None:
+        """Lead kernel and names to a change; a version lower than the held one is ignored.
+
+        What is held outlives the daemon. Names and balancing lead to a new endpoint after its address is reached, and
+        away from one before. UDP flows to an endpoint that serves no more move on; all flows to one that is gone end.
+
+        Raises:
+            Unavailable: not started, or a part was refused: the same change may be given again.
+        """
+        await self._run(lambda: self._change(update))
 
     async def set_ingress(self, state: IngressState) -> None:
         """Make the kernel balance to these backends, port by port atomic; an older version is ignored.
@@ -120,38 +153,106 @@ class NodeNetwork:
         """Take the number that the swarm gave this node (0: none): backends of this number are here."""
         await self._run(lambda: self._set_node_number(number))
 
+    async def set_data_path(self, data_path: DataPath) -> None:
+        """Join the mesh to these nodes' (this one among them), so that every node's ports lead to all tasks.
+
+        Where that cannot be (the reason is logged), the node goes on serving its own tasks.
+        """
+        await self._run(lambda: self._set_data_path(data_path))
+
     # from here on: the worker thread
 
     def _set_node_number(self, number: int) -> None:
         self._settings = replace(self._settings, node_number=number)
-        self._balancer.change(self._desired())
+        self._overlays.set_node_number(number)
+        self._set_data_path(self._data_path)
+
+    def _set_data_path(self, data_path: DataPath) -> None:
+        record = DataPathRecord(node_number=self._settings.node_number, data_path=data_path)
+        self._records.write_data_path(record)
+        self._data_path = data_path
+        self._join()
+
+    def _join(self) -> int:
+        """Lead the kernel to what is known now: ways to tasks before the traffic, and traffic away before the ways."""
+        self._mesh.begin(desired_mesh(self._ingress, self._data_path, self._settings.node_number))
+        count = self._balance()
+        self._mesh.finish()
+        return count
+
+    def _balance(self, without: str = "") -> int:
+        state = self._desired(without)
+        count = self._balancer.change(state)
+        self._pass_on(state)
+        return count
+
+    def _pass_on(self, state: KernelState) -> None:
+        if self._settings.answers_ipv6:
+            self._proxy.lead_to(proxied(state, self._plumbing.ranges.sandbox_end))
 
     def _start(self) -> None:
         self._records.prepare()
         self._plumbing.start()
         self._wiring.adopt()
+        known = self._records.read_data_path()
+        self._data_path = known.data_path
+        if not self._settings.node_number:
+            self._settings = replace(self._settings, node_number=known.node_number)
+        self._overlays.start(self._wiring.networks(), self._settings.node_number)
+        self._wiring.finish_changes()
+        for record in self._wiring.tasks.values():
+            self._connect(record.request)
+        self._overlays.sweep(self._wiring.networks())
         self._ingress = self._records.read_ingress()
-        self._balancer.load(self._desired())
+        self._mesh.begin(desired_mesh(self._ingress, self._data_path, self._settings.node_number))
+        state = self._desired()
+        self._balancer.load(state)
+        self._mesh.finish()
+        self._pass_on(state)
         self._publish()
         _log.info("the node's network is up", tasks=len(self._sandboxes), ingress_version=self._ingress.version)
 
     def _attach(self, request: SandboxRequest) -> Sandbox:
+        before = self._wiring.tasks.get(request.task_id)
         try:
+            self._overlays.prepare(request)
             sandbox = self._wiring.attach(request)
-            self._balancer.change(self._desired())
+            if before is None or before.request != request or request.task_id not in self._overlays.clients:
+                self._connect(request)
+            self._balance()
         except OSError as error:
             raise Unavailable(f"the network of task {request.task_id} could not be made: {error}") from error
         finally:
+            self._overlays.sweep(self._wiring.networks())
             self._publish()
         return sandbox
+
+    def _connect(self, request: SandboxRequest) -> None:
+        """Give a task that is linked what it needs on overlay networks."""
+        if request.host_network:
+            return
+        is_client = request.task_id in self._overlays.clients
+        if request.overlays or is_client:
+            rules = None if is_client else self._wiring.open_rules(request.task_id)
+            self._overlays.connect(request, self._wiring.path_of(request.task_id), rules)
 
     def _detach(self, task_id: str) -> None:
         record = self._wiring.tasks.get(task_id)
         if record is None:
             return
-        self._balancer.change(self._desired(without=task_id))
+        self._balance(without=task_id)
+        self._overlays.disconnect(task_id)
         self._wiring.detach(task_id)
+        self._overlays.sweep(self._wiring.networks())
         self._publish()
+
+    def _change(self, update: NetworkChange) -> None:
+        if update.version >= self._overlays.version:
+            if update.data_path is not None:
+                self._set_data_path(update.data_path)
+            if update.ingress is not None:
+                self._set_ingress(update.ingress)
+        self._overlays.change(update)
 
     def _set_ingress(self, state: IngressState) -> None:
         if state.version < self._ingress.version:
@@ -160,17 +261,22 @@ class NodeNetwork:
         if state == self._ingress:
             return
         self._records.write_ingress(state)
-        count = self._balancer.change(self._desired(state))
-        self._ingress = state
+        before, self._ingress = self._ingress, state
+        try:
+            count = self._join()
+        except BaseException:
+            # the same state, when it comes again, is to be tried again
+            self._ingress = before
+            raise
         _log.debug("mesh set", version=state.version, operations=count)
 
-    def _desired(self, ingress: IngressState | None = None, without: str = "") -> KernelState:
+    def _desired(self, without: str = "") -> KernelState:
         tasks = [
             (record.request, record.address)
             for task_id, record in self._wiring.tasks.items()
             if task_id != without and record.address
         ]
-        return desired(ingress or self._ingress, tasks, self._settings.node_number)
+        return desired(self._ingress, tasks, self._settings.node_number, self._mesh.reached)
 
     def _publish(self) -> None:
         self._sandboxes = tuple(sorted(self._wiring.tasks))
@@ -178,24 +284,40 @@ class NodeNetwork:
     def _remove(self) -> None:
         try:
             for task_id in list(self._wiring.tasks):
+                self._overlays.disconnect(task_id)
                 self._wiring.detach(task_id)
+            self._overlays.close(remove=True)
+            self._proxy.stop()
             self._balancer.remove()
+            self._mesh.delete()
             self._plumbing.remove()
             self._records.forget_all()
-            self._ingress = IngressState()
+            self._ingress, self._data_path = IngressState(), DataPath()
             self._publish()
         finally:
-            self._plumbing.close()
+            self._close()
+
+    def _close(self) -> None:
+        self._overlays.close(remove=False)
+        self._plumbing.close()
 
     async def _run(self, work: Callable[[], Result]) -> Result:
         if self._worker is None:
             raise Unavailable("the node's network is not started")
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
+    async def _watch(self) -> None:
+        """Start the proxy again if it has ended; nothing else here can end by itself."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            await self._run(self._proxy.ensure)
+
     async def _stop(self, last: Callable[[], None]) -> None:
         worker = self._worker
         if worker is None:
             return
+        watching, self._watching = self._watching, None
+        await cancel_and_wait(watching)
         try:
             await self._run(last)
         finally:

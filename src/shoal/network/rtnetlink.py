@@ -16,9 +16,11 @@ NEWLINK, DELLINK, GETLINK, NEWADDR, DELADDR, GETADDR, NEWROUTE, DELROUTE, GETROU
 UP = 1
 LINK_ADDRESS, LINK_NAME, LINK_MTU, LINK_MASTER, LINK_INFO, LINK_NAMESPACE_FD = 1, 3, 4, 10, 18, 28
 INFO_KIND, INFO_DATA, INFO_SLAVE_KIND, INFO_SLAVE_DATA, VETH_PEER, BRIDGE_PORT_ISOLATED = 1, 2, 4, 5, 1, 33
+BRIDGE_MULTICAST_SNOOPING = 23
 TABLE_MAIN, PROTOCOL_STATIC, SCOPE_UNIVERSE, SCOPE_LINK, UNICAST = 254, 4, 0, 253, 1
 ROUTE_DESTINATION, ROUTE_DEVICE, ROUTE_GATEWAY = 1, 4, 5
 LOOPBACK_INDEX = 1
+NO_DUPLICATE_DETECTION = 0x02
 EXISTS_IS_FINE = (errno.EEXIST,)
 GONE_IS_FINE = (errno.ENODEV, errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL)
 
@@ -32,12 +34,13 @@ def _link_body(index: int = 0, flags: int = 0, change: int = 0) -> bytes:
     return struct.pack("=BBHiII", 0, 0, 0, index, flags, change)
 
 
-def add_bridge(name: str, mac: bytes) -> Message:
-    """A bridge that is up, with a MAC that does not change as ports come and go."""
+def add_bridge(name: str, mac: bytes, mtu_bytes: int = 0) -> Message:
+    """A bridge that is up, with a MAC that does not change as ports come and go; multicast goes to every port."""
     body = _link_body(0, UP, UP) + attribute(LINK_NAME, text(name)) + attribute(LINK_ADDRESS, mac)
-    return Message(
-        NEWLINK, CREATE | EXCLUSIVE, body + nest(LINK_INFO, attribute(INFO_KIND, text("bridge"))), EXISTS_IS_FINE
-    )
+    if mtu_bytes:
+        body += attribute(LINK_MTU, struct.pack("=I", mtu_bytes))
+    info = attribute(INFO_KIND, text("bridge")) + nest(INFO_DATA, attribute(BRIDGE_MULTICAST_SNOOPING, b"\0"))
+    return Message(NEWLINK, CREATE | EXCLUSIVE, body + nest(LINK_INFO, info), EXISTS_IS_FINE)
 
 
 def add_veth(
@@ -80,9 +83,10 @@ def delete_link(name: str) -> Message:
 
 
 def add_address(index: int, address: str, prefix_bits: int) -> Message:
-    """Give a link an address."""
-    raw = socket.inet_aton(address)
-    body = struct.pack("=BBBBI", socket.AF_INET, prefix_bits, 0, 0, index) + attribute(1, raw) + attribute(2, raw)
+    """Give a link an address (IPv4 or IPv6; it may be used at once: no duplicate is looked for)."""
+    raw = ipaddress.ip_address(address).packed
+    family, flags = (socket.AF_INET, 0) if len(raw) == 4 else (socket.AF_INET6, NO_DUPLICATE_DETECTION)
+    body = struct.pack("=BBBBI", family, prefix_bits, flags, 0, index) + attribute(1, raw) + attribute(2, raw)
     return Message(NEWADDR, CREATE | REPLACE, body, EXISTS_IS_FINE)
 
 

@@ -29,7 +29,11 @@ class NetworkSettings(Struct):
         sandbox_gateway: the address of `gw0`, next hop of every task in the mesh.
         task_mtu_bytes: of the tasks' links: 50 less than the underlay's, for VXLAN (dataplane.md 1).
         link_mtu_bytes: of the link between the host and the sandbox.
-        node_number: this node's number; backends of others are left out until the mesh spans nodes. 0: none is.
+        mesh_network: link addresses of the mesh between nodes, by node number; the same on every node.
+        mesh_vni: the VXLAN identifier of the mesh between nodes; the same on every node.
+        has_egress_hook: False: do as on a kernel before 5.16, with a rule a node for the way back.
+        answers_ipv6: whether published ports answer on IPv6, through a process of its own.
+        node_number: this node's number; 0: it has none yet, and takes every backend for its own.
         nft_command: the program that loads whole rulesets.
     """
 
@@ -38,6 +42,10 @@ class NetworkSettings(Struct):
     sandbox_gateway: str = "169.254.1.1"
     task_mtu_bytes: int = 1450
     link_mtu_bytes: int = 1500
+    mesh_network: str = "100.127.0.0/16"
+    mesh_vni: int = 4096
+    has_egress_hook: bool = True
+    answers_ipv6: bool = True
     node_number: int = 0
     nft_command: str = "nft"
 
@@ -50,6 +58,12 @@ class Names(Struct):
     table: str
     sandbox_link: str = "eth0"
     sandbox_bridge: str = "gw0"
+    mesh_link: str = "ing0"
+
+    @property
+    def mesh_table(self) -> str:
+        """The tables of the mesh between nodes, in the sandbox."""
+        return f"{self.table}_mesh"
 
 
 def names_of(daemon_id: str) -> Names:

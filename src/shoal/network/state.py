@@ -1,6 +1,6 @@
 """What the kernel of this node should balance and forward, and the steps from what it does to what it should. Pure.
 
-Later floors of the mesh (other nodes, dataplane.md 3 and 3b) add routes to a KernelState; the ports stay as they are.
+How packets come to tasks on other nodes, and back, is mesh_state.py's.
 """
 
 from __future__ import annotations
@@ -8,19 +8,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from shoal.model.base import Struct
-from shoal.model.netstate import Backend, IngressPort, IngressState, SandboxRequest
+from shoal.model.netstate import IngressPort, IngressState, SandboxRequest
 
 PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17, "sctp": 132}
+BY_SOURCE, PREFER_LOCAL, LOCAL_POLICY = "source", "prefer-local", "local"
 Key = tuple[str, int]
 
 
 class BalancedPort(Struct):
-    """A port of the mesh and the addresses behind it; with none the sandbox refuses (dataplane.md 3)."""
+    """A port of the mesh and the addresses behind it; with none the sandbox refuses (dataplane.md 3).
+
+    `by_source`: a client's address stays with a task; otherwise new flows take the addresses in turn.
+    """
 
     protocol: str
     published_port: int
     target_port: int
     addresses: tuple[str, ...] = ()
+    by_source: bool = False
 
     @property
     def key(self) -> Key:
@@ -78,18 +83,24 @@ class RemoveForwarded(Struct):
 Operation = SetBalanced | RemoveBalanced | SetForwarded | RemoveForwarded
 
 
-def desired(ingress: IngressState, tasks: Iterable[tuple[SandboxRequest, str]], node_number: int = 0) -> KernelState:
+def desired(
+    ingress: IngressState,
+    tasks: Iterable[tuple[SandboxRequest, str]],
+    node_number: int = 0,
+    reached: frozenset[int] = frozenset(),
+) -> KernelState:
     """Return what the kernel should hold.
 
     Args:
         ingress: the routing mesh.
         tasks: the requests of the tasks on this node, each with the task's address.
-        node_number: leave out backends of other nodes (the mesh of several nodes is not built); 0: take all.
+        node_number: this node's; 0: it has none, and every backend is its own.
+        reached: the other nodes whose tasks the mesh leads to; backends of the rest are left out.
     """
     balanced = {}
     for port in ingress.ports:
         if port.protocol in PROTOCOL_NUMBERS:
-            made = _balanced(port, node_number)
+            made = _balanced(port, node_number, reached)
             balanced[made.key] = made
     forwarded = {}
     for request, address in tasks:
@@ -108,18 +119,18 @@ def desired(ingress: IngressState, tasks: Iterable[tuple[SandboxRequest, str]], 
     )
 
 
-def _balanced(port: IngressPort, node_number: int) -> BalancedPort:
-    addresses = sorted({backend.address for backend in port.backends if _is_reached(backend, node_number)})
+def _balanced(port: IngressPort, node_number: int, reached: frozenset[int]) -> BalancedPort:
+    own = {backend.address for backend in port.backends if node_number in (0, backend.node_number)}
+    others = {backend.address for backend in port.backends if backend.node_number in reached}
+    if port.policy == LOCAL_POLICY or (port.affinity == PREFER_LOCAL and own):
+        others = set()
     return BalancedPort(
         protocol=port.protocol,
         published_port=port.published_port,
         target_port=port.target_port,
-        addresses=tuple(addresses),
+        addresses=tuple(sorted(own | others)),
+        by_source=port.affinity == BY_SOURCE,
     )
-
-
-def _is_reached(backend: Backend, node_number: int) -> bool:
-    return node_number == 0 or backend.node_number == node_number
 
 
 def diff(actual: KernelState, wanted: KernelState) -> tuple[Operation, ...]:

@@ -1,38 +1,46 @@
-"""The namespaces of tasks: made, linked, addressed, taken away. Raw rtnetlink, about 1 ms a task (dataplane.md 6).
+"""The namespaces of tasks: made, linked, addressed, taken away. Raw rtnetlink, about 1 ms a link (dataplane.md 6).
 
-Blocking: runs in the network's worker thread only.
+A task has a link on each of its overlay networks, eth0 first, then one on `gw0` for its way out. Which networks there
+are, and what is known on them, is not decided here. Blocking: runs in the network's worker thread only.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import structlog
 
 from shoal.errors import Unavailable
-from shoal.model.netstate import Sandbox, SandboxRequest
+from shoal.model.base import replace
+from shoal.model.netstate import OverlayLink, Sandbox, SandboxRequest
 from shoal.network import namespace, rtnetlink
 from shoal.network.addresses import next_address
-from shoal.network.netlink import ROUTE, Socket
+from shoal.network.netlink import NETFILTER, ROUTE, Message, Socket
+from shoal.network.overlays import is_ipv4, mac_of_addresses
 from shoal.network.plumbing import Plumbing
 from shoal.network.records import Records, TaskRecord
+from shoal.network.sandboxes import Sandboxes
 from shoal.network.settings import link_name_of
 
 _log = structlog.get_logger(__name__)
 
 SHORT_ID_LENGTH = 12
-TASK_LINK = "eth0"
-TASK_LINK_INDEX = 2
+TASK_LINK = "eth"
+FIRST_LINK_INDEX = 2
+# stands for the way out where links are told apart by network
+OUTSIDE = ""
 
 
 class Wiring:
     """The tasks of this node that have a namespace, by task id."""
 
-    def __init__(self, directory: Path, plumbing: Plumbing, records: Records) -> None:
+    def __init__(self, directory: Path, plumbing: Plumbing, records: Records, sandboxes: Sandboxes) -> None:
         self._directory = directory
         self._plumbing = plumbing
         self._records = records
+        self._sandboxes = sandboxes
         self._last_address: str | None = None
         self.tasks: dict[str, TaskRecord] = {}
 
@@ -41,28 +49,53 @@ class Wiring:
         return self._directory / task_id[:SHORT_ID_LENGTH]
 
     def adopt(self) -> None:
-        """Take up what an earlier daemon left; what is half made, or lost its namespace, goes."""
+        """Take up what an earlier daemon left; what is half made, or lost a namespace, goes."""
         for record in self._records.read_tasks():
             request = record.request
-            is_whole = record.complete and (request.host_network or namespace.exists(self.path_of(request.task_id)))
-            if is_whole and (request.host_network or not self._plumbing.is_sandbox_fresh):
+            if record.complete and self._is_whole(request):
                 self.tasks[request.task_id] = record
                 _log.info("took up a task's namespace", task=request.task_id, address=record.address)
             else:
                 _log.info("removing a task's namespace that is not whole", task=request.task_id)
                 self._take_away(record)
 
+    def _is_whole(self, request: SandboxRequest) -> bool:
+        if request.host_network:
+            return True
+        return (
+            namespace.exists(self.path_of(request.task_id))
+            and not self._plumbing.is_sandbox_fresh
+            and all(self._sandboxes.is_there(link.network_id) for link in request.overlays)
+        )
+
+    def finish_changes(self) -> None:
+        """Carry out what an earlier daemon began to change on tasks; the networks are there by now."""
+        for record in list(self.tasks.values()):
+            if record.changing:
+                self._change_links(record)
+
+    def networks(self) -> frozenset[str]:
+        """Return the networks that tasks here are on, or are just leaving."""
+        return frozenset(
+            network_id
+            for record in self.tasks.values()
+            for network_id in (*record.changing, *(link.network_id for link in record.request.overlays))
+        )
+
     def attach(self, request: SandboxRequest) -> Sandbox:
-        """Make a task's namespace, or return the one it has."""
+        """Make a task's namespace, or lead the one it has to what the request says."""
         record = self.tasks.get(request.task_id)
         if record is not None:
             if record.request != request:
-                record = TaskRecord(request=request, address=record.address, complete=True)
-                self._records.write_task(record)
-                self.tasks[request.task_id] = record
-            return self._sandbox_of(record)
-        address = "" if request.host_network else request.ingress_address or self._free_address()
-        record = TaskRecord(request=request, address=address)
+                self._change(record, request)
+            return self._sandbox_of(self.tasks[request.task_id])
+        address = ""
+        if request.outside and not request.host_network:
+            address = request.ingress_address or self._free_address()
+        numbers = {link.network_id: number for number, link in enumerate(request.overlays)}
+        if address:
+            numbers[OUTSIDE] = len(request.overlays)
+        record = TaskRecord(request=request, address=address, numbers=numbers)
         self._records.write_task(record)
         try:
             if not request.host_network:
@@ -70,7 +103,7 @@ class Wiring:
         except BaseException:
             self._take_away(record)
             raise
-        record = TaskRecord(request=request, address=address, complete=True)
+        record = replace(record, complete=True)
         self._records.write_task(record)
         self.tasks[request.task_id] = record
         return self._sandbox_of(record)
@@ -81,12 +114,26 @@ class Wiring:
         if record is not None:
             self._take_away(record)
 
+    def open_rules(self, task_id: str) -> Socket:
+        """Return a netfilter socket in a task's namespace."""
+        descriptor = os.open(self.path_of(task_id), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with namespace.inside(descriptor, self._plumbing.home):
+                rules = Socket(NETFILTER)
+        finally:
+            os.close(descriptor)
+        rules.enlarge_buffers()
+        return rules
+
     def _sandbox_of(self, record: TaskRecord) -> Sandbox:
         request = record.request
         if request.host_network:
             return Sandbox(task_id=request.task_id, path="")
         path = str(self.path_of(request.task_id))
-        return Sandbox(task_id=request.task_id, path=path, addresses=(f"{record.address}/32",))
+        addresses = [address for link in request.overlays for address in link.addresses]
+        if record.address:
+            addresses.append(f"{record.address}/32")
+        return Sandbox(task_id=request.task_id, path=path, addresses=tuple(addresses))
 
     def _free_address(self) -> str:
         network = self._plumbing.gateway_network
@@ -98,7 +145,7 @@ class Wiring:
         return address
 
     def _make(self, record: TaskRecord) -> None:
-        plumbing, request, address = self._plumbing, record.request, record.address
+        plumbing, request = self._plumbing, record.request
         path = self.path_of(request.task_id)
         namespace.remove(path)
         descriptor = namespace.make(path, plumbing.home)
@@ -107,49 +154,118 @@ class Wiring:
                 namespace.write_setting("net/ipv6/conf/default/disable_ipv6", "1")
                 inner = Socket(ROUTE)
             try:
-                self._link(request.task_id, address, descriptor, inner)
+                messages = [rtnetlink.set_up(rtnetlink.LOOPBACK_INDEX)]
+                for link in request.overlays:
+                    messages += self._plug(record, link, descriptor)
+                if record.address:
+                    messages += self._plug_outside(record, descriptor)
+                inner.talk(messages)
             finally:
                 inner.close()
         finally:
             os.close(descriptor)
 
-    def _link(self, task_id: str, address: str, descriptor: int, inner: Socket) -> None:
-        plumbing = self._plumbing
-        name, gateway = link_name_of(task_id), plumbing.settings.sandbox_gateway
+    def _plug(self, record: TaskRecord, link: OverlayLink, descriptor: int) -> list[Message]:
+        """Link a namespace to a network; return what is left to say inside it."""
+        sandbox, name = self._sandboxes[link.network_id], link_name_of(record.request.task_id)
+        number = record.numbers[link.network_id]
+        index = FIRST_LINK_INDEX + number
+        sandbox.links.talk(
+            [
+                rtnetlink.delete_link(name),
+                rtnetlink.add_veth(
+                    name,
+                    f"{TASK_LINK}{number}",
+                    descriptor,
+                    sandbox.mtu_bytes,
+                    mac_of_addresses(link.addresses),
+                    index,
+                    sandbox.bridge_index,
+                ),
+            ]
+        )
+        if not all(is_ipv4(address) for address in link.addresses):
+            with namespace.inside(descriptor, self._plumbing.home):
+                namespace.write_setting(f"net/ipv6/conf/{TASK_LINK}{number}/disable_ipv6", "0")
+        split = (address.partition("/") for address in link.addresses)
+        addresses = [rtnetlink.add_address(index, address, int(bits)) for address, _, bits in split]
+        return [*addresses, rtnetlink.set_up(index)]
+
+    def _plug_outside(self, record: TaskRecord, descriptor: int) -> list[Message]:
+        """Link a namespace to `gw0`; return what is left to say inside it."""
+        plumbing, address = self._plumbing, record.address
+        name, gateway = link_name_of(record.request.task_id), plumbing.settings.sandbox_gateway
+        number = record.numbers[OUTSIDE]
+        index = FIRST_LINK_INDEX + number
         plumbing.sandbox_links.talk(
             [
                 rtnetlink.delete_link(name),
                 rtnetlink.add_veth(
                     name,
-                    TASK_LINK,
+                    f"{TASK_LINK}{number}",
                     descriptor,
                     plumbing.settings.task_mtu_bytes,
                     rtnetlink.mac_of(address),
-                    TASK_LINK_INDEX,
+                    index,
                     plumbing.sandbox_bridge_index,
                 ),
                 rtnetlink.isolate_port(name),
                 rtnetlink.set_route(address, 32, plumbing.sandbox_bridge_index),
             ]
         )
-        inner.talk(
-            [
-                rtnetlink.set_up(rtnetlink.LOOPBACK_INDEX),
-                rtnetlink.add_address(TASK_LINK_INDEX, address, 32),
-                rtnetlink.set_up(TASK_LINK_INDEX),
-                rtnetlink.set_route(gateway, 32, TASK_LINK_INDEX),
-                rtnetlink.set_default_route(TASK_LINK_INDEX, gateway),
-            ]
-        )
         plumbing.host_links.talk(
             [rtnetlink.set_route(address, 32, plumbing.host_link_index, plumbing.ranges.sandbox_end)]
         )
+        return [
+            rtnetlink.add_address(index, address, 32),
+            rtnetlink.set_up(index),
+            rtnetlink.set_route(gateway, 32, index),
+            rtnetlink.set_default_route(index, gateway),
+        ]
+
+    def _change(self, record: TaskRecord, request: SandboxRequest) -> None:
+        """Lead a living namespace to other networks and host ports; its way out stays as it was made."""
+        before = {link.network_id: link for link in record.request.overlays}
+        after = {link.network_id: link for link in request.overlays}
+        changing = tuple(sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key)))
+        numbers = {key: number for key, number in record.numbers.items() if key == OUTSIDE or key in after}
+        for network_id in after:
+            if network_id not in numbers:
+                numbers[network_id] = _first_free(record.numbers.values(), numbers.values())
+        record = replace(record, request=request, numbers=numbers, changing=changing)
+        self._records.write_task(record)
+        self.tasks[request.task_id] = record
+        self._change_links(record)
+
+    def _change_links(self, record: TaskRecord) -> None:
+        request = record.request
+        if record.changing and not request.host_network:
+            wanted = {link.network_id: link for link in request.overlays}
+            descriptor = os.open(self.path_of(request.task_id), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                with namespace.inside(descriptor, self._plumbing.home):
+                    inner = Socket(ROUTE)
+                try:
+                    for network_id in record.changing:
+                        if network_id in self._sandboxes:
+                            name = link_name_of(request.task_id)
+                            self._sandboxes[network_id].links.talk([rtnetlink.delete_link(name)])
+                    for network_id in record.changing:
+                        if network_id in wanted:
+                            inner.talk(self._plug(record, wanted[network_id], descriptor))
+                finally:
+                    inner.close()
+            finally:
+                os.close(descriptor)
+        record = replace(record, changing=())
+        self._records.write_task(record)
+        self.tasks[request.task_id] = record
 
     def _take_away(self, record: TaskRecord) -> None:
         plumbing, request = self._plumbing, record.request
         if not request.host_network:
             # an address is given on once its task has stopped: the routes may be another's by now
-            if all(other.address != record.address for other in self.tasks.values()):
+            if record.address and all(other.address != record.address for other in self.tasks.values()):
                 plumbing.host_links.talk(
                     [rtnetlink.delete_route(record.address, 32, plumbing.host_link_index, plumbing.ranges.sandbox_end)]
                 )
@@ -157,3 +273,8 @@ class Wiring:
             # the links go with the namespace, many at once in the kernel's own time; one by one it takes 30 ms each
             namespace.remove(self.path_of(request.task_id))
         self._records.forget_task(request.task_id)
+
+
+def _first_free(*taken: Iterable[int]) -> int:
+    used = {number for numbers in taken for number in numbers}
+    return next(number for number in range(len(used) + 1) if number not in used)

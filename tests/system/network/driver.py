@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from shoal.errors import ShoalError
-from shoal.model.netstate import IngressState, SandboxRequest
+from shoal.model.netstate import DataPath, IngressState, NetworkChange, SandboxRequest
 from shoal.network.node import NodeNetwork
 from shoal.network.settings import NetworkSettings
 
@@ -24,9 +24,16 @@ async def obey(network, call, argument):
         return await network.detach(argument)
     if call == "set_ingress":
         return await network.set_ingress(msgspec.convert(argument, IngressState))
+    if call == "set_data_path":
+        return await network.set_data_path(msgspec.convert(argument, DataPath))
+    if call == "change":
+        return await network.change(msgspec.convert(argument, NetworkChange))
+    if call == "set_node_number":
+        return await network.set_node_number(argument)
     if call == "close":
         return await network.close(remove=argument)
-    return {"sandboxes": network.sandboxes(), "ingress_version": network.ingress_version}
+    return {"sandboxes": network.sandboxes(), "ingress_version": network.ingress_version,
+            "version": network.version}  # fmt: skip
 
 
 async def main(exec_root, daemon_id, settings):

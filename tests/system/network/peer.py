@@ -3,6 +3,9 @@
 serve NAME TCP_PORT UDP_PORT   answers `NAME CLIENT_ADDRESS` to every line (TCP) and datagram (UDP)
 tcp|udp ADDRESS PORT COUNT     COUNT exchanges, a fresh socket each; prints one answer a line, or the error's name
 hold tcp|udp ADDRESS PORT      one socket; an exchange for every line of stdin
+whole ADDRESS PORT BYTES       one IPv4 packet of this length, not to be cut up; prints how much data it carried
+listen6 PORT                   holds a TCP port on every IPv6 address
+collide tcp|udp OWN_PORT PORT ADDRESS…   sockets of one own port, all open at once, an exchange each
 """
 
 import socket
@@ -17,27 +20,39 @@ def serve(name, tcp_port, udp_port):
     class Stream(socketserver.StreamRequestHandler):
         def handle(self):
             for _ in self.rfile:
-                self.wfile.write(f"{name} {self.client_address[0]}\n".encode())
+                self.wfile.write(f"{name} {self.client_address[0].removeprefix('::ffff:')}\n".encode())
 
     class Datagram(socketserver.BaseRequestHandler):
         def handle(self):
-            self.request[1].sendto(f"{name} {self.client_address[0]}\n".encode(), self.client_address)
+            self.request[1].sendto(
+                f"{name} {self.client_address[0].removeprefix('::ffff:')}\n".encode(), self.client_address
+            )
 
     class Threading(socketserver.ThreadingTCPServer):
+        address_family = socket.AF_INET6
         allow_reuse_address = True
         daemon_threads = True
         request_queue_size = 128
 
-    stream = Threading(("0.0.0.0", int(tcp_port)), Stream)
-    datagram = socketserver.UDPServer(("0.0.0.0", int(udp_port)), Datagram)
+    class Datagrams(socketserver.UDPServer):
+        address_family = socket.AF_INET6
+
+    # both families at once
+    stream = Threading(("::", int(tcp_port)), Stream)
+    datagram = Datagrams(("::", int(udp_port)), Datagram)
     threading.Thread(target=stream.serve_forever, daemon=True).start()
     print("ready", flush=True)
     datagram.serve_forever()
 
 
-def connect(kind, address, port):
-    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
+def connect(kind, address, port, own_port=0):
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
     made.settimeout(TIMEOUT_SECONDS)
+    if own_port:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind(("0.0.0.0", own_port))
     made.connect((address, int(port)))
     return made
 
@@ -56,6 +71,33 @@ def ask(kind, address, port, count):
             print(type(error).__name__, flush=True)
 
 
+def whole(address, port, packet_bytes):
+    header_bytes, ip_mtu_discover, do = 28, 10, 2
+    with connect("udp", address, port) as made:
+        made.setsockopt(socket.IPPROTO_IP, ip_mtu_discover, do)
+        try:
+            sent = made.send(bytes(int(packet_bytes) - header_bytes))
+            made.recv(200)
+            print(sent, flush=True)
+        except OSError as error:
+            print(type(error).__name__, flush=True)
+
+
+def collide(kind, own_port, port, *addresses):
+    opened = [connect(kind, address, port, int(own_port)) for address in addresses]
+    for made in opened:
+        try:
+            print(exchange(made), flush=True)
+        except OSError as error:
+            print(type(error).__name__, flush=True)
+
+
+def listen6(port):
+    with socket.create_server(("::", int(port)), family=socket.AF_INET6):
+        print("ready", flush=True)
+        sys.stdin.read()
+
+
 def hold(kind, address, port):
     made = connect(kind, address, port)
     for _ in sys.stdin:
@@ -70,4 +112,4 @@ if __name__ == "__main__":
     if command in ("tcp", "udp"):
         ask(command, *arguments)
     else:
-        {"serve": serve, "hold": hold}[command](*arguments)
+        {"serve": serve, "hold": hold, "collide": collide, "listen6": listen6, "whole": whole}[command](*arguments)

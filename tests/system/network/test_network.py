@@ -51,7 +51,7 @@ def test_mesh_answers_everywhere_and_balances(place, kind, number):
         assert names_in(place.ask(place.host_path, kind, address, number, 40)) == set(MESH)
     for namespace in (paths["task-a"], egress):
         assert names_in(place.ask(namespace, kind, HOST_ADDRESS, number, 40)) == set(MESH), "by hairpin"
-    assert driver.call("look") == {"sandboxes": sorted([*MESH, "task-egress"]), "ingress_version": 5}
+    assert driver.call("look") == {"sandboxes": sorted([*MESH, "task-egress"]), "ingress_version": 5, "version": 0}
 
 
 def test_endpoints_change_while_flows_live(place):
@@ -144,7 +144,7 @@ def test_a_killed_daemon_is_taken_up(place):
     assert names_in(place.ask(place.client_path, "tcp", HOST_ADDRESS, 8080, 40)) == set(MESH)
 
     second = place.drive()
-    assert second.call("look") == {"sandboxes": sorted([*MESH, "task-g"]), "ingress_version": 7}
+    assert second.call("look") == {"sandboxes": sorted([*MESH, "task-g"]), "ingress_version": 7, "version": 0}
     assert stream() == answer
     assert names_in(place.ask(place.client_path, "tcp", HOST_ADDRESS, 8080, 40)) == set(MESH)
     assert names_in(place.ask(place.client_path, "tcp", HOST_ADDRESS, 9000)) == {"g"}

@@ -1,0 +1,157 @@
+"""Containers as clients of virtual addresses: keeps the table in each one's namespace true, and cuts dead flows there.
+
+A container knows the services of the networks it is on, no others. One change is encoded once for all of them.
+Blocking: runs in the network's worker thread only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import structlog
+
+from shoal.model.netstate import OverlayService
+from shoal.network import conntrack
+from shoal.network.netlink import Socket
+from shoal.network.overlays import Balance, Cuts, balances_of, cuts_between, in_order_of
+from shoal.network.vips import Way, change_batch, ways_of, whole_batch
+
+_log = structlog.get_logger(__name__)
+
+
+class Client:
+    """One container: a netfilter socket in its namespace, and its networks."""
+
+    def __init__(self, rules: Socket, network_ids: tuple[str, ...]) -> None:
+        self.rules = rules
+        self.network_ids = network_ids
+        self.is_known = False
+        self.ways: frozenset[Way] = frozenset()
+
+
+class Clients:
+    """The containers of this node that are on overlay networks, by task id."""
+
+    def __init__(self) -> None:
+        self._clients: dict[str, Client] = {}
+        self._balances: dict[str, dict[str, Balance]] = {}
+
+    def __contains__(self, task_id: str) -> bool:
+        return task_id in self._clients
+
+    def has_network(self, network_id: str) -> bool:
+        """Tell whether what stands on the network is kept here."""
+        return network_id in self._balances
+
+    def add_network(self, network_id: str, services: Iterable[OverlayService], node_number: int) -> None:
+        """Begin to keep what stands on a network, before its first container."""
+        self._balances.setdefault(network_id, balances_of(services, node_number))
+
+    def drop_network(self, network_id: str) -> None:
+        """Forget a network without containers."""
+        self._balances.pop(network_id, None)
+
+    def add(self, task_id: str, rules: Socket, network_ids: tuple[str, ...]) -> None:
+        """Load a container's table; the socket is this object's from now on.
+
+        Raises:
+            OSError: the kernel refuses the table.
+        """
+        self.remove(task_id)
+        client = Client(rules, network_ids)
+        try:
+            self._load(client)
+        except OSError:
+            rules.close()
+            raise
+        self._clients[task_id] = client
+
+    def move(self, task_id: str, network_ids: tuple[str, ...]) -> None:
+        """Give a container other networks."""
+        client = self._clients[task_id]
+        client.network_ids = network_ids
+        self._load(client)
+
+    def remove(self, task_id: str) -> None:
+        """Let go of a container; its table goes with its namespace."""
+        client = self._clients.pop(task_id, None)
+        if client is not None:
+            client.rules.close()
+
+    def change(self, network_id: str, was: list[OverlayService], now: list[OverlayService], node_number: int) -> Cuts:
+        """Lead the containers of a network from services as they were to what they are now; return what was cut."""
+        known = self._balances[network_id]
+        wanted = balances_of(now, node_number)
+        touched = {vip for service in was for vip in service.virtual_ips} | wanted.keys()
+        before = {vip: known[vip] for vip in touched if vip in known}
+        after = {vip: in_order_of(known.get(vip), balance) for vip, balance in wanted.items()}
+        cuts = cuts_between(was, now, before, after)
+        clients = [client for client in self._clients.values() if network_id in client.network_ids]
+        for vip in before.keys() - after.keys():
+            del known[vip]
+        known.update(after)
+        if before != after:
+            self._spread(clients, before, after)
+        if not cuts.is_empty:
+            for client in clients:
+                _cut(client, cuts)
+        return cuts
+
+    def _spread(self, clients: list[Client], before: Mapping[str, Balance], after: Mapping[str, Balance]) -> None:
+        needed = ways_of(after.values())
+        batches: dict[frozenset[Way], tuple[bytes, int]] = {}
+        for client in clients:
+            try:
+                if not client.is_known:
+                    raise OSError("an earlier load failed")
+                new_ways = needed - client.ways
+                if new_ways not in batches:
+                    batches[new_ways] = change_batch(before, after, new_ways).finish()
+                client.is_known = False
+                client.rules.send_batch(*batches[new_ways])
+                client.is_known = True
+                client.ways |= new_ways
+            except OSError as error:
+                _log.warning("a change of virtual addresses was refused: loading them whole", reason=str(error))
+                self._try_load(client)
+
+    def _try_load(self, client: Client) -> None:
+        try:
+            self._load(client)
+        except OSError as error:
+            _log.error("a container's virtual addresses could not be loaded; tried again at the next change",
+                       reason=str(error))  # fmt: skip
+
+    def _load(self, client: Client) -> None:
+        client.is_known = False
+        balances: dict[str, Balance] = {}
+        for network_id in client.network_ids:
+            balances.update(self._balances.get(network_id, {}))
+        client.rules.send_batch(*whole_batch(balances).finish())
+        client.ways = ways_of(balances.values())
+        client.is_known = True
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        for client in self._clients.values():
+            client.rules.close()
+        self._clients.clear()
+        self._balances.clear()
+
+
+def _cut(client: Client, cuts: Cuts) -> None:
+    """Cut dead flows; failing is no reason to fail a change: they age out."""
+
+    def is_stale(flow: conntrack.Flow) -> bool:
+        if flow.answering_address in cuts.gone:
+            return True
+        is_udp = flow.protocol == conntrack.UDP
+        return is_udp and (flow.destination_address, flow.answering_address) in cuts.withdrawn
+
+    try:
+        count = conntrack.cut(client.rules, is_stale)
+    except OSError as error:
+        _log.warning("dead flows of a container could not be cut: they age out", reason=str(error))
+        return
+    if count:
+        _log.debug("cut dead flows of a container", count=count)

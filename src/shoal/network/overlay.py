@@ -1,0 +1,187 @@
+"""The overlay networks of a node: what is held of them, and leading the kernel and the names there.
+
+Joins the pure part (overlays.py) with namespaces of networks (sandboxes.py), containers' tables (clients.py) and names.
+Which tasks there are is wiring.py's to know. Blocking: runs in the network's worker thread only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+import structlog
+
+from shoal.errors import Unavailable
+from shoal.model.netstate import NetworkChange, OverlayUpdate, SandboxRequest
+from shoal.network import underlay
+from shoal.network.clients import Clients
+from shoal.network.naming import NameServer
+from shoal.network.netlink import Socket
+from shoal.network.overlays import (
+    HeldOverlay,
+    Holding,
+    changed_services,
+    hosts_of,
+    merge,
+    own_address,
+    remotes_of,
+)
+from shoal.network.plumbing import Plumbing
+from shoal.network.records import Records
+from shoal.network.sandboxes import Sandboxes, Trunk, refuse_encrypted
+
+_log = structlog.get_logger(__name__)
+
+
+class OverlaySide:
+    """See the module; `version` is what kernel and names hold."""
+
+    def __init__(self, directory: Path, plumbing: Plumbing, records: Records, names: NameServer) -> None:
+        self._plumbing = plumbing
+        self._records = records
+        self._names = names
+        self._holding = Holding()
+        self._node_number = 0
+        # networks whose kernel state is not what is held: led there whole at the next change
+        self._behind: set[str] = set()
+        self.sandboxes = Sandboxes(directory, plumbing, records)
+        self.clients = Clients()
+        self.version = 0
+
+    def start(self, used: Collection[str], node_number: int) -> None:
+        """Take up what an earlier daemon held and made, for the networks that tasks here are on."""
+        self._node_number = node_number
+        self._holding = self._records.read_holding()
+        self.sandboxes.adopt(used)
+        self._names.start()
+        for held in self._holding.overlays.values():
+            services = tuple(held.services.values())
+            self._names.set_network(OverlayUpdate(overlay=held.overlay, complete=True, services=services))
+        for network_id in self.sandboxes.ids():
+            if network_id in self._holding.overlays:
+                self._bring_up(network_id)
+            else:
+                self.clients.add_network(network_id, (), node_number)
+        self.version = self._holding.version
+
+    def change(self, change: NetworkChange) -> None:
+        """Lead everything to a change; a version lower than the held one is ignored.
+
+        Raises:
+            Unavailable: a part could not be led there; the next change, the same one too, tries again.
+        """
+        before = self._holding
+        if change.version < before.version:
+            _log.info("ignored an older change", version=change.version, current=before.version)
+            return
+        after = merge(before, change)
+        self._records.write_holding(before, after)
+        self._holding = after
+        if after.data_path != before.data_path:
+            self._behind |= set(self.sandboxes.ids())
+        refusals = []
+        for network_id in self.sandboxes.ids():
+            try:
+                self._lead(network_id, before.overlays.get(network_id), after.overlays.get(network_id))
+            except (OSError, Unavailable) as error:
+                self._behind.add(network_id)
+                refusals.append(f"network {network_id}: {error}")
+        for update in change.overlays:
+            self._names.set_network(update)
+        for network_id in before.overlays.keys() - after.overlays.keys():
+            self._names.remove_network(network_id)
+        if refusals:
+            raise Unavailable(f"the kernel refuses a part of the overlay networks: {'; '.join(refusals)}")
+        self.version = after.version
+
+    def set_node_number(self, number: int) -> None:
+        """Take this node's number: tasks of this number are here, others behind VXLAN."""
+        if number == self._node_number:
+            return
+        self._node_number = number
+        for network_id in self.sandboxes.ids():
+            held = self._holding.overlays.get(network_id)
+            if held is not None:
+                services = list(held.services.values())
+                self._bring_up(network_id)
+                self.clients.change(network_id, services, services, number)
+
+    def prepare(self, request: SandboxRequest) -> None:
+        """Make the namespaces of a task's networks.
+
+        Raises:
+            Unavailable: a network is not known here yet, or cannot be carried.
+        """
+        for link in request.overlays:
+            if link.network_id not in self._holding.overlays:
+                raise Unavailable(
+                    f"nothing is known yet of network {link.network_id}: the node's manager has not told of it"
+                )
+            if not self.clients.has_network(link.network_id):
+                self._bring_up(link.network_id)
+
+    def connect(self, request: SandboxRequest, namespace: Path, rules: Socket | None) -> None:
+        """Give a task's namespace, which is linked, virtual addresses and names. None: it has its socket already."""
+        network_ids = tuple(link.network_id for link in request.overlays)
+        if rules is not None:
+            self.clients.add(request.task_id, rules, network_ids)
+        else:
+            self.clients.move(request.task_id, network_ids)
+        self._names.add_container(request, namespace)
+
+    def disconnect(self, task_id: str) -> None:
+        """Take names and virtual addresses away, before the links go."""
+        self._names.remove_container(task_id)
+        self.clients.remove(task_id)
+
+    def sweep(self, used: Collection[str]) -> None:
+        """Take the namespaces of networks away that no task is on."""
+        for network_id in self.sandboxes.ids():
+            if network_id not in used:
+                self.clients.drop_network(network_id)
+                self._behind.discard(network_id)
+                self.sandboxes.remove(network_id)
+
+    def close(self, remove: bool) -> None:
+        """Give the descriptors back. `remove`: forget everything; the namespaces went with the last tasks."""
+        if remove:
+            self.sweep(())
+            for network_id in self._holding.overlays:
+                self._names.remove_network(network_id)
+            self._holding = Holding()
+            self.version = 0
+        self._names.close(remove)
+        self.clients.close()
+        self.sandboxes.close()
+
+    def _lead(self, network_id: str, before: HeldOverlay | None, after: HeldOverlay | None) -> None:
+        was, now = changed_services(before, after)
+        overlay_changed = before is not None and after is not None and before.overlay != after.overlay
+        if after is not None and (network_id in self._behind or overlay_changed or before is None):
+            self._bring_up(network_id)
+        elif was or now:
+            hosts = hosts_of(self._holding.data_path, self._node_number)
+            self.sandboxes.tell(network_id, remotes_of(was, hosts), remotes_of(now, hosts))
+        if was or now:
+            self.clients.change(network_id, was, now, self._node_number)
+        self._behind.discard(network_id)
+
+    def _bring_up(self, network_id: str) -> None:
+        """Make a network's namespace, tell it of every task elsewhere, and know what stands on it."""
+        held = self._holding.overlays[network_id]
+        refuse_encrypted(held.overlay)
+        self.sandboxes.make(held.overlay, self._trunk(held))
+        wanted = remotes_of(held.services.values(), hosts_of(self._holding.data_path, self._node_number))
+        self.sandboxes.tell(network_id, tuple(self.sandboxes[network_id].remotes), wanted)
+        self.clients.add_network(network_id, held.services.values(), self._node_number)
+
+    def _trunk(self, held: HeldOverlay) -> Trunk:
+        data_path = self._holding.data_path
+        hosts: Iterable[str] = hosts_of(data_path, self._node_number).values()
+        found = underlay.look(self._plumbing.host_links, own_address(data_path, self._node_number), tuple(hosts))
+        return Trunk(
+            vni=held.overlay.vni,
+            port=data_path.port,
+            local=found.local,
+            mtu_bytes=held.overlay.mtu_bytes or found.mtu_bytes,
+        )
