@@ -7,6 +7,7 @@ Blocking: runs in the network's worker thread only.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import structlog
 
@@ -29,12 +30,22 @@ class Client:
         self.ways: frozenset[Way] = frozenset()
 
 
+class Whole(NamedTuple):
+    """The batch that loads a table, its last sequence number, and the ways of picking it has."""
+
+    data: bytes
+    last: int
+    ways: frozenset[Way]
+
+
 class Clients:
     """The containers of this node that are on overlay networks, by task id."""
 
     def __init__(self) -> None:
         self._clients: dict[str, Client] = {}
         self._balances: dict[str, dict[str, Balance]] = {}
+        # the batches that load a table, by networks, until something changes: many containers begin at once
+        self._whole: dict[tuple[str, ...], Whole] = {}
 
     def __contains__(self, task_id: str) -> bool:
         return task_id in self._clients
@@ -45,11 +56,14 @@ class Clients:
 
     def add_network(self, network_id: str, services: Iterable[OverlayService], node_number: int) -> None:
         """Begin to keep what stands on a network, before its first container."""
-        self._balances.setdefault(network_id, balances_of(services, node_number))
+        if network_id not in self._balances:
+            self._balances[network_id] = balances_of(services, node_number)
+            self._whole.clear()
 
     def drop_network(self, network_id: str) -> None:
         """Forget a network without containers."""
         self._balances.pop(network_id, None)
+        self._whole.clear()
 
     def add(self, task_id: str, rules: Socket, network_ids: tuple[str, ...]) -> None:
         """Load a container's table; the socket is this object's from now on.
@@ -90,6 +104,7 @@ class Clients:
         for vip in before.keys() - after.keys():
             del known[vip]
         known.update(after)
+        self._whole.clear()
         if before != after:
             self._spread(clients, before, after)
         if not cuts.is_empty:
@@ -124,11 +139,15 @@ class Clients:
 
     def _load(self, client: Client) -> None:
         client.is_known = False
-        balances: dict[str, Balance] = {}
-        for network_id in client.network_ids:
-            balances.update(self._balances.get(network_id, {}))
-        client.rules.send_batch(*whole_batch(balances).finish())
-        client.ways = ways_of(balances.values())
+        whole = self._whole.get(client.network_ids)
+        if whole is None:
+            balances: dict[str, Balance] = {}
+            for network_id in client.network_ids:
+                balances.update(self._balances.get(network_id, {}))
+            whole = Whole(*whole_batch(balances).finish(), ways_of(balances.values()))
+            self._whole[client.network_ids] = whole
+        client.rules.send_batch(whole.data, whole.last)
+        client.ways = whole.ways
         client.is_known = True
 
     def close(self) -> None:
@@ -137,6 +156,7 @@ class Clients:
             client.rules.close()
         self._clients.clear()
         self._balances.clear()
+        self._whole.clear()
 
 
 def _cut(client: Client, cuts: Cuts) -> None:

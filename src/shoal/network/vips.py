@@ -98,21 +98,21 @@ def _family_of(address: str) -> Family:
 class Way(NamedTuple):
     """A way of picking a backend: how many there are (0: it refuses), by source or by chance, and the family."""
 
-    count: int
+    backend_count: int
     is_by_source: bool
     is_ipv6: bool
 
     @property
     def number(self) -> int:
         """The mark that stands for it."""
-        return self.count | self.is_by_source << 24 | self.is_ipv6 << 25 if self.count else 0
+        return self.backend_count | self.is_by_source << 24 | self.is_ipv6 << 25 if self.backend_count else 0
 
     @property
     def chain(self) -> str:
         """The chain that does it."""
-        if not self.count:
+        if not self.backend_count:
             return REFUSE
-        return f"{'source' if self.is_by_source else 'random'}{6 if self.is_ipv6 else ''}_{self.count}"
+        return f"{'source' if self.is_by_source else 'random'}{6 if self.is_ipv6 else ''}_{self.backend_count}"
 
 
 def way_of(balance: Balance) -> Way:
@@ -191,14 +191,18 @@ class VipBatch(Batch):
                     attribute(1, _big(REGISTER_32_0)),
                     attribute(2, _big(index_register)),
                     attribute(3, _big(family.address_bytes)),
-                    attribute(4, _big(way.count)),
+                    attribute(4, _big(way.backend_count)),
                     # a fixed seed: else every change of the rule would send clients elsewhere
                     attribute(5, _big(HASH_SEED)),
                     attribute(7, _big(HASH_JENKINS)),
                 ),
             )
         else:
-            parts = attribute(1, _big(index_register)), attribute(2, _big(way.count)), attribute(3, _big(NUMBER_RANDOM))
+            parts = (
+                attribute(1, _big(index_register)),
+                attribute(2, _big(way.backend_count)),
+                attribute(3, _big(NUMBER_RANDOM)),
+            )
             numbers = (_expression("numgen", *parts, attribute(4, _big(0))),)
         self._add_rule(
             way.chain,
