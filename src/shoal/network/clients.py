@@ -6,7 +6,9 @@ Blocking: runs in the network's worker thread only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import structlog
 
@@ -17,6 +19,9 @@ from shoal.network.overlays import Balance, Cuts, balances_of, cuts_between, in_
 from shoal.network.vips import Way, change_batch, ways_of, whole_batch
 
 _log = structlog.get_logger(__name__)
+
+# more of them are not waited on by anybody
+MOST_GONE = 256
 
 
 class Client:
@@ -29,12 +34,24 @@ class Client:
         self.ways: frozenset[Way] = frozenset()
 
 
+class Whole(NamedTuple):
+    """The batch that loads a table, its last sequence number, and the ways of picking it has."""
+
+    data: bytes
+    last: int
+    ways: frozenset[Way]
+
+
 class Clients:
     """The containers of this node that are on overlay networks, by task id."""
 
     def __init__(self) -> None:
         self._clients: dict[str, Client] = {}
         self._balances: dict[str, dict[str, Balance]] = {}
+        # addresses of tasks that are no more, the oldest first
+        self._gone: dict[str, dict[str, None]] = {}
+        # the batches that load a table, by networks, until something changes: many containers begin at once
+        self._whole: dict[tuple[str, ...], Whole] = {}
 
     def __contains__(self, task_id: str) -> bool:
         return task_id in self._clients
@@ -45,11 +62,16 @@ class Clients:
 
     def add_network(self, network_id: str, services: Iterable[OverlayService], node_number: int) -> None:
         """Begin to keep what stands on a network, before its first container."""
-        self._balances.setdefault(network_id, balances_of(services, node_number))
+        if network_id not in self._balances:
+            self._balances[network_id] = balances_of(services, node_number)
+            self._gone[network_id] = {}
+            self._whole.clear()
 
     def drop_network(self, network_id: str) -> None:
         """Forget a network without containers."""
         self._balances.pop(network_id, None)
+        self._gone.pop(network_id, None)
+        self._whole.clear()
 
     def add(self, task_id: str, rules: Socket, network_ids: tuple[str, ...]) -> None:
         """Load a container's table; the socket is this object's from now on.
@@ -86,34 +108,53 @@ class Clients:
         before = {vip: known[vip] for vip in touched if vip in known}
         after = {vip: in_order_of(known.get(vip), balance) for vip, balance in wanted.items()}
         cuts = cuts_between(was, now, before, after)
-        clients = [client for client in self._clients.values() if network_id in client.network_ids]
         for vip in before.keys() - after.keys():
             del known[vip]
         known.update(after)
-        if before != after:
-            self._spread(clients, before, after)
+        gone, back = self._take_gone(network_id, cuts.gone, now)
+        if before == after and not gone and not back:
+            return cuts
+        self._whole.clear()
+        clients = [client for client in self._clients.values() if network_id in client.network_ids]
+        needed = ways_of(after.values())
+        batches: dict[frozenset[Way], tuple[bytes, int]] = {}
+        for client in clients:
+            new_ways = needed - client.ways
+            if new_ways not in batches:
+                batches[new_ways] = change_batch(before, after, new_ways, gone, back).finish()
+            self._send(client, batches[new_ways], new_ways)
         if not cuts.is_empty:
             for client in clients:
                 _cut(client, cuts)
         return cuts
 
-    def _spread(self, clients: list[Client], before: Mapping[str, Balance], after: Mapping[str, Balance]) -> None:
-        needed = ways_of(after.values())
-        batches: dict[frozenset[Way], tuple[bytes, int]] = {}
-        for client in clients:
-            try:
-                if not client.is_known:
-                    raise OSError("an earlier load failed")
-                new_ways = needed - client.ways
-                if new_ways not in batches:
-                    batches[new_ways] = change_batch(before, after, new_ways).finish()
-                client.is_known = False
-                client.rules.send_batch(*batches[new_ways])
-                client.is_known = True
-                client.ways |= new_ways
-            except OSError as error:
-                _log.warning("a change of virtual addresses was refused: loading them whole", reason=str(error))
-                self._try_load(client)
+    def _take_gone(
+        self, network_id: str, addresses: Iterable[str], now: Iterable[OverlayService]
+    ) -> tuple[list[str], list[str]]:
+        """Remember addresses of tasks that are no more; return those that are new, and those to let go of."""
+        known = self._gone[network_id]
+        gone = [address for address in addresses if address not in known]
+        known.update(dict.fromkeys(gone))
+        here = {address for service in now for endpoint in service.endpoints for address in endpoint.addresses}
+        back = [address for address in known if address in here]
+        beyond = max(0, len(known) - len(back) - MOST_GONE)
+        back += itertools.islice((address for address in known if address not in here), beyond)
+        for address in back:
+            del known[address]
+        added = [address for address in gone if address in known]
+        return added, [address for address in back if address not in gone]
+
+    def _send(self, client: Client, batch: tuple[bytes, int], new_ways: frozenset[Way]) -> None:
+        try:
+            if not client.is_known:
+                raise OSError("an earlier load failed")
+            client.is_known = False
+            client.rules.send_batch(*batch)
+            client.is_known = True
+            client.ways |= new_ways
+        except OSError as error:
+            _log.warning("a change of virtual addresses was refused: loading them whole", reason=str(error))
+            self._try_load(client)
 
     def _try_load(self, client: Client) -> None:
         try:
@@ -124,11 +165,17 @@ class Clients:
 
     def _load(self, client: Client) -> None:
         client.is_known = False
-        balances: dict[str, Balance] = {}
-        for network_id in client.network_ids:
-            balances.update(self._balances.get(network_id, {}))
-        client.rules.send_batch(*whole_batch(balances).finish())
-        client.ways = ways_of(balances.values())
+        whole = self._whole.get(client.network_ids)
+        if whole is None:
+            balances: dict[str, Balance] = {}
+            gone: dict[str, None] = {}
+            for network_id in client.network_ids:
+                balances.update(self._balances.get(network_id, {}))
+                gone.update(self._gone.get(network_id, {}))
+            whole = Whole(*whole_batch(balances, gone).finish(), ways_of(balances.values()))
+            self._whole[client.network_ids] = whole
+        client.rules.send_batch(whole.data, whole.last)
+        client.ways = whole.ways
         client.is_known = True
 
     def close(self) -> None:
@@ -137,6 +184,8 @@ class Clients:
             client.rules.close()
         self._clients.clear()
         self._balances.clear()
+        self._gone.clear()
+        self._whole.clear()
 
 
 def _cut(client: Client, cuts: Cuts) -> None:

@@ -90,6 +90,12 @@ class OverlaySide:
             self._names.set_network(update)
         for network_id in before.overlays.keys() - after.overlays.keys():
             self._names.remove_network(network_id)
+        for network_id in self.sandboxes.ids():
+            try:
+                self._leave(network_id, before.overlays.get(network_id), after.overlays.get(network_id))
+            except OSError as error:
+                self._behind.add(network_id)
+                refusals.append(f"network {network_id}: {error}")
         if refusals:
             raise Unavailable(f"the kernel refuses a part of the overlay networks: {'; '.join(refusals)}")
         self.version = after.version
@@ -161,10 +167,17 @@ class OverlaySide:
             self._bring_up(network_id)
         elif was or now:
             hosts = hosts_of(self._holding.data_path, self._node_number)
-            self.sandboxes.tell(network_id, remotes_of(was, hosts), remotes_of(now, hosts))
+            self.sandboxes.tell(network_id, (), remotes_of(now, hosts))
         if was or now:
             self.clients.change(network_id, was, now, self._node_number)
         self._behind.discard(network_id)
+
+    def _leave(self, network_id: str, before: HeldOverlay | None, after: HeldOverlay | None) -> None:
+        """Forget where tasks were that nothing leads to any more."""
+        was, now = changed_services(before, after)
+        if was:
+            hosts = hosts_of(self._holding.data_path, self._node_number)
+            self.sandboxes.tell(network_id, remotes_of(was, hosts), remotes_of(now, hosts))
 
     def _bring_up(self, network_id: str) -> None:
         """Make a network's namespace, tell it of every task elsewhere, and know what stands on it."""

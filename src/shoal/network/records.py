@@ -18,6 +18,9 @@ from shoal.network.overlays import HeldOverlay, Holding
 
 RecordType = TypeVar("RecordType", bound=Struct)
 
+# networks with thousands of services are written at every change
+COMPACT = ".msgpack"
+
 _log = structlog.get_logger(__name__)
 
 
@@ -132,7 +135,7 @@ class Records:
     def read_holding(self) -> Holding:
         """Return what was held of the overlay networks, nothing on a fresh node."""
         record = _read(self._directory / "holding.json", HoldingRecord) or HoldingRecord()
-        found = (_read(path, HeldOverlay) for path in sorted(self._overlays.glob("*.json")))
+        found = (_read(path, HeldOverlay) for path in sorted(self._overlays.glob("*.msgpack")))
         overlays = {held.overlay.network_id: held for held in found if held is not None}
         return Holding(version=record.version, data_path=record.data_path, overlays=overlays)
 
@@ -140,9 +143,9 @@ class Records:
         """Keep the networks that changed; the version comes last: what is half written is sent again."""
         for network_id, held in after.overlays.items():
             if before.overlays.get(network_id) is not held:
-                _write(self._overlays / f"{network_id}.json", held)
+                _write(self._overlays / f"{network_id}.msgpack", held)
         for network_id in before.overlays.keys() - after.overlays.keys():
-            (self._overlays / f"{network_id}.json").unlink(missing_ok=True)
+            (self._overlays / f"{network_id}.msgpack").unlink(missing_ok=True)
         if before.version != after.version or before.data_path != after.data_path:
             _write(self._directory / "holding.json", HoldingRecord(version=after.version, data_path=after.data_path))
 
@@ -157,7 +160,8 @@ class Records:
 
 def _read(path: Path, kind: type[RecordType]) -> RecordType | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        decode = msgspec.msgpack.decode if path.suffix == COMPACT else msgspec.json.decode
+        return decode(path.read_bytes(), type=kind)
     except FileNotFoundError:
         return None
     except msgspec.MsgspecError as error:
@@ -167,4 +171,5 @@ def _read(path: Path, kind: type[RecordType]) -> RecordType | None:
 
 def _write(path: Path, record: Struct) -> None:
     # Records are of what the kernel holds: they need not outlive it.
-    write_atomically(path, msgspec.json.encode(record), sync=False)
+    encode = msgspec.msgpack.encode if path.suffix == COMPACT else msgspec.json.encode
+    write_atomically(path, encode(record), sync=False)

@@ -6,6 +6,8 @@ whether by chance or by source. That leads (map `ways`) to a chain, which looks 
 backend more or less is three entries in one transaction. No entry of a service names a chain, because the kernel
 validates every such entry of a table at each change. Only the first packet of a flow comes here; connection tracking
 does the rest. dataplane.md 2.
+
+What is sent to a task that is no more (set `gone`) is refused at once, so that its clients try elsewhere at once.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ from shoal.network.overlays import Balance, is_ipv4
 TABLE = "shoal_vips"
 FAMILY_INET = 1
 NEW_TABLE, DELETE_TABLE = 0, 2
-HOOK_OUTPUT, BEFORE_ROUTING_OUT, POLICY_ACCEPT = 3, -100, 1
+HOOK_OUTPUT, PRIORITY_NAT, PRIORITY_FILTER, POLICY_ACCEPT = 3, -100, 0, 1
 TYPE_ADDRESS_6, TYPE_MARK, TYPE_BITS = 8, 19, 6
 DATA_VERDICT, REGISTER_VERDICT = 0xFFFFFF00, 0
 REGISTER_32_0 = 8
@@ -98,21 +100,21 @@ def _family_of(address: str) -> Family:
 class Way(NamedTuple):
     """A way of picking a backend: how many there are (0: it refuses), by source or by chance, and the family."""
 
-    count: int
+    backend_count: int
     is_by_source: bool
     is_ipv6: bool
 
     @property
     def number(self) -> int:
         """The mark that stands for it."""
-        return self.count | self.is_by_source << 24 | self.is_ipv6 << 25 if self.count else 0
+        return self.backend_count | self.is_by_source << 24 | self.is_ipv6 << 25 if self.backend_count else 0
 
     @property
     def chain(self) -> str:
         """The chain that does it."""
-        if not self.count:
+        if not self.backend_count:
             return REFUSE
-        return f"{'source' if self.is_by_source else 'random'}{6 if self.is_ipv6 else ''}_{self.count}"
+        return f"{'source' if self.is_by_source else 'random'}{6 if self.is_ipv6 else ''}_{self.backend_count}"
 
 
 def way_of(balance: Balance) -> Way:
@@ -133,19 +135,27 @@ class VipBatch(Batch):
         header = struct.pack(">BBH", FAMILY_INET, 0, 0)
         self._append(NFTABLES_SUBSYSTEM << 8 | kind, flags, header + self._table + b"".join(parts))
 
-    def _add_map(self, name: str, key_type: int, key_bytes: int, data_type: int, data_bytes: int) -> None:
+    def _add_set(self, name: str, key_type: int, key_bytes: int, *parts: bytes, flags: int = 0) -> None:
         self._set_number += 1
         self._add(
             NEW_SET,
             CREATE,
             attribute(2, text(name)),
-            attribute(3, _big(MAP)),
+            attribute(3, _big(flags)),
             attribute(4, _big(key_type)),
             attribute(5, _big(key_bytes)),
-            attribute(6, _big(data_type)),
-            attribute(7, _big(data_bytes)),
+            *parts,
             attribute(10, _big(self._set_number)),
         )
+
+    def _add_map(self, name: str, key_type: int, key_bytes: int, data_type: int, data_bytes: int) -> None:
+        data = attribute(6, _big(data_type)), attribute(7, _big(data_bytes))
+        self._add_set(name, key_type, key_bytes, *data, flags=MAP)
+
+    def _add_hook(self, name: str, kind: str, priority: int) -> None:
+        hook = nest(4, attribute(1, _big(HOOK_OUTPUT)), attribute(2, _big(priority)))
+        policy, kind_part = attribute(5, _big(POLICY_ACCEPT)), attribute(7, text(kind))
+        self._add(NEW_CHAIN, CREATE, attribute(3, text(name)), hook, policy, kind_part)
 
     def _add_rule(self, chain: str, *expressions: bytes) -> None:
         self._add(NEW_RULE, CREATE | APPEND, attribute(2, text(chain)), nest(4, *expressions))
@@ -158,24 +168,24 @@ class VipBatch(Batch):
         for family in (IPV4, IPV6):
             concatenated = family.type_number << TYPE_BITS | TYPE_MARK
             size = family.address_bytes
+            self._add_set(f"gone{family.suffix}", family.type_number, size)
             self._add_map(f"services{family.suffix}", family.type_number, size, TYPE_MARK, 4)
             self._add_map(f"backends{family.suffix}", concatenated, size + 4, family.type_number, size)
         self._add_map("ways", TYPE_MARK, 4, DATA_VERDICT, 16)
-        hook = nest(4, attribute(1, _big(HOOK_OUTPUT)), attribute(2, _big(BEFORE_ROUTING_OUT)))
-        name, kind = attribute(3, text("output")), attribute(7, text("nat"))
-        self._add(NEW_CHAIN, CREATE, name, hook, attribute(5, _big(POLICY_ACCEPT)), kind)
-        for family in (IPV4, IPV6):
-            self._add_rule(
-                "output",
-                _meta_equals(META_FAMILY, family.number),
-                _payload(family.destination_offset, family.address_bytes),
-                _lookup(f"services{family.suffix}", REGISTER_32_0),
-                _lookup("ways", REGISTER_VERDICT),
-            )
         self.add_chain(REFUSE)
         self._add_rule(REFUSE, _meta_equals(META_L4PROTO, TCP), _reject(REJECT_TCP_RESET, 0))
         self._add_rule(REFUSE, _reject(REJECT_ICMP, ICMP_PORT_UNREACHABLE))
         self._add_elements("ways", [_way_element(NOBODY)])
+        self._add_hook("output", "nat", PRIORITY_NAT)
+        self._add_hook("leave", "filter", PRIORITY_FILTER)
+        for family in (IPV4, IPV6):
+            to_address = (
+                _meta_equals(META_FAMILY, family.number),
+                _payload(family.destination_offset, family.address_bytes),
+            )
+            in_services = _lookup(f"services{family.suffix}", REGISTER_32_0)
+            self._add_rule("output", *to_address, in_services, _lookup("ways", REGISTER_VERDICT))
+            self._add_rule("leave", *to_address, _lookup(f"gone{family.suffix}"), _refuse())
 
     def add_way(self, way: Way) -> None:
         """Add a way of picking, which the table has not yet."""
@@ -191,14 +201,18 @@ class VipBatch(Batch):
                     attribute(1, _big(REGISTER_32_0)),
                     attribute(2, _big(index_register)),
                     attribute(3, _big(family.address_bytes)),
-                    attribute(4, _big(way.count)),
+                    attribute(4, _big(way.backend_count)),
                     # a fixed seed: else every change of the rule would send clients elsewhere
                     attribute(5, _big(HASH_SEED)),
                     attribute(7, _big(HASH_JENKINS)),
                 ),
             )
         else:
-            parts = attribute(1, _big(index_register)), attribute(2, _big(way.count)), attribute(3, _big(NUMBER_RANDOM))
+            parts = (
+                attribute(1, _big(index_register)),
+                attribute(2, _big(way.backend_count)),
+                attribute(3, _big(NUMBER_RANDOM)),
+            )
             numbers = (_expression("numgen", *parts, attribute(4, _big(0))),)
         self._add_rule(
             way.chain,
@@ -230,6 +244,14 @@ class VipBatch(Batch):
             self._add_elements(f"backends{family.suffix}", gone_backends, remove=True)
             self._add_elements(f"backends{family.suffix}", new_backends)
             self._add_elements(f"services{family.suffix}", new_vips)
+
+    def set_gone(self, addresses: Iterable[str], remove: bool = False) -> None:
+        """Refuse what is sent to these addresses, or no longer."""
+        listed = list(addresses)
+        for family in (IPV4, IPV6):
+            keys = [ipaddress.ip_address(address).packed for address in listed if _family_of(address) is family]
+            elements = [nest(1, nest(1, attribute(1, key))) for key in keys]
+            self._add_elements(f"gone{family.suffix}", elements, remove)
 
 
 class _Encoded(Struct):
@@ -291,10 +313,14 @@ def _payload(offset: int, size: int) -> bytes:
     )
 
 
-def _lookup(name: str, register: int) -> bytes:
-    return _expression(
-        "lookup", attribute(1, text(name)), attribute(2, _big(REGISTER_32_0)), attribute(3, _big(register))
-    )
+def _lookup(name: str, register: int | None = None) -> bytes:
+    found = [] if register is None else [attribute(3, _big(register))]
+    return _expression("lookup", attribute(1, text(name)), attribute(2, _big(REGISTER_32_0)), *found)
+
+
+def _refuse() -> bytes:
+    verdict = nest(2, nest(2, attribute(1, _big(GOTO)), attribute(2, text(REFUSE))))
+    return _expression("immediate", attribute(1, _big(REGISTER_VERDICT)), verdict)
 
 
 def _reject(kind: int, code: int) -> bytes:
@@ -306,22 +332,37 @@ def ways_of(balances: Iterable[Balance]) -> frozenset[Way]:
     return frozenset(way_of(balance) for balance in balances if balance.addresses)
 
 
-def whole_batch(balances: Mapping[str, Balance]) -> VipBatch:
+def whole_batch(balances: Mapping[str, Balance], gone: Iterable[str] = ()) -> VipBatch:
     """Return the batch that makes the table anew, with all that stands behind virtual addresses."""
     batch = VipBatch()
     batch.replace_table()
     for way in sorted(ways_of(balances.values())):
         batch.add_way(way)
     batch.change({}, balances)
+    batch.set_gone(gone)
     return batch
 
 
 def change_batch(
-    before: Mapping[str, Balance], after: Mapping[str, Balance], new_ways: Collection[Way] = ()
+    before: Mapping[str, Balance],
+    after: Mapping[str, Balance],
+    new_ways: Collection[Way] = (),
+    gone: Iterable[str] = (),
+    back: Iterable[str] = (),
 ) -> VipBatch:
-    """Return the batch of a change. `new_ways`: those of `after` that the table has not yet."""
+    """Return the batch of a change.
+
+    Args:
+        before: what stands behind the virtual addresses that change.
+        after: what is to stand there.
+        new_ways: those of `after` that the table has not yet.
+        gone: addresses to refuse from now on.
+        back: addresses refused until now.
+    """
     batch = VipBatch()
     for way in sorted(new_ways):
         batch.add_way(way)
     batch.change(before, after)
+    batch.set_gone(back, remove=True)
+    batch.set_gone(gone)
     return batch

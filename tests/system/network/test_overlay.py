@@ -65,7 +65,9 @@ def test_a_virtual_address_follows_its_endpoints(hosts):
     client = paths["task-a"]
     hosts.tell(2, update(BLUE, web(*TASKS, quiet=["task-a", "task-b"])))
     stream = hosts.hold(client, "tcp", WEB, 80)
+    direct = hosts.hold(client, "tcp", TASKS["task-c"][1], 80)
     datagrams = hosts.hold(client, "udp", WEB, 53)
+    assert direct().split()[0] == "task-c"
     assert {stream().split()[0], datagrams().split()[0]} == {"task-c"}
 
     hosts.tell(3, update(BLUE, web(*TASKS, quiet=["task-a", "task-c"]), complete=False))
@@ -75,6 +77,8 @@ def test_a_virtual_address_follows_its_endpoints(hosts):
 
     hosts.tell(4, update(BLUE, web("task-a", "task-b", quiet=["task-a"])))
     assert stream() == RESET, "a stream to a task that is gone ends at once"
+    assert direct() == RESET, "one that does not go by the virtual address too"
+    assert set(hosts.ask(client, "tcp", TASKS["task-c"][1], 80)) == {REFUSED}
     hosts.tell(3, update(BLUE, web("task-a")))
     assert names_in(hosts.ask(client, "tcp", WEB, 80, 20)) == {"task-b"}, "an older change is ignored"
 
@@ -85,6 +89,8 @@ def test_a_virtual_address_follows_its_endpoints(hosts):
     assert names_in(hosts.ask(client, "tcp", WEB, 80, 30)) == {"task-a", "task-b"}
     datagrams()
     assert datagrams().split()[0] in {"task-a", "task-b"}, "after the error that was under way"
+    hosts.tell(7, update(BLUE, web(*TASKS)))
+    assert names_in(hosts.ask(client, "tcp", TASKS["task-c"][1], 80)) == {"task-c"}, "the address is one's again"
     for host in hosts.hosts:
         assert "refused" not in host.logged(), "the hand-made batches were taken"
 
