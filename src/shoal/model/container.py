@@ -6,6 +6,9 @@ from shoal.model.base import Struct
 from shoal.model.container_spec import HealthConfig, Mount, Ulimit
 from shoal.model.netstate import HostPort
 
+# who answers names inside a container's network namespace, as under Docker
+RESOLVER_ADDRESS = "127.0.0.11"
+
 
 class FileInContainer(Struct):
     """A small file given to a container (secret, config): absolute path, content, owner, permission bits."""
@@ -63,6 +66,8 @@ class ContainerConfig(Struct):
     dns_nameservers: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
+    # who answers names in its namespace (and asks dns_nameservers for others); empty: the container asks them itself
+    resolver_address: str = ""
     log_driver: str = "json-file"
     log_options: dict[str, str] = {}
     network_namespace: str | None = None

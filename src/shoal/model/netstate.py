@@ -45,7 +45,7 @@ class IngressState(Struct):
 
 
 class Peer(Struct):
-    """Another node (or this one): where packets for its tasks go. `wireguard_key`: the public half, base64, or empty."""
+    """Another node (or this one): where packets for its tasks go. `wireguard_key`: public, base64, or empty."""
 
     node_number: int
     address: str

@@ -13,14 +13,13 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 import structlog
 
 from shoal.errors import ShoalError, Unavailable
 from shoal.lib.backoff import Backoff
-from shoal.model.netstate import OverlayService, OverlayUpdate
+from shoal.model.netstate import OverlayService, OverlayUpdate, SandboxRequest
 from shoal.network.names import messages
 from shoal.network.names.messages import Answer, Request, ServedContainer
 from shoal.network.names.process import ResolverProcess
@@ -33,25 +32,6 @@ HOST_RESOLVER_FILE = Path("/etc/resolv.conf")
 _RETRY_SECONDS = 0.01
 _MOST_SOCKET_PATH_BYTES = 107
 _POLL_HANGUP = select.POLLRDHUP | select.POLLHUP | select.POLLERR
-
-
-class Names(Protocol):
-    """Who answers containers' questions for names, as the node's network tells it."""
-
-    def update_network(self, update: OverlayUpdate) -> None:
-        """Take a change of an overlay network, the first one complete."""
-
-    def remove_network(self, network_id: str) -> None:
-        """Forget a network."""
-
-    def add_container(self, container: ServedContainer) -> None:
-        """Serve a container: when this returns its questions are answered."""
-
-    def remove_container(self, task_id: str) -> None:
-        """Serve a container no more: before its namespace is taken away, which an open socket would keep alive."""
-
-    def retain(self, network_ids: tuple[str, ...], task_ids: tuple[str, ...]) -> None:
-        """Forget every other network and container."""
 
 
 class _Told:
@@ -99,18 +79,18 @@ class ResolverClient:
 
     # -- life
 
-    def start_up(self) -> Answer:
-        """Reach the resolver, starting it if need be; return what it serves from before. Raises Unavailable."""
+    def start(self) -> None:
+        """Reach the resolver, starting it if need be; it serves what it served before. Raises Unavailable."""
         with self._lock:
             if self._watcher is None:
                 self._closing.clear()
                 self._wake_reader, self._wake_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
                 self._watcher = threading.Thread(target=self._watch, name="resolver-watch", daemon=True)
                 self._watcher.start()
-            return self._ask(messages.Look())
+            self._ask(messages.Look())
 
-    def close(self, stop: bool) -> None:
-        """Let go of the resolver, which goes on; `stop`: end it, and take away what it kept."""
+    def close(self, remove: bool) -> None:
+        """Let go of the resolver, which goes on; `remove`: end it, and take away what it kept."""
         with self._lock:
             self._closing.set()
             watcher, self._watcher = self._watcher, None
@@ -118,7 +98,7 @@ class ResolverClient:
         if watcher is not None:
             watcher.join()
         with self._lock:
-            if stop:
+            if remove:
                 self._stop_resolver()
             self._disconnect()
             for descriptor in (self._wake_reader, self._wake_writer):
@@ -126,23 +106,33 @@ class ResolverClient:
                     os.close(descriptor)
             self._wake_reader = self._wake_writer = -1
 
-    # -- Names
+    # -- what there is
 
-    def update_network(self, update: OverlayUpdate) -> None:
-        """See `Names`. If the resolver cannot be reached it hears of this when it can."""
+    def set_network(self, update: OverlayUpdate) -> None:
+        """Take a change of an overlay network, the first one complete; a resolver that is away hears of it later."""
         with self._lock:
-            network_id = update.overlay.network_id
-            self._networks.setdefault(network_id, _Told()).update(update)
+            self._networks.setdefault(update.overlay.network_id, _Told()).update(update)
             self._tell(messages.UpdateNetwork(update=update))
 
     def remove_network(self, network_id: str) -> None:
-        """See `Names`."""
+        """Forget a network."""
         with self._lock:
             self._networks.pop(network_id, None)
             self._tell(messages.RemoveNetwork(network_id=network_id))
 
-    def add_container(self, container: ServedContainer) -> None:
-        """See `Names`. Raises Unavailable: it is not served."""
+    def add_container(self, request: SandboxRequest, namespace: Path) -> None:
+        """Serve a container, or serve it otherwise: when this returns its questions are answered.
+
+        Raises:
+            Unavailable: they are not.
+        """
+        container = ServedContainer(
+            task_id=request.task_id,
+            namespace=str(namespace),
+            network_ids=tuple(link.network_id for link in request.overlays),
+            name_servers=request.name_servers,
+            asks_host=request.outside,
+        )
         with self._lock:
             self._containers[container.task_id] = container
             try:
@@ -152,17 +142,10 @@ class ResolverClient:
                 raise
 
     def remove_container(self, task_id: str) -> None:
-        """See `Names`."""
+        """Serve a container no more: before its namespace is taken away, which an open socket would keep alive."""
         with self._lock:
             self._containers.pop(task_id, None)
             self._tell(messages.RemoveContainer(task_id=task_id))
-
-    def retain(self, network_ids: tuple[str, ...], task_ids: tuple[str, ...]) -> None:
-        """See `Names`."""
-        with self._lock:
-            self._networks = {key: self._networks[key] for key in network_ids if key in self._networks}
-            self._containers = {key: self._containers[key] for key in task_ids if key in self._containers}
-            self._tell(messages.Retain(network_ids=network_ids, task_ids=task_ids))
 
     def look(self) -> Answer:
         """Return who answers and what it serves. Raises Unavailable."""
@@ -229,7 +212,8 @@ class ResolverClient:
                 found = self._exchange(messages.Look())
                 if found.identity == wanted:
                     break
-                _log.info("the resolver is of another version: it is replaced", pid=found.pid)
+                if not spawned:
+                    _log.info("the resolver is of another version: it is replaced", pid=found.pid)
             except (OSError, EOFError, ValueError, msgspec.MsgspecError):
                 if time.monotonic() > deadline:
                     raise
@@ -264,8 +248,7 @@ class ResolverClient:
         with contextlib.suppress(OSError, EOFError, ValueError, msgspec.MsgspecError):
             if self._channel is None:
                 self._channel = self._dial()
-            self._exchange(messages.Retain(network_ids=(), task_ids=()))
-            self._exchange(messages.Stop())
+            self._exchange(messages.Stop(forgets=True))
         self._networks.clear()
         self._containers.clear()
         self._process.wait_for_end(START_SECONDS)

@@ -14,13 +14,14 @@ import msgspec
 
 from shoal import __version__
 from shoal.model.base import Struct
+from shoal.model.container import RESOLVER_ADDRESS
 from shoal.model.netstate import OverlayUpdate
 
 # raised when a daemon of one version must not talk to a resolver of another
 PROTOCOL = 1
 MOST_FRAME_BYTES = 256 << 20
 SOCKET_FILE, LOCK_FILE, LOG_FILE, STATE_DIRECTORY = "resolver.sock", "resolver.lock", "resolver.log", "resolver"
-LISTEN_ADDRESS, LISTEN_PORT = "127.0.0.11", 53
+LISTEN_ADDRESS, LISTEN_PORT = RESOLVER_ADDRESS, 53
 _LENGTH = struct.Struct(">I")
 HEADER_BYTES = _LENGTH.size
 
@@ -76,18 +77,16 @@ class RemoveContainer(Struct, tag="remove-container"):
     task_id: str
 
 
-class Retain(Struct, tag="retain"):
-    """Forget every other network and container."""
-
-    network_ids: tuple[str, ...]
-    task_ids: tuple[str, ...]
-
-
 class Stop(Struct, tag="stop"):
-    """End. Rules and records stay: for the next resolver."""
+    """End. Rules and records stay for the next resolver, unless it `forgets` them.
+
+    Of all messages this one, and the frames, must stay as they are: a resolver of another version is sent away with it.
+    """
+
+    forgets: bool = False
 
 
-Request = Look | UpdateNetwork | RemoveNetwork | AddContainer | RemoveContainer | Retain | Stop
+Request = Look | UpdateNetwork | RemoveNetwork | AddContainer | RemoveContainer | Stop
 
 
 class Answer(Struct):

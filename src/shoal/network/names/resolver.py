@@ -175,11 +175,13 @@ class Resolver:
         if self._tables.pop(network_id, None) is not None:
             self._table_changed(network_id)
 
-    def _retain(self, request: messages.Retain) -> None:
-        for network_id in set(self._tables) - set(request.network_ids):
-            self._remove_network(network_id)
-        for task_id in set(self._containers) - set(request.task_ids):
-            self._remove_container(task_id)
+    def _end(self, forgets: bool) -> None:
+        if forgets:
+            for network_id in list(self._tables):
+                self._remove_network(network_id)
+            for task_id in list(self._containers):
+                self._remove_container(task_id)
+        self._stop.set()
 
     # -- the daemon's requests
 
@@ -211,10 +213,8 @@ class Resolver:
                 self._add_container(request.container)
             case messages.RemoveContainer():
                 self._remove_container(request.task_id)
-            case messages.Retain():
-                self._retain(request)
             case messages.Stop():
-                self._stop.set()
+                self._end(request.forgets)
             case messages.Look():
                 return Answer(
                     identity=self._identity,
