@@ -27,7 +27,7 @@ from shoal.network.names.table import NetworkTable
 _log = structlog.get_logger(__name__)
 
 # how often it looks whether the namespaces it serves, and its own socket, are still there
-SWEEP_SECONDS = 5.0
+SWEEP_SECONDS = 2.0
 
 
 class Resolver:
