@@ -203,3 +203,14 @@ def test_what_is_gone_is_let_go(names):
     starter.kill()
     shutil.rmtree(names.exec_root)
     names.until(lambda: not names.resolvers())
+
+
+def test_one_that_hangs_is_replaced(names):
+    starter = names.start()
+    serve_both(names, starter)
+    before, _ = starter.look()
+    os.kill(before, signal.SIGSTOP)
+    after, served = starter.look()
+    assert after != before
+    assert served == {"a", "b"}
+    assert names.ask("a", "web") == ["10.0.1.2"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import os
 import resource
 import socket
@@ -19,12 +20,14 @@ from pathlib import Path
 import structlog
 
 from shoal.lib.cgroups import move_to_own, remove_own
+from shoal.lib.lossy_stream import LossyStream
 from shoal.network.names import messages
 from shoal.network.names.resolver import Resolver
 
 OPTIONS = ("--exec-root", "--name", "--host-resolver-file")
 # raft, the agent and the containers go first
 NICENESS = 5
+COLLECTION_THRESHOLDS = (50_000, 20, 50)
 LOCK_SECONDS = 10.0
 POLL_SECONDS = 0.005
 
@@ -70,19 +73,30 @@ def _allow_many_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+def _configure_logging() -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["time", "level", "event"], bool_as_flag=False),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(LossyStream(sys.stderr)),  # type: ignore[arg-type]
+    )
+
+
 def main() -> None:
     """Run the resolver until it is told to stop."""
     values = _arguments(sys.argv[1:])
     exec_root = Path(values["--exec-root"])
     os.chdir("/")
-    structlog.configure(
-        processors=[structlog.processors.TimeStamper("iso"), structlog.processors.LogfmtRenderer()],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    _configure_logging()
     _take_lock(exec_root)
     move_to_own(values["--name"])
     os.nice(NICENESS)
     _allow_many_descriptors()
+    # frozen objects by the ten thousand, which make no cycles, are not to set collections off
+    gc.set_threshold(*COLLECTION_THRESHOLDS)
 
     async def run() -> None:
         await Resolver(exec_root, Path(values["--host-resolver-file"])).run()

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import socket
+import struct
 import threading
 import time
 from pathlib import Path
@@ -27,10 +29,13 @@ from shoal.network.names.process import ResolverProcess
 _log = structlog.get_logger(__name__)
 
 START_SECONDS = 15.0
-ANSWER_SECONDS = 30.0
+# the largest network is taken in a fraction of this
+ANSWER_SECONDS = 10.0
+TRIES = 2
 HOST_RESOLVER_FILE = Path("/etc/resolv.conf")
 _RETRY_SECONDS = 0.01
 _MOST_SOCKET_PATH_BYTES = 107
+_CREDENTIALS = struct.Struct("=iII")
 _POLL_HANGUP = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 
@@ -163,23 +168,22 @@ class ResolverClient:
 
     def _ask(self, request: Request) -> Answer:
         """Ask and return the answer; a resolver that dies meanwhile is followed by another. Raises Unavailable."""
-        deadline = time.monotonic() + START_SECONDS
-        while True:
+        reason = ""
+        for _ in range(TRIES):
             try:
                 if self._channel is None:
-                    self._connect(deadline)
+                    self._connect(time.monotonic() + START_SECONDS)
                 answer = self._exchange(request)
             except (OSError, EOFError, ValueError, msgspec.MsgspecError) as error:
+                if isinstance(error, TimeoutError):
+                    self._kill_silent()
                 self._disconnect()
-                if isinstance(error, TimeoutError) or time.monotonic() > deadline:
-                    reason = str(error) or type(error).__name__
-                    raise Unavailable(
-                        f"the resolver does not answer ({reason}); see {self._exec_root / messages.LOG_FILE}"
-                    ) from None
+                reason = str(error) or type(error).__name__
                 continue
             if answer.error:
                 raise Unavailable(f"the resolver refuses: {answer.error}")
             return answer
+        raise Unavailable(f"the resolver does not answer ({reason}); see {self._exec_root / messages.LOG_FILE}")
 
     def _exchange(self, request: Request) -> Answer:
         channel = self._channel
@@ -197,6 +201,15 @@ class ResolverClient:
             found += data
         return found
 
+    def _kill_silent(self) -> None:
+        """End a resolver that listens but does not answer: it hangs, and the containers get no answers either."""
+        if self._channel is not None:
+            credentials = self._channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            pid, _, _ = _CREDENTIALS.unpack(credentials)
+            _log.warning("the resolver is silent: it is killed", pid=pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def _disconnect(self) -> None:
         if self._channel is not None:
             self._channel.close()
@@ -210,11 +223,14 @@ class ResolverClient:
             try:
                 self._channel = self._dial()
                 found = self._exchange(messages.Look())
-                if found.identity == wanted:
+                # one of our making is taken as it is: the program on the disk may have changed since we started
+                if found.identity == wanted or found.pid == self._process.pid:
                     break
                 if not spawned:
                     _log.info("the resolver is of another version: it is replaced", pid=found.pid)
-            except (OSError, EOFError, ValueError, msgspec.MsgspecError):
+            except (OSError, EOFError, ValueError, msgspec.MsgspecError) as error:
+                if isinstance(error, TimeoutError):
+                    self._kill_silent()
                 if time.monotonic() > deadline:
                     raise
             self._disconnect()
@@ -225,13 +241,16 @@ class ResolverClient:
                 spawned = True
             # nothing tells when it listens
             time.sleep(_RETRY_SECONDS)
+        self._tell_everything()
+        self._wake()
+
+    def _tell_everything(self) -> None:
         for told in self._networks.values():
             self._exchange(messages.UpdateNetwork(update=told.whole()))
         for container in self._containers.values():
             answer = self._exchange(messages.AddContainer(container=container))
             if answer.error:
                 _log.warning("a container is served no more", task=container.task_id, reason=answer.error)
-        self._wake()
 
     def _dial(self) -> socket.socket:
         channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

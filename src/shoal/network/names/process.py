@@ -5,7 +5,6 @@ Knows nothing of what is said to it.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 import structlog
 
 import shoal
+from shoal.lib.cgroups import remove
 from shoal.lib.files import remove_tree
 from shoal.network.names import messages
 
@@ -24,13 +24,13 @@ _POLL_SECONDS = 0.01
 
 
 class ResolverProcess:
-    """See the module; `name` is its cgroup."""
+    """See the module; `name` is its cgroup. `pid`: of the last one of our making, 0 after its end was seen."""
 
     def __init__(self, exec_root: Path, name: str, host_resolver_file: Path) -> None:
         self._exec_root = exec_root
         self._name = name
         self._host_resolver_file = host_resolver_file
-        self._pid = 0
+        self.pid = 0
 
     def spawn(self) -> None:
         """Start one. It sends away whoever serves the exec root."""
@@ -41,7 +41,7 @@ class ResolverProcess:
         self._exec_root.mkdir(parents=True, exist_ok=True, mode=0o711)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         # a session of its own: a signal to the daemon's terminal or group does not reach it
-        self._pid = os.posix_spawn(
+        self.pid = os.posix_spawn(
             sys.executable,
             arguments,
             environment,
@@ -52,17 +52,17 @@ class ResolverProcess:
             ],
             setsid=True,
         )
-        _log.info("resolver started, as none of this version answered", pid=self._pid)
+        _log.info("resolver started, as none of this version answered", pid=self.pid)
 
     def has_ended(self, options: int = os.WNOHANG) -> bool:
         """Whether none of our making lives; one that has ended must not stay a zombie."""
-        if self._pid:
+        if self.pid:
             try:
-                ended, _ = os.waitpid(self._pid, options)
+                ended, _ = os.waitpid(self.pid, options)
             except ChildProcessError:
-                ended = self._pid
-            self._pid = 0 if ended else self._pid
-        return self._pid == 0
+                ended = self.pid
+            self.pid = 0 if ended else self.pid
+        return self.pid == 0
 
     def wait_for_end(self, seconds: float) -> None:
         """Wait until nobody serves the exec root: who does holds a lock for life. Then take its files away."""
@@ -89,6 +89,4 @@ class ResolverProcess:
             (self._exec_root / name).unlink(missing_ok=True)
         remove_tree(self._exec_root / messages.STATE_DIRECTORY)
         # a resolver that was killed could not take its cgroup away
-        with contextlib.suppress(OSError):
-            for directory in Path("/sys/fs/cgroup").glob(f"**/{self._name}"):
-                directory.rmdir()
+        remove(self._name)

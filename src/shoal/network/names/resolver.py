@@ -202,6 +202,10 @@ class Resolver:
             return self._carry_out(messages.decode_request(body))
         except (OSError, msgspec.MsgspecError) as error:
             return Answer(error=str(error) or type(error).__name__)
+        except Exception as error:
+            # what one request breaks must not end the answers for all
+            _log.exception("a request failed")
+            return Answer(error=f"{type(error).__name__}: {error}")
 
     def _carry_out(self, request: Request) -> Answer:
         match request:

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Awaitable, Callable
 
 from shoal.network.names import codec
-from shoal.network.names.allowance import Allowance
+from shoal.network.names.allowance import MOST_TOKENS, Allowance
 from shoal.network.names.answers import Answers, Elsewhere
 from shoal.network.names.codec import Question
 from shoal.network.names.opening import Opened
@@ -141,7 +141,11 @@ class ContainerServer:
                 return
             try:
                 connection, _ = self._opened.streams.accept()
+            except BlockingIOError:
+                return
             except OSError:
+                # no descriptors left: it stays readable, and must not be looked at all the time
+                self._allowance.spend(MOST_TOKENS)
                 return
             connection.setblocking(False)
             self._allowance.spend(CONNECTION_TOKENS)

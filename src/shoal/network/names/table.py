@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from socket import AF_INET, AF_INET6, inet_pton
 from typing import NamedTuple
 
-from shoal.model.netstate import Overlay, OverlayEndpoint, OverlayService, OverlayUpdate
+from shoal.model.netstate import Overlay, OverlayService, OverlayUpdate
 
 TASKS_PREFIX = b"tasks."
 
@@ -39,27 +40,30 @@ def pack(addresses: Iterable[str]) -> Addresses:
     ipv4: dict[bytes, None] = {}
     ipv6: dict[bytes, None] = {}
     for text in addresses:
+        is_ipv6 = ":" in text
         try:
-            packed = ipaddress.ip_address(text.partition("/")[0]).packed
-        except ValueError:
+            packed = inet_pton(AF_INET6 if is_ipv6 else AF_INET, text.partition("/")[0])
+        except OSError:
             continue
-        (ipv4 if len(packed) == 4 else ipv6)[packed] = None
+        (ipv6 if is_ipv6 else ipv4)[packed] = None
     return Addresses(tuple(ipv4), tuple(ipv6))
 
 
 def contribution_of(service: OverlayService) -> Contribution:
     """Return the names of a service and of its serving tasks; the service's own win over those of one task."""
-    serving = [endpoint for endpoint in service.endpoints if endpoint.serving]
-    tasks = pack(address for endpoint in serving for address in endpoint.addresses)
-    own = pack(service.virtual_ips) if service.virtual_ips else tasks
+    serving = [(endpoint, pack(endpoint.addresses)) for endpoint in service.endpoints if endpoint.serving]
     names: dict[bytes, Addresses] = {}
     reverse: dict[bytes, bytes] = {}
-    for name, addresses in _names_of_tasks(serving):
-        names[name] = merge(names.get(name, Addresses()), addresses)
-    for endpoint in serving:
-        for packed in _both(pack(endpoint.addresses)):
-            reverse[packed] = fold(endpoint.name)
-    folded = [fold(name) for name in service.names]
+    for endpoint, addresses in serving:
+        own_name = fold(endpoint.name)
+        for name in dict.fromkeys((own_name, *map(fold, endpoint.aliases))) if endpoint.aliases else (own_name,):
+            before = names.get(name)
+            names[name] = addresses if before is None else merge(before, addresses)
+        for packed in _both(addresses):
+            reverse[packed] = own_name
+    tasks = merge(*(addresses for _, addresses in serving))
+    own = pack(service.virtual_ips) if service.virtual_ips else tasks
+    folded = [fold(name) for name in service.names if name]
     for name in folded:
         names[name] = own
         names[TASKS_PREFIX + name] = tasks
@@ -68,22 +72,15 @@ def contribution_of(service: OverlayService) -> Contribution:
     return Contribution(names, reverse)
 
 
-def _names_of_tasks(endpoints: list[OverlayEndpoint]) -> Iterable[tuple[bytes, Addresses]]:
-    for endpoint in endpoints:
-        addresses = pack(endpoint.addresses)
-        for name in dict.fromkeys(fold(name) for name in (endpoint.name, *endpoint.aliases) if name):
-            yield name, addresses
-
-
 def _both(addresses: Addresses) -> tuple[bytes, ...]:
     return addresses.ipv4 + addresses.ipv6
 
 
-def merge(first: Addresses, second: Addresses) -> Addresses:
-    """Return the addresses of both, each once."""
+def merge(*parts: Addresses) -> Addresses:
+    """Return the addresses of all, each once."""
     return Addresses(
-        tuple(dict.fromkeys(first.ipv4 + second.ipv4)),
-        tuple(dict.fromkeys(first.ipv6 + second.ipv6)),
+        tuple(dict.fromkeys(packed for part in parts for packed in part.ipv4)),
+        tuple(dict.fromkeys(packed for part in parts for packed in part.ipv6)),
     )
 
 
@@ -129,10 +126,7 @@ class NetworkTable:
         found = self._names.get(name)
         if found is None:
             return None
-        addresses, *others = found.values()
-        for other in others:
-            addresses = merge(addresses, other)
-        return addresses
+        return merge(*found.values()) if len(found) > 1 else next(iter(found.values()))
 
     def name_of(self, packed: bytes) -> bytes | None:
         """Return a name of an address, with the network's appended; None: nobody's."""
