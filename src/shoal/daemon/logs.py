@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sys
-from typing import TextIO
 
 import structlog
 
+from shoal.lib.lossy_stream import LossyStream
+
 LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40, "fatal": 50}
-
-
-class LossyStream:
-    """A stream whose lines are lost when they cannot be written: a full disk or a closed pipe ends no part of a daemon.
-
-    Args:
-        stream: takes what can be written.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        """Write, or lose it."""
-        with contextlib.suppress(OSError):
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        """Flush, or lose it."""
-        with contextlib.suppress(OSError):
-            self._stream.flush()
 
 
 def configure_logging(level: str) -> None:

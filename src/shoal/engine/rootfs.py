@@ -171,23 +171,53 @@ def hosts_text(config: ContainerConfig, hostname: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def resolv_text(config: ContainerConfig) -> str:
-    """Return /etc/resolv.conf; without name servers given, the host's that a container can reach."""
-    servers, search, options = config.dns_nameservers, config.dns_search, config.dns_options
-    try:
-        host_lines = Path("/etc/resolv.conf").read_text("utf-8", "replace").splitlines()
-    except OSError:
-        host_lines = []
-    lines = [f"nameserver {server}" for server in servers]
-    if not lines:
-        lines = [line for line in host_lines if line.startswith("nameserver") and not _is_loopback_server(line)]
+def resolv_text(config: ContainerConfig, host_text: str | None = None) -> str:
+    """Return /etc/resolv.conf: what was asked for, the host's where nothing was.
+
+    With a resolver in its namespace a container asks that one, and `ndots:0` has it ask for a name as it stands before
+    it tries search domains. Else it has the name servers given, or those of the host that a container can reach.
+
+    Args:
+        config: the container.
+        host_text: the host's file; None: it is read.
+    """
+    host = _HostResolver(_read_host_resolver_file() if host_text is None else host_text)
+    if config.resolver_address:
+        lines = [f"nameserver {config.resolver_address}"]
+    elif config.dns_nameservers:
+        lines = [f"nameserver {server}" for server in config.dns_nameservers]
+    else:
+        lines = host.reachable_servers
+    search, options = config.dns_search, config.dns_options
     if search:
         lines += [] if search == (".",) else [f"search {' '.join(search)}"]
     else:
-        lines += [line for line in host_lines if line.startswith("search")]
+        lines += host.search
+    if config.resolver_address:
+        options = options or host.options
+        if not any(option.startswith("ndots:") for option in options):
+            options = (*options, "ndots:0")
     if options:
         lines.append(f"options {' '.join(options)}")
     return "\n".join(lines) + "\n"
+
+
+class _HostResolver:
+    """What the host's resolv.conf says, line by line."""
+
+    def __init__(self, text: str) -> None:
+        lines = text.splitlines()
+        servers = [line for line in lines if line.startswith("nameserver")]
+        self.reachable_servers = [line for line in servers if not _is_loopback_server(line)]
+        self.search = [line for line in lines if line.startswith("search")]
+        self.options = tuple(word for line in lines if line.startswith("options") for word in line.split()[1:])
+
+
+def _read_host_resolver_file() -> str:
+    try:
+        return Path("/etc/resolv.conf").read_text("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def _is_loopback_server(line: str) -> bool:

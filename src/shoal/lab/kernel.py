@@ -141,8 +141,8 @@ def unmount_under(root: Path) -> None:
 
 
 def cgroups_of(daemon_id: str) -> list[Path]:
-    """Return the cgroups that a daemon has made, in every hierarchy: of its containers and of its keeper."""
-    names = (f"shoal-{daemon_id}", f"shoal-keeper-{daemon_id}")
+    """Return the cgroups that a daemon has made, in every hierarchy: of its containers, keeper and resolver."""
+    names = (f"shoal-{daemon_id}", f"shoal-keeper-{daemon_id}", f"shoal-resolver-{daemon_id}")
     return [path for name in names for path in (*CGROUPS.glob(name), *CGROUPS.glob(f"*/{name}"))]
 
 

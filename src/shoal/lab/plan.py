@@ -28,9 +28,9 @@ NODES_MOST = 253
 PREFIX = "shoal-lab"
 EVERYBODY = "*"
 NFT_TABLE = "shoal_lab_cuts"
-# The address of a unix socket has 108 bytes, the last of them a zero; a node's longest is SCRATCH/NODE/run/keeper.sock.
+# The address of a unix socket has 108 bytes, the last of them a zero; the longest is SCRATCH/NODE/run/resolver.sock.
 SOCKET_PATH_MOST = 107
-_LONGEST_SOCKET = "m253/run/keeper.sock"
+_LONGEST_SOCKET = "m253/run/resolver.sock"
 _LAB_NAME = re.compile(r"[a-z][a-z0-9]{0,15}")
 
 

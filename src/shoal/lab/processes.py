@@ -136,7 +136,7 @@ class Host:
         return next((process for process, words in self._served() if "shoal.daemon.main" in words), None)
 
     def _served(self) -> list[tuple[Process, list[str]]]:
-        """Return the processes that were given a directory of this node on their command line: daemon and keeper."""
+        """Return the processes that were given a directory of this node: daemon, keeper, resolver."""
         found = []
         for pid in _pids():
             words = _command_line(pid)

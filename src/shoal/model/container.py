@@ -8,6 +8,8 @@ from shoal.model.netstate import HostPort
 
 # as `network_namespace`: the host's own
 HOST_NETWORK = ""
+# who answers names inside a container's network namespace, as under Docker
+RESOLVER_ADDRESS = "127.0.0.11"
 
 
 class FileInContainer(Struct):
@@ -66,6 +68,8 @@ class ContainerConfig(Struct):
     dns_nameservers: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
+    # who answers names in its namespace (and asks dns_nameservers for others); empty: the container asks them itself
+    resolver_address: str = ""
     log_driver: str = "json-file"
     log_options: dict[str, str] = {}
     network_namespace: str | None = None

@@ -144,11 +144,6 @@ class NodeNetwork:
         """
         await self._run(lambda: self._set_ingress(state))
 
-    async def change(self, change: NetworkChange) -> None:
-        """Lead the node's network to what the swarm wants."""
-        if change.ingress is not None:
-            await self.set_ingress(change.ingress)
-
     async def set_node_number(self, number: int) -> None:
         """Take the number that the swarm gave this node (0: none): backends of this number are here."""
         await self._run(lambda: self._set_node_number(number))

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.engine.keeper import __main__ as entry
 from shoal.engine.keeper import wire
 from shoal.engine.keeper.lines import PIECE_BYTES, encode_lines, split_pieces
 from shoal.engine.keeper.logfile import LogFile
@@ -15,6 +14,7 @@ from shoal.engine.keeper.streams import FifoStream, ScratchPipe
 from shoal.engine.log_options import log_settings
 from shoal.engine.log_reader import decode_line
 from shoal.errors import InvalidArgument
+from shoal.lib import cgroups
 from shoal.model.container import ContainerConfig
 
 
@@ -161,8 +161,8 @@ def test_a_directory_of_hierarchies_is_no_cgroup(tmp_path, monkeypatch):
     hierarchy.mkdir()
     (hierarchy / "tasks").touch()
     (hierarchy / "cgroup.procs").touch()
-    monkeypatch.setattr(entry, "_OWN_CGROUP_MOUNTS", (str(tmp_path), str(hierarchy)))
-    entry._leave_the_daemons_cgroup("keeper")
-    entry._remove_own_cgroup("keeper")
+    monkeypatch.setattr(cgroups, "_MOUNTS", (str(tmp_path), str(hierarchy)))
+    cgroups.move_to_own("keeper")
+    cgroups.remove_own("keeper")
     assert [path.name for path in tmp_path.iterdir()] == ["systemd"]
     assert (hierarchy / "cgroup.procs").read_text() == str(os.getpid())
