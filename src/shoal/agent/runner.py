@@ -22,7 +22,7 @@ from shoal.errors import NotFound, ShoalError
 from shoal.lib.backoff import Backoff
 from shoal.lib.clock import Clock
 from shoal.model.base import replace
-from shoal.model.container import Container
+from shoal.model.container import RESOLVER_ADDRESS, Container
 from shoal.model.netstate import HostPort, OverlayLink, Sandbox, SandboxRequest
 from shoal.model.objects import ContainerStatus, NodeDescription, Revision, Task, TaskStatus
 from shoal.model.specs import PortConfig
@@ -175,6 +175,8 @@ class TaskRunner:
             config = replace(
                 config,
                 network_namespace=sandbox.path,
+                # on the mesh alone there are no names: such a container asks the host's name servers
+                resolver_address=RESOLVER_ADDRESS if request.overlays else "",
                 addresses=sandbox.addresses,
                 host_ports=request.host_ports,
             )

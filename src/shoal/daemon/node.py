@@ -35,6 +35,7 @@ from shoal.model.objects import ManagerStatus, Node, NodeDescription, Task
 from shoal.model.requests import JoinRequest, RestoreRequest
 from shoal.model.specs import InitRequest
 from shoal.model.states import LocalNodeState
+from shoal.network.names.client import ResolverClient
 from shoal.network.node import NodeNetwork
 from shoal.network.settings import NetworkSettings
 from shoal.rpc.port import check_can_listen
@@ -93,7 +94,8 @@ class SwarmNode:
             ids=self.ids,
             insecure_registries=settings.insecure_registries,
         )
-        self._network = NodeNetwork(settings.exec_root, daemon_id, NetworkSettings())
+        names = ResolverClient(settings.exec_root, f"shoal-resolver-{daemon_id}")
+        self._network = NodeNetwork(settings.exec_root, daemon_id, NetworkSettings(), names)
         self._machinery = Machinery(
             layout,
             self.engine,

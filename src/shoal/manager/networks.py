@@ -39,7 +39,7 @@ class Networks:
             Forbidden: a name that Docker keeps for itself.
             InvalidArgument: a bad spec, or a subnet or VXLAN id that is another network's.
             NameConflict: the name is taken, or there is a network of the routing mesh already.
-            NotBuilt: a driver that Shoal does not have.
+            NotFound: a driver that Shoal does not have.
             Unavailable: no subnet is free.
         """
         prepared = prepare_network(spec)

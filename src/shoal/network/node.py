@@ -242,6 +242,10 @@ class NodeNetwork:
         self._publish()
 
     def _change(self, update: NetworkChange) -> None:
+        if update.complete:
+            # all there is, from whoever leads now: after a restored backup, or in another swarm, versions begin lower
+            self._overlays.version_falls(update.version)
+            self._ingress = replace(self._ingress, version=min(self._ingress.version, update.version))
         if update.version >= self._overlays.version:
             if update.data_path is not None:
                 self._set_data_path(update.data_path)

@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from shoal.errors import Unavailable
+from shoal.model.base import replace
 from shoal.model.netstate import NetworkChange, OverlayUpdate, SandboxRequest
 from shoal.network import underlay
 from shoal.network.clients import Clients
@@ -99,6 +100,12 @@ class OverlaySide:
         if refusals:
             raise Unavailable(f"the kernel refuses a part of the overlay networks: {'; '.join(refusals)}")
         self.version = after.version
+
+    def version_falls(self, version: int) -> None:
+        """Count from this version on, if it is lower than the one held."""
+        if version < self._holding.version:
+            self._holding = replace(self._holding, version=version)
+            self.version = version
 
     def set_node_number(self, number: int) -> None:
         """Take this node's number: tasks of this number are here, others behind VXLAN."""

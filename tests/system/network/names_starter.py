@@ -26,7 +26,7 @@ def obey(client, call, argument):
 
 def main(exec_root, name, host_resolver_file):
     client = ResolverClient(Path(exec_root), name, Path(host_resolver_file))
-    client.start()
+    client.look()
     print(json.dumps({"ok": None}), flush=True)
     for line in sys.stdin:
         call, argument = json.loads(line)

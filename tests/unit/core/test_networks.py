@@ -7,7 +7,7 @@ from shoal.core.allocate.subnets import allocate_network
 from shoal.core.extensions import Extensions, parse_extensions
 from shoal.core.networks import ENCRYPTED_OPTION, MTU_OPTION, VNI_OPTION, overlay_options
 from shoal.core.validate.network import prepare_network
-from shoal.errors import Forbidden, InvalidArgument, NotBuilt, ShoalError, Unavailable
+from shoal.errors import Forbidden, InvalidArgument, NotBuilt, NotFound, ShoalError, Unavailable
 from shoal.model.base import replace
 from shoal.model.objects import Cluster, Network
 from shoal.model.specs import IPAMOptions, IPAMPool, NetworkConfigSource, NetworkSpec
@@ -35,11 +35,11 @@ def allocated(*pools: IPAMPool, others: tuple[Network, ...] = (INGRESS,), **fiel
     ("bad", "error", "text"),
     [
         (spec(name="host"), Forbidden, "operation is not permitted on predefined host network"),
-        (spec(name=""), InvalidArgument, "name must be provided"),
+        (spec(name=""), InvalidArgument, "invalid name: "),
         (spec(name="a b"), InvalidArgument, "DNS name component"),
-        (spec(driver="weave"), NotBuilt, '"weave"'),
+        (spec(driver="weave"), NotFound, 'plugin "weave" not found'),
         (spec(ipam=IPAMOptions(driver="dhcp")), NotBuilt, '"dhcp"'),
-        (spec(IPAMPool(subnet="300.0.0.0/24")), InvalidArgument, '"300.0.0.0/24"'),
+        (spec(IPAMPool(subnet="300.0.0.0/24")), InvalidArgument, "invalid subnet 300.0.0.0/24"),
         (spec(IPAMPool(subnet="10.1.0.1/24")), InvalidArgument, "it should be 10.1.0.0/24"),
         (spec(IPAMPool(subnet="10.1.0.0/30")), InvalidArgument, "too small"),
         (spec(IPAMPool(gateway="10.1.0.1")), InvalidArgument, "need a subnet"),

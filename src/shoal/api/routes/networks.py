@@ -11,7 +11,7 @@ from aiohttp import web
 
 from shoal.api.context import CONTEXT
 from shoal.api.filters import Filters, matches_labels, parse_filters
-from shoal.api.requests import actor_of, flag, read_body, read_view, require_manager
+from shoal.api.requests import NOT_IN_SWARM, actor_of, flag, read_body, read_view, require_manager
 from shoal.api.responses import empty_response, json_response, list_response
 from shoal.api.routing import Route, Scope
 from shoal.api.views.network import local_network_views, network_view, verbose_view, with_containers
@@ -26,10 +26,6 @@ FILTERS = frozenset({"id", "name", "driver", "scope", "type", "label", "dangling
 VOLUME_FILTERS = frozenset({"name", "driver", "label", "dangling"})
 PRUNE_FILTERS = frozenset({"label", "label!", "until"})
 BUILTIN = frozenset({"bridge", "host", "none"})
-WORKER = (
-    "Cannot create a multi-host network from a worker node. Please create the network from a manager node: "
-    'use "docker swarm init" or "docker swarm join" to make this node one.'
-)
 
 
 async def _networks(request: web.Request) -> list[Json]:
@@ -124,7 +120,7 @@ async def create(request: web.Request) -> web.Response:
     if not spec.driver and spec.scope != "swarm":
         raise NotBuilt("networks of one node (driver bridge) are not built yet: add -d overlay for one of the swarm")
     if request.app[CONTEXT].manager() is None:
-        raise Forbidden(WORKER)
+        raise Forbidden(NOT_IN_SWARM)
     await read_view(request)
     network_id = await require_manager(request).control.networks.create(spec, actor_of(request))
     return json_response({"Id": network_id, "Warning": ""}, status=201)

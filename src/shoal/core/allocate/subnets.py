@@ -6,13 +6,14 @@ import hashlib
 import ipaddress
 from collections.abc import Iterable, Iterator
 
-from shoal.core.networks import overlay_options
+from shoal.core.networks import VNI_OPTION, overlay_options
 from shoal.errors import InvalidArgument, Unavailable
 from shoal.model.base import replace
 from shoal.model.objects import Cluster, Network
 from shoal.model.specs import IPAMPool
 
-FIRST_VNI = 4096
+# the mesh's own, whatever network is its: every node carries it under this one
+INGRESS_VNI = 4096
 VNI_MOST = 2**24 - 1
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -109,11 +110,16 @@ def _free_within(
 def _vni(network: Network, others: Iterable[Network]) -> int:
     taken = {other.vni: other.spec.name for other in others}
     asked = overlay_options(network.spec.options).vnis
+    if network.spec.ingress:
+        if asked not in ((), (INGRESS_VNI,)):
+            raise InvalidArgument(f"Options: the routing mesh has VXLAN id {INGRESS_VNI}; leave {VNI_OPTION} out")
+        return INGRESS_VNI
+    taken.setdefault(INGRESS_VNI, "ingress")
     if asked:
         if asked[0] in taken:
             raise InvalidArgument(f"Options: VXLAN id {asked[0]} is in use by network {taken[asked[0]]}")
         return asked[0]
-    vni = next((number for number in range(FIRST_VNI, VNI_MOST + 1) if number not in taken), None)
+    vni = next((number for number in range(INGRESS_VNI + 1, VNI_MOST + 1) if number not in taken), None)
     if vni is None:
         raise Unavailable("no VXLAN id is free: remove a network")
     return vni

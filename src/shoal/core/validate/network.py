@@ -11,10 +11,11 @@ from shoal.core.networks import (
     overlay_options,
 )
 from shoal.core.validate.names import validate_dns_name
-from shoal.errors import Forbidden, InvalidArgument, NotBuilt
+from shoal.errors import Forbidden, InvalidArgument, NotBuilt, NotFound
 from shoal.model.base import replace
 from shoal.model.specs import IPAMPool, NetworkSpec
 
+CONFIG = "invalid network config:\n"
 VNI_MOST = 2**24 - 1
 # IPv6 needs 1280, and no path carries more than this
 MTU_LEAST_BYTES = 576
@@ -29,10 +30,13 @@ def prepare_network(spec: NetworkSpec) -> NetworkSpec:
     Raises:
         Forbidden: the name is one of Docker's own networks.
         InvalidArgument: a name, subnet, range, gateway or option that is none; parts that exclude each other.
-        NotBuilt: a driver that Shoal does not have.
+        NotFound: a driver that Shoal does not have, as Docker says it of a plugin.
+        NotBuilt: another way of giving addresses.
     """
     if spec.name in RESERVED_NAMES:
         raise Forbidden(f"operation is not permitted on predefined {spec.name} network")
+    if not spec.name:
+        raise InvalidArgument("invalid name: ")
     validate_dns_name(spec.name)
     driver = spec.driver or OVERLAY_DRIVER
     config_from = spec.config_from if spec.config_from is not None and spec.config_from.network else None
@@ -45,7 +49,7 @@ def prepare_network(spec: NetworkSpec) -> NetworkSpec:
     if driver == OVERLAY_DRIVER and not spec.config_only:
         _check_overlay(spec)
     elif driver not in NODE_LOCAL_DRIVERS:
-        raise NotBuilt(f'network driver "{driver}": a network of the swarm is of driver overlay, bridge or macvlan')
+        raise NotFound(f'plugin "{driver}" not found')
     else:
         _check_node_local(spec)
     return replace(spec, ipam=replace(spec.ipam, driver="default"))
@@ -129,8 +133,8 @@ def network_of(pool: IPAMPool) -> IPNetwork:
         try:
             meant = ipaddress.ip_network(pool.subnet, strict=False)
         except ValueError:
-            raise InvalidArgument(f'IPAM: invalid subnet "{pool.subnet}": use CIDR form, such as 10.5.0.0/24') from None
-        raise InvalidArgument(f"IPAM: invalid subnet {pool.subnet}: it should be {meant}") from None
+            raise InvalidArgument(f"{CONFIG}invalid subnet {pool.subnet}: invalid CIDR block notation") from None
+        raise InvalidArgument(f"{CONFIG}invalid subnet {pool.subnet}: it should be {meant}") from None
 
 
 def _refuse_overlaps(spec: NetworkSpec) -> None:

@@ -85,14 +85,16 @@ class ResolverClient:
     # -- life
 
     def start(self) -> None:
-        """Reach the resolver, starting it if need be; it serves what it served before. Raises Unavailable."""
-        with self._lock:
-            if self._watcher is None:
-                self._closing.clear()
-                self._wake_reader, self._wake_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-                self._watcher = threading.Thread(target=self._watch, name="resolver-watch", daemon=True)
-                self._watcher.start()
-            self._ask(messages.Look())
+        """Take up a resolver that runs. Where none does, the first container starts one. Raises Unavailable."""
+        if self._socket_path.exists():
+            self.look()
+
+    def _begin(self) -> None:
+        if self._watcher is None:
+            self._closing.clear()
+            self._wake_reader, self._wake_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            self._watcher = threading.Thread(target=self._watch, name="resolver-watch", daemon=True)
+            self._watcher.start()
 
     def close(self, remove: bool) -> None:
         """Let go of the resolver, which goes on; `remove`: end it, and take away what it kept."""
@@ -139,6 +141,7 @@ class ResolverClient:
             asks_host=request.outside,
         )
         with self._lock:
+            self._begin()
             self._containers[container.task_id] = container
             try:
                 self._ask(messages.AddContainer(container=container))
@@ -153,14 +156,17 @@ class ResolverClient:
             self._tell(messages.RemoveContainer(task_id=task_id))
 
     def look(self) -> Answer:
-        """Return who answers and what it serves. Raises Unavailable."""
+        """Return who answers and what it serves, starting it if need be. Raises Unavailable."""
         with self._lock:
+            self._begin()
             return self._ask(messages.Look())
 
     # -- the line
 
     def _tell(self, request: Request) -> None:
         """Say what is remembered here as well: what does not arrive is said to the next resolver."""
+        if self._watcher is None:
+            return
         try:
             self._ask(request)
         except Unavailable as error:
