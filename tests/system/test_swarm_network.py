@@ -1,0 +1,173 @@
+"""The network of a swarm of five hosts as users meet it: names, virtual addresses, ports published on every node."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shoal.lab.lab import Lab
+from shoal.lab.node import LabNode
+from tests.system.daemon import wait_for
+from tests.system.lab import node_id, running_lab
+from tests.system.swarm import get, running
+
+pytestmark = pytest.mark.root
+
+PEER = str(Path(__file__).parent / "network" / "peer.py")
+LOCAL = ("--no-resolve-image", "--stop-grace-period", "0s", "-d")
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with running_lab(managers=3, workers=2) as lab:
+        yield lab
+
+
+class Service:
+    """Tasks of a service, and what serves in their namespaces: the image has nothing that tells a client's address."""
+
+    def __init__(self, lab: Lab, name: str) -> None:
+        self.lab, self.name = lab, name
+        self.by_node = {node_id(node): node for node in lab.nodes}
+
+    def tasks(self) -> list[tuple[str, LabNode, int]]:
+        """Return container, node and process of every running task."""
+        found = []
+        for task in running(self.lab.node("m1"), get(self.lab.node("m1"), f"/services/{self.name}")["ID"]):
+            status = task["Status"]["ContainerStatus"]
+            found.append((status["ContainerID"], self.by_node[task["NodeID"]], status["PID"]))
+        return found
+
+    @contextlib.contextmanager
+    def served(self) -> Iterator[dict[str, LabNode]]:
+        """Serve in every task, TCP 80 and UDP 53; yields the nodes by the names that answer."""
+        servers, nodes = [], {}
+        try:
+            for container, node, pid in self.tasks():
+                words = (
+                    "nsenter",
+                    f"--net=/proc/{pid}/ns/net",
+                    sys.executable,
+                    PEER,
+                    "serve",
+                    container[:12],
+                    "80",
+                    "53",
+                )
+                servers.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True))
+                nodes[container[:12]] = node
+            for server in servers:
+                assert server.stdout is not None
+                assert server.stdout.readline() == "ready\n"
+            yield nodes
+        finally:
+            for server in servers:
+                server.kill()
+                server.wait()
+                assert server.stdout is not None
+                server.stdout.close()
+
+
+def create(lab: Lab, name: str, count: int, *words: str) -> Service:
+    lab.node("m1").docker("service", "create", *LOCAL, "--name", name, *words, "busybox", "sleep", "10000")
+    shown = ("service", "ls", "--format", "{{.Name}} {{.Replicas}}")
+    wait_for(lambda: f"{name} {count}/{count}" in lab.node("m1").docker(*shown).stdout, f"{name} runs", 40)
+    return Service(lab, name)
+
+
+def peer(prefix: list[str], *words: str) -> list[str]:
+    done = subprocess.run([*prefix, sys.executable, PEER, *words], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def from_host(node: LabNode, kind: str, address: str, port: int, count: int = 1) -> list[str]:
+    return peer(["nsenter", f"--net={node.namespace}"], kind, address, str(port), str(count))
+
+
+def from_task(pid: int, kind: str, address: str, port: int, count: int = 1) -> list[str]:
+    return peer(["nsenter", f"--net=/proc/{pid}/ns/net"], kind, address, str(port), str(count))
+
+
+def names(answers: list[str]) -> set[str]:
+    return {answer.split()[0] for answer in answers}
+
+
+def resolve(node: LabNode, container: str, name: str) -> set[str]:
+    answer = node.docker("exec", container, "nslookup", name, check=False).stdout
+    return set(re.findall(r"^Address: (\d\S+)", answer.partition("Non-authoritative")[2], re.MULTILINE))
+
+
+@pytest.fixture(scope="module")
+def swarm(lab: Lab) -> Iterator[tuple[Service, Service]]:
+    manager = lab.node("m1")
+    manager.docker("network", "create", "-d", "overlay", "front")
+    spread = ("--replicas", "2", "--replicas-max-per-node", "1")
+    ports = ("--publish", "8080:80", "--publish", "5353:53/udp")
+    web = create(lab, "web", 2, *spread, *ports, "--network", "front")
+    clients = create(lab, "client", 5, "--mode", "global", "--network", "front")
+    yield web, clients
+    manager.docker("service", "rm", "web", "client")
+    wait_for(lambda: not any(node.docker("ps", "-aq").stdout for node in lab.nodes), "no container", 40)
+    manager.docker("network", "rm", "front")
+
+
+def test_names_and_virtual_addresses_everywhere(lab: Lab, swarm: tuple[Service, Service]) -> None:
+    web, clients = swarm
+    (virtual_ip,) = resolve(lab.node("m1"), clients.tasks()[0][0], "web") or {""}
+    with web.served() as served:
+        assert len({node.name for node in served.values()}) == 2, "on two nodes"
+        for container, node, pid in clients.tasks():
+            assert resolve(node, container, "web") == {virtual_ip}
+            addresses = resolve(node, container, "tasks.web")
+            assert len(addresses) == 2
+            for address in addresses:
+                assert len(names(from_task(pid, "tcp", address, 80))) == 1
+            for kind, port in (("tcp", 80), ("udp", 53)):
+                assert names(from_task(pid, kind, virtual_ip, port, 40)) == set(served), (node.name, kind)
+
+
+def test_published_ports_on_every_node_keep_the_clients_address(lab: Lab, swarm: tuple[Service, Service]) -> None:
+    web, _ = swarm
+    with web.served() as served:
+        for entry in lab.nodes:
+            for kind, port in (("tcp", 8080), ("udp", 5353)):
+                assert names(from_host(entry, kind, "127.0.0.1", port, 8)) == set(served), (entry.name, kind)
+                client = next(node for node in lab.nodes if node.name != entry.name and node not in served.values())
+                seen = Counter(answer for answer in from_host(client, kind, entry.address, port, 8))
+                assert {answer.split()[0] for answer in seen} == set(served), (entry.name, kind)
+                assert {answer.split()[1] for answer in seen} == {client.address}, (entry.name, kind)
+
+
+def test_a_dead_node_and_a_partition_leave_no_wrong_name(lab: Lab, swarm: tuple[Service, Service]) -> None:
+    web, clients = swarm
+    victim = next(node for _, node, _ in clients.tasks() if node.name == "w2")
+
+    def right(count: int) -> bool:
+        """Whether every living node tells and reaches the tasks that run, and no other."""
+        wanted = set()
+        for container, node, _ in web.tasks():
+            shown = get(node, f"/containers/{container}/json")["NetworkSettings"]["Networks"]
+            wanted.add(next(iter(shown.values()))["IPAddress"])
+        told = [
+            resolve(node, container, "tasks.web") == wanted
+            for container, node, _ in clients.tasks()
+            if node.name != victim.name or count == 5
+        ]
+        return len(wanted) == 2 and len(told) == count and all(told)
+
+    wait_for(lambda: right(5), "all is right at first")
+    lab.partition(victim.name)
+    wait_for(lambda: get(lab.node("m1"), f"/nodes/{node_id(victim)}")["Status"]["State"] == "down", "it is down", 40)
+    wait_for(lambda: len(web.tasks()) == 2 and right(4), "the others know", 40)
+    lab.heal()
+    wait_for(lambda: len(clients.tasks()) == 5 and right(5), "all is right again", 40)
+    with web.served() as served:
+        for entry in lab.nodes:
+            assert names(from_host(entry, "tcp", "127.0.0.1", 8080, 8)) == set(served), entry.name
