@@ -125,7 +125,7 @@ def test_services_reach_each_other_by_name_within_their_networks(docker):
         assert fetch(docker, stranger, address) == ""
     assert ask(docker, stranger, "ports") == ports[:12]
     assert "default" not in inside(docker, stranger, "ip", "route"), "an internal network leads nowhere else"
-    assert "is in use by service web" in docker("network", "rm", "front", check=False)
+    assert "is in use by service client, web" in docker("network", "rm", "front", check=False)
 
 
 def test_round_robin_by_names_has_no_virtual_address(docker):

@@ -41,6 +41,8 @@ def test_three_managers_and_a_worker():
         # the leader dies: the others write again, the tasks run on
         before = {task["ID"] for task in running(second, service)}
         first.kill_daemon()
+        # what is on its way to a leader that dies is answered with a failure, and not tried again
+        wait_for(lambda: not nodes(second)[ids[first.address]]["ManagerStatus"].get("Leader"), "another leads")
         other = create(second, "after", ["sleep", "999"], replicas=3)
         wait_for(lambda: len(running(third, other)) == 3, "writes go on")
         wait_for(
