@@ -23,7 +23,7 @@ from shoal.lib.backoff import Backoff
 from shoal.lib.clock import Clock
 from shoal.model.base import replace
 from shoal.model.container import RESOLVER_ADDRESS, Container
-from shoal.model.netstate import HostPort, OverlayLink, Sandbox, SandboxRequest
+from shoal.model.netstate import HostPort, JoinedNetwork, OverlayLink, Sandbox, SandboxRequest
 from shoal.model.objects import ContainerStatus, NodeDescription, Revision, Task, TaskStatus
 from shoal.model.specs import PortConfig
 from shoal.model.states import TaskState
@@ -176,6 +176,7 @@ class TaskRunner:
                 config,
                 network_namespace=sandbox.path,
                 # on the mesh alone there are no names: such a container asks the host's name servers
+                networks=(*mesh_of(self.task), *sandbox.networks),
                 resolver_address=RESOLVER_ADDRESS if request.overlays else "",
                 addresses=sandbox.addresses,
                 host_ports=request.host_ports,
@@ -321,6 +322,12 @@ class TaskRunner:
                 await event.wait()
         except TimeoutError:
             return
+
+
+def mesh_of(task: Task) -> tuple[JoinedNetwork, ...]:
+    """Return the network of the routing mesh, if a task has an address there."""
+    held = (each for each in task.attachments if not each.driver and each.addresses)
+    return tuple(JoinedNetwork(name="ingress", network_id=each.network_id, addresses=each.addresses) for each in held)
 
 
 def sandbox_request(task: Task, host_ports: tuple[HostPort, ...], name_servers: tuple[str, ...]) -> SandboxRequest:

@@ -159,9 +159,18 @@ class SandboxRequest(Struct):
     name_servers: tuple[str, ...] = ()
 
 
+class JoinedNetwork(Struct):
+    """A network a container is on, as it is shown: its name and id, and the container's addresses there (CIDR)."""
+
+    name: str
+    network_id: str
+    addresses: tuple[str, ...] = ()
+
+
 class Sandbox(Struct):
-    """A namespace that exists: its path and the container's addresses (CIDR), those of overlays first."""
+    """A namespace that exists: its path, the container's addresses (CIDR, those of overlays first), its networks."""
 
     task_id: str
     path: str
     addresses: tuple[str, ...] = ()
+    networks: tuple[JoinedNetwork, ...] = ()

@@ -220,7 +220,7 @@ class NodeNetwork:
         finally:
             self._overlays.sweep(self._wiring.networks())
             self._publish()
-        return sandbox
+        return replace(sandbox, networks=self._overlays.joined(request))
 
     def _connect(self, request: SandboxRequest) -> None:
         """Give a task that is linked what it needs on overlay networks."""
