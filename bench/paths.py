@@ -1,7 +1,7 @@
 """What each way to a task costs: direct, overlay, virtual address, mesh with the task here and elsewhere, docker-proxy.
 
-Run as root: python bench/paths.py [seconds]; needs nginx, wrk and iperf3, and for docker-proxy its path in DOCKER_PROXY.
-Three hosts are namespaces of this machine, so that every hop of a way shares its processors: compare within a run only.
+Run as root: python bench/paths.py [seconds]; needs nginx, wrk and iperf3; for docker-proxy its path in DOCKER_PROXY. Three
+hosts are namespaces of this machine, so that every hop of a way shares its processors: compare within a run only.
 Leaves nothing.
 """
 
@@ -27,7 +27,8 @@ NGINX = """
 daemon off; master_process off; worker_processes 1; pid {root}/{name}.pid; error_log /dev/null;
 events {{ worker_connections 4096; }}
 http {{ access_log off; keepalive_requests 1000000; client_body_temp_path {root}/{name};
-  proxy_temp_path {root}/{name}p; fastcgi_temp_path {root}/{name}f; uwsgi_temp_path {root}/{name}u; scgi_temp_path {root}/{name}s;
+  proxy_temp_path {root}/{name}p; fastcgi_temp_path {root}/{name}f;
+  uwsgi_temp_path {root}/{name}u; scgi_temp_path {root}/{name}s;
   server {{ listen 80 backlog=4096; location / {{ return 200 "hello\\n"; }} }} }}
 """
 
