@@ -1,8 +1,8 @@
 """What each way to a task costs: direct, overlay, virtual address, mesh with the task here and elsewhere, docker-proxy.
 
-Run as root: python bench/paths.py [seconds]; needs nginx, wrk and iperf3; for docker-proxy its path in DOCKER_PROXY. Three
-hosts are namespaces of this machine, so that every hop of a way shares its processors: compare within a run only.
-Leaves nothing.
+Run as root: python bench/paths.py [seconds]; needs nginx, wrk and iperf3; for docker-proxy its path in DOCKER_PROXY.
+Three hosts are namespaces of this machine, so that every hop of a way shares its processors: compare within a run
+only. Leaves nothing.
 """
 
 from __future__ import annotations
