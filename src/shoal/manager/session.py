@@ -45,6 +45,8 @@ from shoal.store.view import View
 
 # Changes that come in one burst share a frame; the first of a burst waits this long for the others.
 ASSIGNMENT_DEBOUNCE_SECONDS = 0.005
+# what only the network of others concerns waits longer: every client's namespace is written for it
+NETWORK_DEBOUNCE_SECONDS = 0.025
 REPORTS_QUEUED_MOST = 10_000
 # a node is silent when it has missed this many heartbeats
 HEARTBEATS_MISSED_MOST = 3
@@ -154,6 +156,7 @@ class Session:
             while True:
                 await place.wait()
                 await asyncio.sleep(ASSIGNMENT_DEBOUNCE_SECONDS)
+                await place.wait_for_tasks(NETWORK_DEBOUNCE_SECONDS)
                 await self._send_news(place, place.take())
         finally:
             self._feed.unsubscribe(self._node_id, place)
