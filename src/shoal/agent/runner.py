@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from shoal.agent.images import ImageSource
+from shoal.agent.payloads import NodePayloads
 from shoal.agent.ports import find_free_port
 from shoal.core.container import container_config, task_name
 from shoal.core.networks import OVERLAY_DRIVER
@@ -63,6 +64,7 @@ class NodeParts:
         self.network = network
         self.images = images
         self.clock = clock
+        self.payloads = NodePayloads()
 
 
 class _Unwanted(Exception):
@@ -167,11 +169,14 @@ class TaskRunner:
         parts = self._parts
         container = self._find_container()
         if container is None:
+            spec = self.revision.spec.task_template.container_spec
+            payloads = await self._while_wanted(parts.payloads.for_container(spec))
             image_id = await self._while_wanted(parts.images.find(self.revision))
             host_ports = self._settle_host_ports()
             request = self._sandbox_request(host_ports)
             sandbox = await parts.network.attach(request)
-            config = container_config(self.task, self.revision, parts.node_id, parts.describe(), image_id)
+            description = parts.describe()
+            config = container_config(self.task, self.revision, parts.node_id, description, image_id, payloads)
             config = replace(
                 config,
                 network_namespace=sandbox.path,
