@@ -1,8 +1,8 @@
 """The language of Go's text/template, as far as values that are strings and maps of strings need it.
 
 Text, `{{actions}}` with trim markers and comments, fields, variables, pipelines, `if`, `else if`, `with`, `range`,
-`end`, and the functions of `golang_functions` besides those given. Knows nothing of what is filled in. `define`, `template` and `block` are
-refused: nothing here can loop for ever. Every bound is named.
+`end`, and the functions of `golang_functions` besides those given. Knows nothing of what is filled in. `define`,
+`template` and `block` are refused: nothing here can loop for ever. Every bound is named.
 """
 
 from __future__ import annotations
