@@ -83,6 +83,7 @@ class HealthChecks:
                 if is_prepared:
                     health = await self._check(live, check, health)
         finally:
+            self._probes.let_go(container_id)
             await asyncio.shield(self._in_thread(lambda: self._probes.forget(container_id)))
 
     async def _prepare(self, container: Container, check: Check) -> bool:
