@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import shutil
+import tarfile
+import time
+from urllib.parse import quote
+
 import pytest
 
 from shoal.lab.image import busybox_archive
@@ -40,6 +46,7 @@ def test_a_task_runs_once_it_is_healthy(daemon, docker):
 
 
 def test_an_unhealthy_task_fails_and_is_replaced(daemon, docker):
+    since = str(int(time.time()))
     create(docker, "ill", *FAST, "--health-cmd", "test ! -e /ill", "--restart-delay", "0s", "--stop-grace-period",
            "1s", *SLEEP)  # fmt: skip
     before = container_of(docker, "ill.1")
@@ -51,6 +58,13 @@ def test_an_unhealthy_task_fails_and_is_replaced(daemon, docker):
     health = shown(docker, "inspect", before)["State"]["Health"]
     assert (health["Status"], health["Log"][-1]["ExitCode"]) == ("unhealthy", 1)
     assert health["FailingStreak"] >= 2, "it is checked until it has ended"
+    told = docker("events", "--since", since, "--until", str(int(time.time()) + 1), "--format", "{{.Action}}",
+                  "--filter", f"container={before}")  # fmt: skip
+    assert told.split("\n")[:4] == ["create", "start", "health_status: healthy", "health_status: unhealthy"]
+    assert "die" in told
+    only = docker("events", "--since", since, "--until", str(int(time.time()) + 1), "--format", "{{.ID}}",
+                  "--filter", "event=health_status", "--filter", "scope=local")  # fmt: skip
+    assert set(only.split()) >= {before, container_of(docker, "ill.1")}
 
 
 def test_a_check_that_takes_too_long_is_killed_and_counts(daemon, docker):
@@ -77,6 +91,26 @@ def test_the_images_check_is_taken_unless_it_is_switched_off(daemon, docker):
     create(docker, "off", "--no-healthcheck", "checked")
     assert "health" not in status_of(docker, "off.1")
     assert "Health" not in shown(docker, "inspect", container_of(docker, "off.1"))["State"]
+
+
+def test_an_image_without_a_shell_is_checked_too(daemon, docker):
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.add(shutil.which("busybox"), "busybox")
+    changes = "".join(
+        f"&changes={quote(change)}"
+        for change in (
+            'HEALTHCHECK --interval=300ms CMD ["/busybox", "ls", "/busybox"]',
+            'CMD ["/busybox", "sleep", "9"]',
+        )
+    )
+    path = f"/images/create?fromSrc=-&repo=bare&tag=latest{changes}"
+    status, answer = daemon.request("POST", path, archive.getvalue())
+    assert status == 200, answer
+    create(docker, "bare", "bare")
+    assert "(healthy)" in status_of(docker, "bare.1")
+    health = shown(docker, "inspect", container_of(docker, "bare.1"))["State"]["Health"]
+    assert health["Log"][0]["Output"] == "/busybox\n"
 
 
 def test_checks_go_on_when_the_daemon_was_killed(daemon, docker):

@@ -19,6 +19,7 @@ import structlog
 from shoal.core.health import merged
 from shoal.engine import records, rootfs
 from shoal.engine.attachment import attach
+from shoal.engine.events import ContainerEvents
 from shoal.engine.execs import Execs, check_runs
 from shoal.engine.freezer import freeze, is_frozen
 from shoal.engine.health import HealthChecks
@@ -73,6 +74,7 @@ class RuncEngine:
         insecure_registries: registries that speak plain HTTP besides those on loopback.
     """
 
+    events: ContainerEvents
     images: Images
     local_images: LocalImages
 
@@ -93,6 +95,7 @@ class RuncEngine:
         self._ids = ids or Ids()
         self.host = host or read_host()
         self._live = LiveContainers()
+        self.events = ContainerEvents(self._clock)
         self.local_images = LocalImages(
             image_root.resolve(), daemon_id, self.host.machine, self._clock, self._live.using, insecure_registries
         )
@@ -109,7 +112,7 @@ class RuncEngine:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._execs = Execs(self._layout, self._keeper, self._clock, self._ids, self._in_thread)
         self._probes = Probes(self._layout, self._keeper, self._ids)
-        self._health = HealthChecks(self._probes, self._clock, self._in_thread, self._on_health)
+        self._health = HealthChecks(self._probes, self._clock, self._in_thread, self.events)
 
     # life of the engine
 
@@ -201,6 +204,7 @@ class RuncEngine:
                 self._live.forget(container)
                 await asyncio.shield(asyncio.to_thread(rootfs.discard, self._layout, container_id))
                 raise
+        self.events.tell(container, "create")
         _log.info("container created", container_id=container_id, name=name, image=config.image)
         return container
 
@@ -235,6 +239,7 @@ class RuncEngine:
                 state = ContainerState(status="running", pid=answer["pid"], started_at_ns=answer["started_at_ns"])
                 live.container = replace(live.container, state=state)
                 self._health.begin(live)
+            self.events.tell(live.container, "start")
             _log.info("container started", container_id=container_id, pid=answer["pid"])
             return live.container
 
@@ -306,6 +311,7 @@ class RuncEngine:
             self._live.forget(live.container)
             self._execs.forget_container(live.container.id)
         await self._renew_lease()
+        self.events.tell(live.container, "destroy")
         _log.info("container removed", container_id=live.container.id)
 
     async def pause(self, container: str) -> None:
@@ -326,6 +332,7 @@ class RuncEngine:
             await asyncio.to_thread(freeze, self.host, self._layout.cgroup(container.id), paused)
             if live.container.state.status == "running":
                 live.container = replace(live.container, state=replace(live.container.state, paused=paused))
+            self.events.tell(live.container, "pause" if paused else "unpause")
             _log.info("container paused" if paused else "container unpaused", container_id=container.id)
 
     async def rename(self, container: str, name: str) -> None:
@@ -538,9 +545,6 @@ class RuncEngine:
             elif pid and pid != live.container.state.pid:
                 live.container = replace(live.container, state=replace(live.container.state, pid=pid))
 
-    def _on_health(self, container: Container, status: HealthStatus) -> None:
-        """A container's health has become another."""
-
     async def _catch_up(self, live: Live) -> None:
         """Take in what the keeper wrote down between the reading of the records and its hello."""
         state = live.container.state
@@ -572,6 +576,7 @@ class RuncEngine:
     def _finish(self, live: Live) -> None:
         """Say that a run has ended, and take away what it needed, off the way of who waits."""
         self._health.end(live.container.id)
+        self.events.tell(live.container, "die", exitCode=str(live.container.state.exit_code))
         live.ended.set()
         live.tell()
         self._unguard(live)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from shoal.core.health import check_of
+from shoal.engine.events import ContainerEvents
 from shoal.engine.fake_streams import FakeStreams
 from shoal.engine.protocol import ContainerStream, PullProgress, RegistryCredentials
 from shoal.errors import Conflict, NameConflict, NotFound, Unavailable
@@ -110,6 +111,7 @@ class FakeEngine:
         self._clock = clock
         self._ids = ids
         self.images = FakeImages(images)
+        self.events = ContainerEvents(clock)
         self._containers: dict[str, Container] = {}
         self._ends: dict[str, asyncio.Future[ExitStatus]] = {}
         self._logs: dict[str, list[LogLine]] = {}

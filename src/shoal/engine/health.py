@@ -13,17 +13,17 @@ from typing import Any
 import structlog
 
 from shoal.core.health import NO_RESULT_CODE, Check, after_result, check_of, next_delay_seconds, shown_output
+from shoal.engine.events import ContainerEvents
 from shoal.engine.live import Live
 from shoal.engine.probes import ProbeRefused, Probes
 from shoal.errors import Unavailable
 from shoal.lib.clock import Clock
 from shoal.lib.supervise import cancel_and_wait
-from shoal.model.container import Container, Health, HealthResult, HealthStatus
+from shoal.model.container import Container, Health, HealthResult
 
 _log = structlog.get_logger(__name__)
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
-OnChange = Callable[[Container, HealthStatus], None]
 
 
 class HealthChecks:
@@ -33,14 +33,14 @@ class HealthChecks:
         probes: runs them.
         clock: source of time.
         in_thread: runs blocking work on files.
-        on_change: told of every container whose status has become another one.
+        events: told of every container whose status has become another one.
     """
 
-    def __init__(self, probes: Probes, clock: Clock, in_thread: InThread, on_change: OnChange) -> None:
+    def __init__(self, probes: Probes, clock: Clock, in_thread: InThread, events: ContainerEvents) -> None:
         self._probes = probes
         self._clock = clock
         self._in_thread = in_thread
-        self._on_change = on_change
+        self._events = events
         self._watching: dict[str, asyncio.Task[None]] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._random = random.Random()  # noqa: S311 - spreads work, keeps no secret
@@ -115,7 +115,7 @@ class HealthChecks:
         live.set_health(changed)
         if changed.status != health.status:
             _log.info("health of a container", container_id=live.container.id, status=changed.status.value, code=code)
-            self._on_change(live.container, changed.status)
+            self._events.tell(live.container, f"health_status: {changed.status.value}")
         return changed
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from shoal.engine.events import ContainerEvents
 from shoal.model.base import Struct
 from shoal.model.container import (
     Container,
@@ -100,6 +101,10 @@ class Engine(Protocol):
     @property
     def images(self) -> Images:
         """The images of this node."""
+
+    @property
+    def events(self) -> ContainerEvents:
+        """What happens to the containers of this node."""
 
     async def create(self, config: ContainerConfig) -> Container:
         """Create a container. Raises NotFound (image), NameConflict, InvalidArgument (the host refuses)."""
