@@ -125,6 +125,10 @@ def test_services_reach_each_other_by_name_within_their_networks(docker):
         assert fetch(docker, stranger, address) == ""
     assert ask(docker, stranger, "ports") == ports[:12]
     assert "default" not in inside(docker, stranger, "ip", "route"), "an internal network leads nowhere else"
+    shown = json.loads(docker("inspect", web))[0]["NetworkSettings"]["Networks"]
+    assert {name: each["NetworkID"] for name, each in shown.items()}["front"] == front["Id"]
+    assert shown["front"]["IPAddress"] == front["Containers"][web]["IPv4Address"].partition("/")[0]
+    assert resolve(docker, client, web[:12]) == [shown["front"]["IPAddress"]], "a host name leads to its container"
     assert "is in use by service client, web" in docker("network", "rm", "front", check=False)
 
 

@@ -20,7 +20,7 @@ from shoal.lib.supervise import cancel_and_wait
 from shoal.manager.leader import Leader
 from shoal.model.actions import Create
 from shoal.model.messages import EndSession, NodeChanged
-from shoal.model.netstate import IngressState, NetworkChange, OverlayService, Sandbox, SandboxRequest
+from shoal.model.netstate import Connection, IngressState, NetworkChange, OverlayService, Sandbox, SandboxRequest
 from shoal.model.node_port import Identity
 from shoal.model.objects import Cluster, Network, Node, NodeDescription, Service, Task
 from shoal.model.specs import NetworkSpec, NodeSpec, Platform, Resources, ServiceSpec
@@ -46,6 +46,10 @@ class FakeNetwork:
 
     async def detach(self, task_id: str) -> None:
         self.attached.pop(task_id, None)
+
+    async def connections(self, task_id: str) -> tuple[Connection, ...]:
+        assert task_id in self.attached
+        return ()
 
     async def change(self, change: NetworkChange) -> None:
         self.version = change.version

@@ -154,7 +154,7 @@ def test_a_dead_node_and_a_partition_leave_no_wrong_name(lab: Lab, swarm: tuple[
         wanted = set()
         for container, node, _ in web.tasks():
             shown = get(node, f"/containers/{container}/json")["NetworkSettings"]["Networks"]
-            wanted.add(next(iter(shown.values()))["IPAddress"])
+            wanted.add(shown["front"]["IPAddress"])
         told = [
             resolve(node, container, "tasks.web") == wanted
             for container, node, _ in clients.tasks()

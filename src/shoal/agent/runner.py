@@ -7,6 +7,7 @@ up, it never does it twice.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
@@ -16,6 +17,7 @@ from shoal.agent.images import ImageSource
 from shoal.agent.payloads import NodePayloads
 from shoal.agent.ports import find_free_port
 from shoal.core.container import container_config, task_name
+from shoal.core.draining import any_active, drain_seconds
 from shoal.core.networks import OVERLAY_DRIVER
 from shoal.core.taskfsm import Detail, Event, Instruction, advance, decide
 from shoal.engine.protocol import Engine
@@ -24,7 +26,7 @@ from shoal.lib.backoff import Backoff
 from shoal.lib.clock import Clock
 from shoal.model.base import replace
 from shoal.model.container import RESOLVER_ADDRESS, Container, ExitStatus, HealthStatus
-from shoal.model.netstate import HostPort, OverlayLink, Sandbox, SandboxRequest
+from shoal.model.netstate import Connection, HostPort, JoinedNetwork, OverlayLink, Sandbox, SandboxRequest
 from shoal.model.objects import ContainerStatus, NodeDescription, Revision, Task, TaskStatus
 from shoal.model.specs import PortConfig
 from shoal.model.states import TaskState
@@ -34,12 +36,17 @@ T = TypeVar("T")
 
 RETRY_FIRST_SECONDS = 0.5
 RETRY_MOST_SECONDS = 8.0
+LOOK_PERIOD_SECONDS = 0.05
+QUIET_LOOKS = 2
 UNHEALTHY_TEXT = "dockerexec: unhealthy container"
 _JUDGED = frozenset({HealthStatus.HEALTHY, HealthStatus.UNHEALTHY})
 
 
 class TaskNetwork(Protocol):
     """What a task needs of the node's network."""
+
+    async def connections(self, task_id: str) -> tuple[Connection, ...]:
+        """Return the connections that others have to a task's container."""
 
     async def attach(self, request: SandboxRequest) -> Sandbox:
         """Make the namespace of a task; one that exists is taken up."""
@@ -183,6 +190,7 @@ class TaskRunner:
                 config,
                 network_namespace=sandbox.path,
                 # on the mesh alone there are no names: such a container asks the host's name servers
+                networks=(*mesh_of(self.task), *sandbox.networks),
                 resolver_address=RESOLVER_ADDRESS if request.overlays else "",
                 addresses=sandbox.addresses,
                 host_ports=request.host_ports,
@@ -250,6 +258,7 @@ class TaskRunner:
         detail = Detail()
         if container is not None:
             if container.state.status == "running":
+                await self._drain()
                 await self._parts.engine.stop(container.id)
                 exit_status = await self._parts.engine.wait(container.id)
                 code = exit_status.code if exit_status.code is not None else -1
@@ -257,6 +266,25 @@ class TaskRunner:
             else:
                 detail = Detail(container=ContainerStatus(container_id=container.id))
         self._advance(Event.STOPPED, detail)
+
+    async def _drain(self) -> None:
+        """Let a task finish what it has begun: nothing new comes, every node has let go of it."""
+        seconds = drain_seconds(self.revision.spec, self.task)
+        if not seconds:
+            return
+        quiet = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                # twice: what was sent to it just before the last node let go may still be on its way
+                while quiet < QUIET_LOOKS:
+                    try:
+                        active = any_active(await self._parts.network.connections(self.task.id))
+                    except ShoalError as error:
+                        _log.warning("a task stops undrained", task=self.task.id, reason=error.message)
+                        return
+                    quiet = 0 if active else quiet + 1
+                    if quiet < QUIET_LOOKS:
+                        await asyncio.sleep(LOOK_PERIOD_SECONDS)
 
     async def _clean(self) -> None:
         """Give the network back; the container stays for its log until the task is forgotten."""
@@ -363,6 +391,12 @@ def exit_text(exit_status: ExitStatus, is_unhealthy: bool = False) -> str:
         # one that ends well when it is stopped for being unwell has failed all the same
         text = f"{text}: {UNHEALTHY_TEXT}" if exit_status.code else f"task: {UNHEALTHY_TEXT}"
     return f"{text}: OOM killed" if exit_status.oom_killed else text
+
+
+def mesh_of(task: Task) -> tuple[JoinedNetwork, ...]:
+    """Return the network of the routing mesh, if a task has an address there."""
+    held = (each for each in task.attachments if not each.driver and each.addresses)
+    return tuple(JoinedNetwork(name="ingress", network_id=each.network_id, addresses=each.addresses) for each in held)
 
 
 def sandbox_request(task: Task, host_ports: tuple[HostPort, ...], name_servers: tuple[str, ...]) -> SandboxRequest:

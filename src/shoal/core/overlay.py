@@ -11,6 +11,8 @@ from shoal.core.networks import overlay_options
 from shoal.model.netstate import DataPath, Overlay, OverlayEndpoint, OverlayService, Peer
 from shoal.model.objects import Cluster, Network, Node, Service, Task
 
+SHORT_ID_LENGTH = 12
+
 
 def overlay_of(network: Network) -> Overlay:
     """Return a network without what is on it."""
@@ -71,8 +73,18 @@ def _endpoint(
         name=task_name(service.spec.name, task) if service is not None else "",
         addresses=tuple(address.partition("/")[0] for address in attachment.addresses),
         node_number=node.number,
+        aliases=_aliases(service, task),
         serving=service is not None and is_serving(task),
     )
+
+
+def _aliases(service: Service | None, task: Task) -> tuple[str, ...]:
+    """Return the names a task alone has: its container's short id, which is what it takes for its host name, too."""
+    spec = service.spec.task_template.container_spec if service is not None else None
+    hostname = spec.hostname if spec is not None and "{{" not in spec.hostname else ""
+    container = task.status.container
+    short_id = container.container_id[:SHORT_ID_LENGTH] if container is not None else ""
+    return tuple(name for name in (short_id, hostname) if name)
 
 
 def data_path(nodes: Iterable[Node], cluster: Cluster | None) -> DataPath:

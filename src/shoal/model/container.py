@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from shoal.model.base import Struct
 from shoal.model.container_spec import HealthConfig, Mount, Ulimit
-from shoal.model.netstate import HostPort
+from shoal.model.netstate import HostPort, JoinedNetwork
 
 # as `network_namespace`: the host's own
 HOST_NETWORK = ""
@@ -77,6 +77,7 @@ class ContainerConfig(Struct):
     network_namespace: str | None = None
     # addresses of the container, for /etc/hosts and inspect
     addresses: tuple[str, ...] = ()
+    networks: tuple[JoinedNetwork, ...] = ()
     # what the node forwards to it, for inspect; the engine opens none
     host_ports: tuple[HostPort, ...] = ()
 

@@ -159,9 +159,30 @@ class SandboxRequest(Struct):
     name_servers: tuple[str, ...] = ()
 
 
+class Connection(Struct):
+    """A TCP connection that others opened to a container, as it sees it: how much went each way, and how long ago.
+
+    Without data the times are those since the connection began; `acknowledged_bytes` may count one for its beginning.
+    """
+
+    since_sent_ms: int
+    since_received_ms: int
+    acknowledged_bytes: int = 0
+    received_bytes: int = 0
+
+
+class JoinedNetwork(Struct):
+    """A network a container is on, as it is shown: its name and id, and the container's addresses there (CIDR)."""
+
+    name: str
+    network_id: str
+    addresses: tuple[str, ...] = ()
+
+
 class Sandbox(Struct):
-    """A namespace that exists: its path and the container's addresses (CIDR), those of overlays first."""
+    """A namespace that exists: its path, the container's addresses (CIDR, those of overlays first), its networks."""
 
     task_id: str
     path: str
     addresses: tuple[str, ...] = ()
+    networks: tuple[JoinedNetwork, ...] = ()

@@ -17,7 +17,8 @@ import structlog
 from shoal.errors import InvalidArgument, Unavailable
 from shoal.lib.supervise import cancel_and_wait, supervise
 from shoal.model.base import replace
-from shoal.model.netstate import DataPath, IngressState, NetworkChange, Sandbox, SandboxRequest
+from shoal.model.netstate import Connection, DataPath, IngressState, NetworkChange, Sandbox, SandboxRequest
+from shoal.network import connections
 from shoal.network.balancer import Balancer
 from shoal.network.mesh import Mesh
 from shoal.network.mesh_state import desired_mesh
@@ -126,6 +127,10 @@ class NodeNetwork:
         """Take a task's namespace and host ports away; does nothing for a task that is not attached."""
         await self._run(lambda: self._detach(task_id))
 
+    async def connections(self, task_id: str) -> tuple[Connection, ...]:
+        """Return the connections that others have to a task's container; none for one that is not attached."""
+        return await self._run(lambda: self._connections(task_id))
+
     async def change(self, update: NetworkChange) -> None:
         """Lead kernel and names to a change; a version lower than the held one is ignored.
 
@@ -220,7 +225,7 @@ class NodeNetwork:
         finally:
             self._overlays.sweep(self._wiring.networks())
             self._publish()
-        return sandbox
+        return replace(sandbox, networks=self._overlays.joined(request))
 
     def _connect(self, request: SandboxRequest) -> None:
         """Give a task that is linked what it needs on overlay networks."""
@@ -240,6 +245,21 @@ class NodeNetwork:
         self._wiring.detach(task_id)
         self._overlays.sweep(self._wiring.networks())
         self._publish()
+
+    def _connections(self, task_id: str) -> tuple[Connection, ...]:
+        record = self._wiring.tasks.get(task_id)
+        if record is None or record.request.host_network:
+            return ()
+        try:
+            channel = self._wiring.open_socket(task_id, connections.SOCK_DIAG)
+        except FileNotFoundError:
+            return ()
+        try:
+            return connections.inbound(channel)
+        except OSError as error:
+            raise Unavailable(f"the connections of task {task_id} could not be read: {error}") from error
+        finally:
+            channel.close()
 
     def _change(self, update: NetworkChange) -> None:
         if update.complete:

@@ -13,7 +13,7 @@ import structlog
 
 from shoal.errors import Unavailable
 from shoal.model.base import replace
-from shoal.model.netstate import NetworkChange, OverlayUpdate, SandboxRequest
+from shoal.model.netstate import JoinedNetwork, NetworkChange, OverlayUpdate, SandboxRequest
 from shoal.network import underlay
 from shoal.network.clients import Clients
 from shoal.network.naming import NameServer
@@ -132,6 +132,18 @@ class OverlaySide:
                 )
             if not self.clients.has_network(link.network_id):
                 self._bring_up(link.network_id)
+
+    def joined(self, request: SandboxRequest) -> tuple[JoinedNetwork, ...]:
+        """Return the overlay networks that a request names, by the names they have."""
+        held = self._holding.overlays
+        return tuple(
+            JoinedNetwork(
+                name=held[link.network_id].overlay.name if link.network_id in held else link.network_id,
+                network_id=link.network_id,
+                addresses=link.addresses,
+            )
+            for link in request.overlays
+        )
 
     def connect(self, request: SandboxRequest, namespace: Path, rules: Socket | None) -> None:
         """Give a task's namespace, which is linked, virtual addresses and names. None: it has its socket already."""

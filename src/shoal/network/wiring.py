@@ -114,14 +114,18 @@ class Wiring:
         if record is not None:
             self._take_away(record)
 
-    def open_rules(self, task_id: str) -> Socket:
-        """Return a netfilter socket in a task's namespace."""
+    def open_socket(self, task_id: str, protocol: int) -> Socket:
+        """Return a netlink socket in a task's namespace."""
         descriptor = os.open(self.path_of(task_id), os.O_RDONLY | os.O_CLOEXEC)
         try:
             with namespace.inside(descriptor, self._plumbing.home):
-                rules = Socket(NETFILTER)
+                return Socket(protocol)
         finally:
             os.close(descriptor)
+
+    def open_rules(self, task_id: str) -> Socket:
+        """Return a netfilter socket in a task's namespace."""
+        rules = self.open_socket(task_id, NETFILTER)
         rules.enlarge_buffers()
         return rules
 

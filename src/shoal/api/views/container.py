@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from shoal.api.views.shared import Json, plain, time_text
+from shoal.api.views.shared import Json, endpoint_id, mac_of, plain, time_text
 from shoal.lib.clock import NANOSECONDS_PER_SECOND
-from shoal.model.container import Container, ContainerConfig, ContainerState
+from shoal.model.container import HOST_NETWORK, Container, ContainerConfig, ContainerState
 from shoal.model.container_spec import Mount
+from shoal.model.netstate import JoinedNetwork
 
 NO_HEALTH = "none"
 STORAGE_DRIVER = "overlay2"
@@ -289,30 +290,42 @@ def _port_bindings(config: ContainerConfig, address: str) -> Json:
 
 
 def _network_mode(config: ContainerConfig) -> str:
+    if config.network_namespace == HOST_NETWORK:
+        return "host"
     return "bridge" if config.addresses else "none"
 
 
 def _networks(config: ContainerConfig) -> Json:
+    if config.network_namespace == HOST_NETWORK:
+        return {"host": _endpoint(JoinedNetwork(name="host", network_id=""), config)}
+    if config.networks:
+        return {joined.name: _endpoint(joined, config) for joined in config.networks}
     if not config.addresses:
         return {}
-    address, _, prefix = config.addresses[0].partition("/")
+    return {"bridge": _endpoint(JoinedNetwork(name="bridge", network_id="", addresses=config.addresses[:1]), config)}
+
+
+def _endpoint(joined: JoinedNetwork, config: ContainerConfig) -> Json:
+    """Return a container's place on a network."""
+    address, _, prefix = next((each for each in joined.addresses if ":" not in each), "").partition("/")
+    address6, _, prefix6 = next((each for each in joined.addresses if ":" in each), "").partition("/")
+    is_of_swarm = bool(joined.network_id)
+    names = [config.name, config.hostname] if is_of_swarm else None
     return {
-        "bridge": {
-            "IPAMConfig": None,
-            "Links": None,
-            "Aliases": None,
-            "MacAddress": "",
-            "NetworkID": "",
-            "EndpointID": "",
-            "Gateway": "",
-            "IPAddress": address,
-            "IPPrefixLen": int(prefix or 32),
-            "IPv6Gateway": "",
-            "GlobalIPv6Address": "",
-            "GlobalIPv6PrefixLen": 0,
-            "DriverOpts": None,
-            "DNSNames": None,
-        }
+        "IPAMConfig": {"IPv4Address": address} if is_of_swarm and address else None,
+        "Links": None,
+        "Aliases": None,
+        "MacAddress": mac_of(address) if is_of_swarm else "",
+        "NetworkID": joined.network_id,
+        "EndpointID": endpoint_id(joined.network_id, config.name) if is_of_swarm else "",
+        "Gateway": "",
+        "IPAddress": address,
+        "IPPrefixLen": int(prefix or 0),
+        "IPv6Gateway": "",
+        "GlobalIPv6Address": address6,
+        "GlobalIPv6PrefixLen": int(prefix6 or 0),
+        "DriverOpts": None,
+        "DNSNames": names,
     }
 
 

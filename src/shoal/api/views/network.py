@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from itertools import zip_longest
 
-from shoal.api.views.shared import Json, meta_view, time_text
+from shoal.api.views.shared import Json, endpoint_id, mac_of, meta_view, time_text
 from shoal.core.container import task_name
 from shoal.core.ingress import is_placed, is_serving
 from shoal.core.networks import OVERLAY_DRIVER, VNI_OPTION
@@ -75,8 +75,8 @@ def with_containers(network: Json, view: View, node_id: str) -> Json:
         by_family = _addresses(task, network["Id"])
         containers[container.container_id] = {
             "Name": task_name(service.spec.name, task),
-            "EndpointID": _endpoint_id(network["Id"], task.id),
-            "MacAddress": _mac_of(by_family[0]),
+            "EndpointID": endpoint_id(network["Id"], task_name(service.spec.name, task)),
+            "MacAddress": mac_of(by_family[0]),
             "IPv4Address": by_family[0],
             "IPv6Address": by_family[1],
         }
@@ -103,7 +103,7 @@ def verbose_view(network: Network, view: View) -> Json:
             "Tasks": [
                 {
                     "Name": task_name(service.spec.name, task),
-                    "EndpointID": _endpoint_id(network.id, task.id),
+                    "EndpointID": endpoint_id(network.id, task_name(service.spec.name, task)),
                     "EndpointIP": _addresses(task, network.id)[0].partition("/")[0],
                     "Info": {"Host IP": hosts.get(nodes[task.node_id].number, "") if task.node_id in nodes else ""},
                 }
@@ -124,16 +124,6 @@ def _addresses(task: Task, network_id: str) -> tuple[str, str]:
     held = [address for each in task.attachments if each.network_id == network_id for address in each.addresses]
     first = next((address for address in held if ":" not in address), "")
     return first, next((address for address in held if ":" in address), "")
-
-
-def _endpoint_id(network_id: str, task_id: str) -> str:
-    return hashlib.sha256(f"{network_id}/{task_id}".encode()).hexdigest()
-
-
-def _mac_of(address: str) -> str:
-    """Return the MAC address of a task's link: Docker's rule, from the IPv4 address."""
-    parts = address.partition("/")[0].split(".")
-    return "02:42:" + ":".join(f"{int(part):02x}" for part in parts) if len(parts) == 4 else ""
 
 
 def attached_network_view(network: Network) -> Json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -41,3 +42,14 @@ def with_labels(value: Json, *, named: bool = True) -> Json:
     head: Json = {"Name": value.get("Name", "")} if named else ({"Name": value["Name"]} if value.get("Name") else {})
     head["Labels"] = value.get("Labels", {})
     return head | {key: item for key, item in value.items() if key not in head}
+
+
+def endpoint_id(network_id: str, container_name: str) -> str:
+    """Return the id of a container's place on a network."""
+    return hashlib.sha256(f"{network_id}/{container_name}".encode()).hexdigest()
+
+
+def mac_of(address: str) -> str:
+    """Return the hardware address of a task's link, which Docker's rule draws from its IPv4 address; empty for none."""
+    parts = address.partition("/")[0].split(".")
+    return "02:42:" + ":".join(f"{int(part):02x}" for part in parts) if len(parts) == 4 else ""
