@@ -59,6 +59,7 @@ class Worker:
 
     def take(self, assignments: Assignments) -> None:
         """Take assignments from a manager."""
+        self._parts.payloads.take(assignments)
         for revision in assignments.revisions:
             self._revisions[revision.id] = revision
         for task in assignments.tasks:

@@ -37,7 +37,7 @@ from shoal.model.messages import (
     TaskReport,
 )
 from shoal.model.netstate import DataPath, IngressState, NetworkChange, OverlayUpdate
-from shoal.model.objects import Cluster, Meta, Node, NodeDescription, NodeStatus, Task, TaskStatus
+from shoal.model.objects import Cluster, Config, Meta, Node, NodeDescription, NodeStatus, Secret, Task, TaskStatus
 from shoal.model.states import Role
 from shoal.rpc.link import Link, LinkClosed
 from shoal.store.store import Store
@@ -223,14 +223,22 @@ class Session:
 
     def _assignments(self, view: View, news: News) -> Assignments | None:
         """Return what the node does not know yet; only tasks that changed are looked at."""
-        if news.everything:
-            tasks = [self._feed.as_told(task) for task in view.tasks_of_node(self._node_id)]
-            return diff(self._sent, tasks, view.revision_of)
-        if not news.tasks:
+        if not news.everything and not news.tasks:
             return None
-        found = (view.get(Task, id_) for id_ in news.tasks)
-        ours = [self._feed.as_told(task) for task in found if task is not None and task.node_id == self._node_id]
-        return diff(self._sent, ours, view.revision_of, among=news.tasks)
+        if news.everything:
+            wanted, among = view.tasks_of_node(self._node_id), None
+        else:
+            found = [view.get(Task, id_) for id_ in news.tasks]
+            wanted = tuple(task for task in found if task is not None and task.node_id == self._node_id)
+            among = news.tasks
+        return diff(
+            self._sent,
+            [self._feed.as_told(task) for task in wanted],
+            view.revision_of,
+            among,
+            secret_of=lambda id_: view.get(Secret, id_),
+            config_of=lambda id_: view.get(Config, id_),
+        )
 
     async def _receive(self) -> None:
         while True:
