@@ -115,6 +115,13 @@ def test_a_bad_template_rejects_the_task_and_says_why(daemon, docker, payloads):
     )
 
 
+def test_bad_templates_are_refused_at_once(daemon, docker):
+    made = daemon.docker("config", "create", "--template-driver", "golang", "no", "-", input="{{ if }", check=False)
+    assert "config no: its data is no template: unclosed action: {{ if }" in made.stderr
+    refused = daemon.docker("service", "create", *LOCAL, "-d", "-e", "A={{.Service.Nope}}", *SLEEP, check=False)
+    assert "ContainerSpec.Env: invalid template" in refused.stderr
+
+
 def test_secrets_outlive_a_killed_daemon_and_leave_with_their_container():
     with running_daemon() as daemon:
         daemon.import_busybox()

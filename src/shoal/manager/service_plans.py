@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shoal.core.container import check_placeholders
 from shoal.core.validate.service import prepare_service
 from shoal.errors import InvalidArgument, NotBuilt, NotFound
 from shoal.manager.lookup import find_network
@@ -118,6 +119,7 @@ def _mode_word(mode: ServiceMode) -> str:
 def _prepare(view: View, spec: ServiceSpec) -> ServiceSpec:
     spec = _with_networks(view, spec)
     prepared = prepare_service(spec)
+    check_placeholders(prepared)
     _refuse_ingress(view, prepared)
     container = prepared.task_template.container_spec
     if container is not None:
