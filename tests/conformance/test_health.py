@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 import shutil
+import signal
 import tarfile
 import time
 from urllib.parse import quote
@@ -11,6 +14,7 @@ from urllib.parse import quote
 import pytest
 
 from shoal.lab.image import busybox_archive
+from shoal.lib.units import parse_time_ns
 from tests.conformance.test_docker_command import LOCAL, REPLICAS, container_of, create, shown, states
 from tests.system.daemon import wait_for
 
@@ -123,3 +127,19 @@ def test_checks_go_on_when_the_daemon_was_killed(daemon, docker):
     assert container_of(docker, "adopted.1") == container
     docker("exec", container, "touch", "/ill")
     wait_for(lambda: "unhealthy container" in str(states(docker, "adopted")), "and what it finds counts")
+
+
+def test_checks_go_on_when_the_keeper_was_killed(daemon, docker):
+    create(docker, "kept", *FAST, "--health-cmd", "test ! -e /ill", *SLEEP)
+    container = container_of(docker, "kept.1")
+    keeper = int(re.findall(r"keeper started.* pid=(\d+)", daemon.log())[-1])
+    os.kill(keeper, signal.SIGKILL)
+    killed_at = time.time()
+
+    def checked_since():
+        last = shown(docker, "inspect", container)["State"]["Health"]["Log"][-1]
+        return last["ExitCode"] == 0 and parse_time_ns(last["Start"]) > (killed_at + 1) * 1e9
+
+    wait_for(checked_since, "checks are made by the next keeper")
+    assert container_of(docker, "kept.1") == container
+    assert "(healthy)" in status_of(docker, "kept.1")

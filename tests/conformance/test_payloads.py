@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 
@@ -113,6 +114,44 @@ def test_a_bad_template_rejects_the_task_and_says_why(daemon, docker, payloads):
     assert 'config broken: failed to expand its template: secret "none": the service has no' in str(
         states(docker, "rejected")
     )
+
+
+def update_data(daemon, kind, name, data):
+    """What `docker stack deploy` sends when the file of a secret or config has changed."""
+    _, found = daemon.request("GET", f"/{kind}s/{name}")
+    body = {**found["Spec"], "Data": base64.b64encode(data.encode()).decode()}
+    return daemon.request("POST", f"/{kind}s/{found['ID']}/update?version={found['Version']['Index']}", body)
+
+
+def test_other_data_rolls_the_services_that_use_it_and_a_rollback_leads_back(daemon, docker, payloads):
+    payloads("secret", "turning", "one")
+    payloads("config", "still", "same")
+    create(docker, "rolls", "--secret", "turning", "--config", "still", *SLEEP)
+    create(docker, "stays", "--config", "still", *SLEEP)
+    stays = container_of(docker, "stays.1")
+    assert update_data(daemon, "secret", "turning", "two")[0] == 200
+    wait_until_updated(docker, "rolls")
+    assert inside(docker, "rolls.1", "cat", "/run/secrets/turning", "/still") == "twosame"
+    assert container_of(docker, "stays.1") == stays
+    docker("service", "rollback", "-d", "rolls")
+    wait_until_updated(docker, "rolls", "rollback_completed")
+    assert inside(docker, "rolls.1", "cat", "/run/secrets/turning") == "one"
+    docker("service", "update", "-d", "--no-resolve-image", "--force", "rolls")
+    wait_until_updated(docker, "rolls")
+    assert inside(docker, "rolls.1", "cat", "/run/secrets/turning") == "two", "an update takes what is there now"
+    status, answer = update_data(daemon, "secret", "turning", "x" * 512_000)
+    assert (status, "larger than 0 and less than" in answer["message"]) == (400, True)
+    assert update_data(daemon, "config", "still", "other")[0] == 200
+    wait_until_updated(docker, "rolls")
+    wait_until_updated(docker, "stays")
+    assert inside(docker, "stays.1", "cat", "/still") == inside(docker, "rolls.1", "cat", "/still") == "other"
+
+
+def test_bad_templates_are_refused_at_once(daemon, docker):
+    made = daemon.docker("config", "create", "--template-driver", "golang", "no", "-", input="{{ if }", check=False)
+    assert "config no: its data is no template: unclosed action: {{ if }" in made.stderr
+    refused = daemon.docker("service", "create", *LOCAL, "-d", "-e", "A={{.Service.Nope}}", *SLEEP, check=False)
+    assert "ContainerSpec.Env: invalid template" in refused.stderr
 
 
 def test_secrets_outlive_a_killed_daemon_and_leave_with_their_container():

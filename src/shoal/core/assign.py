@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from shoal.core.payload_versions import config_key, secret_key
 from shoal.model.base import replace
 from shoal.model.container_spec import ContainerSpec
 from shoal.model.messages import Assignments
@@ -54,7 +55,7 @@ def diff(
         revision_of: gives a task's revision.
         among: the ids of all tasks that may have changed since the last call; `wanted` then holds only those of them
             that are given to the node. None: every task is looked at.
-        secret_of: gives a secret by its id, None if there is none (any more).
+        secret_of: gives a version of a secret by its id on nodes, None if there is none (any more).
         config_of: the same for configs.
     """
     complete = sent.sequence == 0
@@ -152,11 +153,11 @@ def _found(ids: Iterable[str], payload_of: Callable[[str], Payload | None]) -> t
 
 
 def _secret_ids(container: ContainerSpec | None) -> tuple[str, ...]:
-    return tuple({each.secret_id: None for each in container.secrets}) if container is not None else ()
+    return tuple({secret_key(each): None for each in container.secrets}) if container is not None else ()
 
 
 def _config_ids(container: ContainerSpec | None) -> tuple[str, ...]:
-    return tuple({each.config_id: None for each in container.configs}) if container is not None else ()
+    return tuple({config_key(each): None for each in container.configs}) if container is not None else ()
 
 
 def _same_for_node(known: Task, task: Task) -> bool:

@@ -9,7 +9,7 @@ from shoal.model.base import replace
 from shoal.model.container import ContainerConfig
 from shoal.model.container_spec import Driver, Mount
 from shoal.model.objects import NodeDescription, Revision, Task
-from shoal.model.specs import Limit, TaskSpec
+from shoal.model.specs import Limit, ServiceSpec, TaskSpec
 
 TASK_ID_LABEL = "com.docker.swarm.task.id"
 NODE_ID_LABEL = "com.docker.swarm.node.id"
@@ -94,6 +94,22 @@ def _with_limits_and_log(config: ContainerConfig, template: TaskSpec) -> Contain
         log_driver=log_driver.name or config.log_driver,
         log_options=log_driver.options,
     )
+
+
+def check_placeholders(spec: ServiceSpec) -> None:
+    """Refuse a spec whose placeholders no task could fill in, before it has tasks. Raises InvalidArgument."""
+    container = spec.task_template.container_spec
+    if container is None:
+        return
+    context = Context(
+        service_id="id", service_name=spec.name, service_labels=spec.labels, node_id="id", node_hostname="host",
+        node_architecture="x86_64", node_os="linux", task_id="id", task_name="name", task_slot="1",
+    )  # fmt: skip
+    for line in container.env:
+        expand(line, context, "ContainerSpec.Env")
+    expand(container.hostname, context, "ContainerSpec.Hostname")
+    for mount in container.mounts:
+        _expand_mount(mount, context)
 
 
 def _context(task: Task, revision: Revision, node_id: str, description: NodeDescription) -> Context:

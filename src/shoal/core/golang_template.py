@@ -14,7 +14,7 @@ from typing import Any
 from shoal.core.golang_functions import BUILT_IN, TemplateError, as_text, is_true
 from shoal.model.base import Struct
 
-__all__ = ["TemplateError", "Values", "render"]
+__all__ = ["TemplateError", "Values", "check", "render"]
 
 MOST_NESTING = 50
 MOST_OUTPUT_CHARACTERS = 4 << 20
@@ -61,6 +61,13 @@ def render(text: str, values: Values) -> str:
     run = _Run(values)
     run.nodes(nodes, values.dot)
     return "".join(run.output)
+
+
+def check(text: str) -> None:
+    """Raise TemplateError if `text` is no template; what it stands for is not looked at."""
+    _, end = _parse(_pieces(text), 0)
+    if end:
+        raise TemplateError(f"unexpected {{{{{end}}}}}")
 
 
 def _pieces(text: str) -> Iterator[tuple[str, str]]:

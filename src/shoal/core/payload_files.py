@@ -6,6 +6,7 @@ Knows neither nodes nor disks. What is said in an error names references, never 
 from __future__ import annotations
 
 from shoal.core.golang_template import TemplateError, Values, render
+from shoal.core.payload_versions import config_key, secret_key
 from shoal.core.template import Context
 from shoal.errors import InvalidArgument, NotBuilt, NotFound
 from shoal.model.base import Struct
@@ -20,7 +21,7 @@ ANY_BYTES = "surrogateescape"
 
 
 class Payloads(Struct):
-    """The secrets and configs a node was given, by id."""
+    """The secrets and configs a node was given, by the ids that nodes call their versions."""
 
     secrets: dict[str, Secret] = {}
     configs: dict[str, Config] = {}
@@ -31,12 +32,12 @@ def missing_payloads(spec: ContainerSpec, payloads: Payloads) -> tuple[str, ...]
     secrets = [
         f"secret {each.secret_name} ({each.secret_id})"
         for each in spec.secrets
-        if each.secret_id not in payloads.secrets
+        if secret_key(each) not in payloads.secrets
     ]
     configs = [
         f"config {each.config_name} ({each.config_id})"
         for each in spec.configs
-        if each.config_id not in payloads.configs
+        if config_key(each) not in payloads.configs
     ]
     return (*secrets, *configs)
 
@@ -57,13 +58,13 @@ def container_files(spec: ContainerSpec, payloads: Payloads, context: Context) -
     for secret in spec.secrets:
         if secret.file is None:
             raise InvalidArgument(f"ContainerSpec.Secrets: {secret.secret_name} has no File")
-        found = payloads.secrets[secret.secret_id]
+        found = payloads.secrets[secret_key(secret)]
         content = expander.content("secret", found)
         files.append(_file(f"secret {secret.secret_name}", secret.file, SECRETS_DIRECTORY, content))
     for config in spec.configs:
         if config.file is None:
             raise NotBuilt(f"ContainerSpec.Configs: {config.config_name} as Runtime (credential specs) is not built")
-        content = expander.content("config", payloads.configs[config.config_id])
+        content = expander.content("config", payloads.configs[config_key(config)])
         files.append(_file(f"config {config.config_name}", config.file, CONFIGS_DIRECTORY, content))
     return tuple(files)
 
@@ -74,12 +75,9 @@ class _Expander:
     def __init__(self, spec: ContainerSpec, payloads: Payloads, context: Context) -> None:
         self._context = context
         self._environment = dict(line.partition("=")[::2] for line in spec.env)
-        self._secrets = {
-            each.file.name: payloads.secrets[each.secret_id].spec.data for each in spec.secrets if each.file is not None
-        }
-        self._configs = {
-            each.file.name: payloads.configs[each.config_id].spec.data for each in spec.configs if each.file is not None
-        }
+        secrets, configs = payloads.secrets, payloads.configs
+        self._secrets = {each.file.name: secrets[secret_key(each)].spec.data for each in spec.secrets if each.file}
+        self._configs = {each.file.name: configs[config_key(each)].spec.data for each in spec.configs if each.file}
 
     def content(self, word: str, payload: Secret | Config) -> bytes:
         spec = payload.spec

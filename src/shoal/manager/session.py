@@ -11,6 +11,7 @@ import asyncio
 from shoal.ca.root import issuer_of
 from shoal.core.assign import Sent, diff
 from shoal.core.defaults import HEARTBEAT_PERIOD_NS
+from shoal.core.payload_versions import Payload, at_version, from_id_on_node
 from shoal.errors import ShoalError, Unavailable
 from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait
@@ -236,8 +237,8 @@ class Session:
             [self._feed.as_told(task) for task in wanted],
             view.revision_of,
             among,
-            secret_of=lambda id_: view.get(Secret, id_),
-            config_of=lambda id_: view.get(Config, id_),
+            secret_of=lambda text: _version(view, Secret, text),
+            config_of=lambda text: _version(view, Config, text),
         )
 
     async def _receive(self) -> None:
@@ -289,6 +290,11 @@ class Session:
 
             await self._store.batch(plan)
             await self._link.send(StatusAcknowledged(sequence=reports[-1].sequence))
+
+
+def _version(view: View, kind: type[Payload], id_on_node: str) -> Payload | None:
+    id_, version = from_id_on_node(id_on_node)
+    return at_version(view.get(kind, id_), version)
 
 
 def heartbeat_seconds(view: View) -> float:
