@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import AsyncIterator
 
 from shoal.engine.events import ContainerEvents
+from shoal.engine.fake import FakeVolumes
 from shoal.engine.protocol import PullProgress, RegistryCredentials
 from shoal.errors import Conflict, InvalidArgument, NotFound
 from shoal.lib.clock import ManualClock
@@ -96,6 +97,7 @@ class MemoryImages:
 class MemoryEngine:
     def __init__(self) -> None:
         self.images = MemoryImages()
+        self.volumes = FakeVolumes()
         self.events = ContainerEvents(ManualClock())
         self.containers: dict[str, Container] = {}
         self.lines: dict[str, tuple[LogLine, ...]] = {}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +28,7 @@ from shoal.engine.keeper_client import KeeperClient
 from shoal.engine.live import Live, LiveContainers
 from shoal.engine.log_options import log_settings
 from shoal.engine.log_reader import read_log
+from shoal.engine.node_volumes import NodeVolumes
 from shoal.engine.oci import arguments_of, check_config
 from shoal.engine.preparation import load_containers, prepare_run, run_request
 from shoal.engine.probes import Probes
@@ -38,6 +38,7 @@ from shoal.engine.records import FailedStart
 from shoal.engine.signals import parse_signal
 from shoal.engine.start_errors import start_error_code, start_error_text
 from shoal.engine.usage import read_usage
+from shoal.engine.volumes import LocalVolumes
 from shoal.errors import Conflict, InvalidArgument, NotFound, ShoalError
 from shoal.lib.clock import Clock, SystemClock
 from shoal.lib.ids import Ids
@@ -100,8 +101,10 @@ class RuncEngine:
             image_root.resolve(), daemon_id, self.host.machine, self._clock, self._live.using, insecure_registries
         )
         self.images = self.local_images
-        layers = self.local_images.content.layers
-        self._layout = rootfs.Layout(data_root.resolve(), exec_root.resolve(), layers, daemon_id, self.host)
+        self._layout = rootfs.Layout(
+            data_root.resolve(), exec_root.resolve(), self.local_images.content.layers, daemon_id, self.host
+        )
+        self.volumes = NodeVolumes(LocalVolumes(self._layout.volumes, self._clock), self.list)
         self._keeper = KeeperClient(
             exec_root.resolve(), data_root.resolve(), self._layout.keeper_cgroup, self._on_event, self._on_hello
         )
@@ -118,15 +121,14 @@ class RuncEngine:
 
     async def start_up(self) -> None:
         """Read the records, take up running containers again, clean what was half-made, connect to the keeper."""
-        await asyncio.to_thread(self._layout.make)
-        await asyncio.to_thread(self._execs.start_up)
-        await asyncio.to_thread(self._probes.start_up)
+        for part in (self._layout.make, self.volumes.local.start_up, self._execs.start_up, self._probes.start_up):
+            await asyncio.to_thread(part)
         for container in await asyncio.to_thread(load_containers, self._layout):
             live = self._live.add(container)
             if container.state.status == "running":
                 paused = await asyncio.to_thread(is_frozen, self.host, self._layout.cgroup(container.id))
                 live.container = replace(container, state=replace(container.state, paused=paused))
-                self._guard(live)
+                live.guard(self._layout.bundle(live.container.id))
             elif container.state.status == "exited":
                 live.status = await asyncio.to_thread(records.exit_status_of, self._layout.directory(container.id))
                 self._finish(live)
@@ -152,7 +154,7 @@ class RuncEngine:
         if not running:
             await asyncio.to_thread(self._layout.remove_cgroups)
         for live in self._live.by_id.values():
-            self._unguard(live)
+            live.unguard()
         self._files.shutdown()
         self.local_images.close()
 
@@ -222,8 +224,10 @@ class RuncEngine:
             live.status = None
             live.ended.clear()
             try:
-                await self._in_thread(lambda: prepare_run(self._layout, self.local_images, live.container))
-                self._guard(live)
+                await self._in_thread(
+                    lambda: prepare_run(self._layout, self.local_images, self.volumes.local, live.container)
+                )
+                live.guard(self._layout.bundle(live.container.id))
                 answer = await self._keeper.request("run", **run_request(self._layout, live.container))
             except ShoalError as error:
                 await self._fail_start(live, error.message)
@@ -294,22 +298,26 @@ class RuncEngine:
         await self._to_the_end(self._remove(self._live.find(container), force))
 
     async def _remove(self, live: Live, force: bool) -> None:
-        if live.container.state.status == "running":
-            if not force:
-                raise Conflict(
-                    f'cannot remove container "/{live.container.config.name}": container is running: '
-                    "stop the container before removing or force remove"
-                )
-            await self._kill_and_wait(live)
-        async with live.lock:
-            if live.container.id not in self._live.by_id:
-                return
-            if live.release is not None:
-                await asyncio.shield(live.release)
-            await asyncio.to_thread(rootfs.discard, self._layout, live.container.id)
-            self._unguard(live)
-            self._live.forget(live.container)
-            self._execs.forget_container(live.container.id)
+        while True:
+            if live.container.state.status == "running":
+                if not force:
+                    raise Conflict(
+                        f'cannot remove container "/{live.container.config.name}": container is running: '
+                        "stop the container before removing or force remove"
+                    )
+                await self._kill_and_wait(live)
+            async with live.lock:
+                if live.container.id not in self._live.by_id:
+                    return
+                if live.container.state.status == "running":
+                    continue  # it was started while the lock was waited for
+                if live.release is not None:
+                    await asyncio.shield(live.release)
+                await asyncio.to_thread(rootfs.discard, self._layout, live.container.id)
+                live.unguard()
+                self._live.forget(live.container)
+                self._execs.forget_container(live.container.id)
+                break
         await self._renew_lease()
         self.events.tell(live.container, "destroy")
         _log.info("container removed", container_id=live.container.id)
@@ -442,28 +450,16 @@ class RuncEngine:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._files, work)
 
-    def _guard(self, live: Live) -> None:
-        """Hold the FIFOs open: should the keeper and the container both die, what was written is still there."""
-        bundle = self._layout.bundle(live.container.id)
-        for name in ("stdout", "stderr"):
-            with contextlib.suppress(FileNotFoundError):
-                live.guards.append(os.open(bundle / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-
-    @staticmethod
-    def _unguard(live: Live) -> None:
-        while live.guards:
-            os.close(live.guards.pop())
-
     async def _fail_start(self, live: Live, reason: str) -> None:
         failure = FailedStart(code=start_error_code(reason), error=reason, at_ns=self._clock.now_ns())
         container_id = live.container.id
         live.container = replace(live.container, state=records.failed_state(failure))
         live.ended.set()
-        self._unguard(live)
+        live.unguard()
 
         def clean() -> None:
             records.save_failure(self._layout.directory(container_id), failure)
-            rootfs.release(self._layout, container_id)
+            self._release(container_id)
 
         await self._in_thread(clean)
         _log.info("container did not start", container_id=container_id, reason=reason)
@@ -498,6 +494,13 @@ class RuncEngine:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, ShoalError):
             _log.error("work on a container failed", reason=repr(error))
+
+    def _prepare_run(self, container: Container) -> None:
+        prepare_run(self._layout, self.local_images, self.volumes.local, container)
+
+    def _release(self, container_id: str) -> None:
+        rootfs.release(self._layout, container_id)
+        self.volumes.let_go()
 
     def _on_event(self, event: dict[str, Any]) -> None:
         """Take what the keeper tells unasked: exits, and how starts ended that an earlier engine asked for."""
@@ -537,7 +540,7 @@ class RuncEngine:
             if live.container.state.status == "created" and pid is not None and not live.lock.locked():
                 # a daemon that was killed asked for this start; it was not on disk yet when the records were read
                 live.container = replace(live.container, state=ContainerState(status="running", pid=pid))
-                self._guard(live)
+                live.guard(self._layout.bundle(live.container.id))
             if live.container.state.status != "running":
                 continue
             if pid is None:
@@ -579,9 +582,8 @@ class RuncEngine:
         self.events.tell(live.container, "die", exitCode=str(live.container.state.exit_code))
         live.ended.set()
         live.tell()
-        self._unguard(live)
-        work = self._in_thread(lambda: rootfs.release(self._layout, live.container.id))
-        live.release = self._spawn(work)
+        live.unguard()
+        live.release = self._spawn(self._in_thread(lambda: self._release(live.container.id)))
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.create_task(work)

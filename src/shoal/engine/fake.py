@@ -6,10 +6,11 @@ It keeps the contract of `engine.protocol`; a container's process is a future th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from shoal.core.health import check_of
+from shoal.core.volume import check_volume
 from shoal.engine.events import ContainerEvents
 from shoal.engine.fake_streams import FakeStreams
 from shoal.engine.protocol import ContainerStream, PullProgress, RegistryCredentials
@@ -30,6 +31,7 @@ from shoal.model.container import (
     RemoteManifest,
 )
 from shoal.model.streams import AttachOptions, ContainerStats, ExecConfig, ExecRecord, ProcessTable
+from shoal.model.volume import Volume, VolumeRequest, VolumeUsage
 
 SIGKILL_EXIT_CODE = 137
 FIRST_FAKE_PID = 100_000
@@ -104,6 +106,53 @@ class FakeImages:
         return (("Untagged", reference), ("Deleted", record.id))
 
 
+class FakeVolumes:
+    """Volumes that are only records."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, Volume] = {}
+
+    async def create(self, request: VolumeRequest) -> Volume:
+        """Keep a record."""
+        check_volume(request.name, request.driver, request.driver_opts)
+        volume = Volume(name=request.name, labels=request.labels, options=request.driver_opts)
+        return self._records.setdefault(request.name, volume)
+
+    def get(self, name: str) -> Volume:
+        """Return a record."""
+        if name not in self._records:
+            raise NotFound(f"get {name}: no such volume")
+        return self._records[name]
+
+    def list(self) -> tuple[Volume, ...]:
+        """Return all records."""
+        return tuple(self._records.values())
+
+    def directory(self, name: str) -> str:
+        """Name a directory."""
+        return f"/volumes/{name}/_data"
+
+    def used(self) -> frozenset[str]:
+        """Know no use."""
+        return frozenset()
+
+    async def usage(self) -> tuple[VolumeUsage, ...]:
+        """Know no size."""
+        return tuple(VolumeUsage(volume=volume) for volume in self.list())
+
+    async def remove(self, name: str) -> None:
+        """Forget a record."""
+        self.get(name)
+        del self._records[name]
+
+    async def prune(self, is_wanted: Callable[[Volume], bool]) -> tuple[tuple[str, ...], int]:
+        """Forget the records that are wanted gone."""
+        gone = tuple(volume.name for volume in self.list() if is_wanted(volume))
+        for name in gone:
+            del self._records[name]
+        return gone, 0
+
+
 class FakeEngine:
     """Containers that are only records."""
 
@@ -111,6 +160,7 @@ class FakeEngine:
         self._clock = clock
         self._ids = ids
         self.images = FakeImages(images)
+        self.volumes = FakeVolumes()
         self.events = ContainerEvents(clock)
         self._containers: dict[str, Container] = {}
         self._ends: dict[str, asyncio.Future[ExitStatus]] = {}

@@ -1,9 +1,12 @@
-"""The containers of an engine in memory: found by id, prefix or name. Knows neither disk nor keeper."""
+"""The containers of an engine in memory: found by id, prefix or name. Knows no keeper."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import re
+from pathlib import Path
 
 from shoal.errors import InvalidArgument, NameConflict, NotFound
 from shoal.model.base import replace
@@ -28,6 +31,17 @@ class Live:
         """Take what checks say; who waits for it is told."""
         self.container = replace(self.container, state=replace(self.container.state, health=health))
         self.tell()
+
+    def guard(self, bundle: Path) -> None:
+        """Hold the FIFOs open: should the keeper and the container both die, what was written is still there."""
+        for name in ("stdout", "stderr"):
+            with contextlib.suppress(FileNotFoundError):
+                self.guards.append(os.open(bundle / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+
+    def unguard(self) -> None:
+        """Let the FIFOs go."""
+        while self.guards:
+            os.close(self.guards.pop())
 
     def tell(self) -> None:
         """Wake who waits for news of the container's health or end."""

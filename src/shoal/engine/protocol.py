@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 from shoal.engine.events import ContainerEvents
@@ -19,6 +19,7 @@ from shoal.model.container import (
     RemoteManifest,
 )
 from shoal.model.streams import AttachOptions, ContainerStats, ExecConfig, ExecRecord, Output, ProcessTable
+from shoal.model.volume import Volume, VolumeRequest, VolumeUsage
 
 
 class RegistryCredentials(Struct):
@@ -76,6 +77,34 @@ class Images(Protocol):
         """
 
 
+class Volumes(Protocol):
+    """The named volumes of a node."""
+
+    async def create(self, request: VolumeRequest) -> Volume:
+        """Make a volume; one of that name is returned as it is. Raises InvalidArgument, NotFound, NotBuilt."""
+
+    def get(self, name: str) -> Volume:
+        """Return a volume. Raises NotFound."""
+
+    def list(self) -> tuple[Volume, ...]:
+        """Return all volumes by name."""
+
+    def directory(self, name: str) -> str:
+        """Return where a volume's data is."""
+
+    def used(self) -> frozenset[str]:
+        """Return the names of the volumes that containers name, whether they run or not."""
+
+    async def usage(self) -> tuple[VolumeUsage, ...]:
+        """Return what each volume takes."""
+
+    async def remove(self, name: str) -> None:
+        """Remove a volume and its data. Raises NotFound, Conflict (containers name it), ShoalError."""
+
+    async def prune(self, is_wanted: Callable[[Volume], bool]) -> tuple[tuple[str, ...], int]:
+        """Remove the volumes that no container names and `is_wanted` holds for; returns their names and bytes."""
+
+
 class ContainerStream(Protocol):
     """What a process in a container says and is told: of an exec, or of an attached client.
 
@@ -101,6 +130,10 @@ class Engine(Protocol):
     @property
     def images(self) -> Images:
         """The images of this node."""
+
+    @property
+    def volumes(self) -> Volumes:
+        """The named volumes of this node."""
 
     @property
     def events(self) -> ContainerEvents:

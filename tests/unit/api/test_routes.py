@@ -69,7 +69,7 @@ def test_outside_the_product_says_so() -> None:
             ("POST", "/v1.45/containers/create?name=x", "plain containers"),
             ("GET", "/images/search?term=x", "searching"),
             ("POST", "/networks/create", "networks"),
-            ("POST", "/volumes/create", "volumes"),
+            ("PUT", "/volumes/x", "cluster volumes"),
             ("POST", "/auth", "logins"),
         ):
             reply = await api.call(method, path, {})
