@@ -62,7 +62,6 @@ def test_the_board_asks_for_metrics_that_there_are() -> None:
         board = json.loads((Path(__file__).parents[3] / "packaging" / "grafana-board.json").read_text())
         asked = set(re.findall(r"shoal_[a-z_]+", " ".join(t["expr"] for p in board["panels"] for t in p["targets"])))
         text = (await api.call("GET", "/metrics")).body.decode()
-        # a counter's samples end in _total, its family does not
         told = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
         assert asked
         assert asked <= told
