@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from shoal.cli.grammar import Parse, flag, flags
-from shoal.cli.language.mounts import parse_mount
-from shoal.cli.language.ports import parse_port_match, parse_ports
-from shoal.cli.language.values import (
+from shoal.language.mounts import parse_mount
+from shoal.language.ports import parse_port_match, parse_ports
+from shoal.language.values import (
     parse_bytes,
     parse_command,
     parse_generic_resource,

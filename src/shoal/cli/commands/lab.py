@@ -13,8 +13,8 @@ from typing import Any
 import click
 
 from shoal.cli.grammar import LazyGroup, command, flag
-from shoal.cli.language.texts import table_text
-from shoal.cli.language.values import parse_uint
+from shoal.language.texts import table_text
+from shoal.language.values import parse_uint
 from shoal.errors import InvalidArgument, ShoalError
 from shoal.lab.lab import DEFAULT_SCRATCH, Lab, take_down
 from shoal.lab.plan import DEFAULT_NAME, Way

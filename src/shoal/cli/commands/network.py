@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from shoal.cli.grammar import LazyGroup, command, flag
-from shoal.cli.language.values import parse_pair
+from shoal.language.values import parse_pair
 from shoal.cli.session import (
     Column,
     connect,

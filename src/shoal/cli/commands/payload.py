@@ -12,8 +12,8 @@ from typing import Any
 import click
 
 from shoal.cli.grammar import LazyGroup, command, flag
-from shoal.cli.language.texts import age_text, go_time_text
-from shoal.cli.language.values import parse_pair
+from shoal.language.texts import age_text, go_time_text
+from shoal.language.values import parse_pair
 from shoal.cli.session import (
     Column,
     collect,

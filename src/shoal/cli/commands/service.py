@@ -13,8 +13,8 @@ import click
 
 from shoal.cli.converge import wait_until_converged
 from shoal.cli.grammar import LazyGroup, command, flag
-from shoal.cli.language.texts import shorten_id
-from shoal.cli.language.values import parse_scale
+from shoal.language.texts import shorten_id
+from shoal.language.values import parse_scale
 from shoal.cli.pretty import service_lines
 from shoal.cli.service_flags import CREATE, UPDATE
 from shoal.cli.service_references import set_references

@@ -10,7 +10,7 @@ import click
 
 from shoal.cli.commands.service import find_service_or_task
 from shoal.cli.grammar import command, flag
-from shoal.cli.language.texts import shorten_id
+from shoal.language.texts import shorten_id
 from shoal.cli.log_output import log_query, print_raw
 from shoal.cli.session import connect
 from shoal.client.connection import Client, RemoteError

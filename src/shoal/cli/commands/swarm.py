@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from shoal.cli.grammar import LazyGroup, command, flag
-from shoal.cli.language.values import parse_int, parse_node_address, parse_positive_duration, parse_uint
+from shoal.language.values import parse_int, parse_node_address, parse_positive_duration, parse_uint
 from shoal.cli.session import connect
 from shoal.client.connection import Client, RemoteError
 from shoal.errors import InvalidArgument, ShoalError
