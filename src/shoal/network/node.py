@@ -17,9 +17,11 @@ import structlog
 from shoal.errors import InvalidArgument, Unavailable
 from shoal.lib.supervise import cancel_and_wait, supervise
 from shoal.model.base import replace
+from shoal.model.diagnosis import PeerFacts
 from shoal.model.netstate import Connection, DataPath, IngressState, NetworkChange, Sandbox, SandboxRequest
 from shoal.network import connections
 from shoal.network.balancer import Balancer
+from shoal.network.diagnosis import Question
 from shoal.network.mesh import Mesh
 from shoal.network.mesh_state import desired_mesh
 from shoal.network.naming import NameServer, NoNames
@@ -68,6 +70,7 @@ class NodeNetwork:
         self._ingress = IngressState()
         self._data_path = DataPath()
         self._sandboxes: tuple[str, ...] = ()
+        self._has_overlays = False
         self._worker: ThreadPoolExecutor | None = None
 
     @property
@@ -79,6 +82,11 @@ class NodeNetwork:
     def version(self) -> int:
         """The version of the last change that kernel and names hold, 0 on a fresh node."""
         return self._overlays.version
+
+    @property
+    def has_overlays(self) -> bool:
+        """Whether a task here is on an overlay network."""
+        return self._has_overlays
 
     def sandboxes(self) -> tuple[str, ...]:
         """Return the ids of the tasks that are attached."""
@@ -159,6 +167,15 @@ class NodeNetwork:
         Where that cannot be (the reason is logged), the node goes on serving its own tasks.
         """
         await self._run(lambda: self._set_data_path(data_path))
+
+    async def ask_peers(self) -> tuple[int, tuple[PeerFacts, ...]]:
+        """Return the UDP port of the data path, and what the ways to all other nodes are like; takes up to 2 s."""
+
+        def prepare() -> Question:
+            return Question(self._plumbing, self._mesh, self._data_path, self._settings.node_number)
+
+        question = await self._run(prepare)
+        return self._data_path.port, await asyncio.to_thread(question.answer)
 
     # from here on: the worker thread
 
@@ -299,6 +316,7 @@ class NodeNetwork:
 
     def _publish(self) -> None:
         self._sandboxes = tuple(sorted(self._wiring.tasks))
+        self._has_overlays = bool(self._wiring.networks())
 
     def _remove(self) -> None:
         try:

@@ -65,6 +65,12 @@ def add_veth(
     return Message(NEWLINK, CREATE | EXCLUSIVE, body + nest(LINK_INFO, info))
 
 
+def add_wireguard(name: str, mtu_bytes: int) -> Message:
+    """A WireGuard link of the kernel's own."""
+    body = _link_body() + attribute(LINK_NAME, text(name)) + attribute(LINK_MTU, struct.pack("=I", mtu_bytes))
+    return Message(NEWLINK, CREATE | EXCLUSIVE, body + nest(LINK_INFO, attribute(INFO_KIND, text("wireguard"))))
+
+
 def isolate_port(name: str) -> Message:
     """Keep a bridge port from talking to other isolated ports (docker_gwbridge has inter-container traffic off)."""
     slave = nest(INFO_SLAVE_DATA, attribute(BRIDGE_PORT_ISOLATED, b"\x01"))
@@ -139,6 +145,7 @@ __all__ = [
     "add_address",
     "add_bridge",
     "add_veth",
+    "add_wireguard",
     "delete_link",
     "delete_route",
     "isolate_port",
