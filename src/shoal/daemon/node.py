@@ -98,7 +98,8 @@ class SwarmNode:
             insecure_registries=settings.insecure_registries,
         )
         names = ResolverClient(settings.exec_root, f"shoal-resolver-{daemon_id}")
-        self._network = NodeNetwork(settings.exec_root, daemon_id, NetworkSettings(), names)
+        key_file = settings.data_root / "wireguard.key"
+        self._network = NodeNetwork(settings.exec_root, daemon_id, NetworkSettings(), names, key_file)
         self._machinery = Machinery(
             layout,
             self.engine,
@@ -189,7 +190,7 @@ class SwarmNode:
         return self._part.describe() if self._part is not None else self._describe(NodeDescription())
 
     def _describe(self, trust: NodeDescription) -> NodeDescription:
-        return describe_node(self._facts, self._settings, trust)
+        return describe_node(self._facts, self._settings, trust, self._network.wireguard_key)
 
     def host(self) -> HostFacts:
         """Return facts of the machine and the daemon, read now."""

@@ -69,6 +69,24 @@ def _try_all(found: dict[str, str], nft_command: str | None) -> None:
         links.close()
 
 
+def has_kernel_wireguard() -> bool:
+    """Whether the kernel makes WireGuard links."""
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.append(refusal_of(_make_wireguard)), name="features")
+    thread.start()
+    thread.join()
+    return found == [""]
+
+
+def _make_wireguard() -> None:
+    namespace.enter_new()
+    links = Socket(ROUTE)
+    try:
+        links.talk([rtnetlink.add_wireguard("try4", _MTU_BYTES)])
+    finally:
+        links.close()
+
+
 def _open_tun() -> None:
     descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
     try:

@@ -1,7 +1,7 @@
 """The network of one node, as the agent uses it: asyncio outside, one worker thread inside.
 
 All work on the kernel and all state belong to that thread, one call after another; a call that is cancelled is still
-carried out whole. Not built yet: encrypted networks.
+carried out whole.
 """
 
 from __future__ import annotations
@@ -48,7 +48,12 @@ class NodeNetwork:
     """
 
     def __init__(
-        self, exec_root: Path, daemon_id: str, settings: NetworkSettings, names: NameServer | None = None
+        self,
+        exec_root: Path,
+        daemon_id: str,
+        settings: NetworkSettings,
+        names: NameServer | None = None,
+        key_file: Path | None = None,
     ) -> None:
         """Touch nothing yet.
 
@@ -57,11 +62,13 @@ class NodeNetwork:
             daemon_id: goes into every name in the kernel.
             settings: ranges and sizes.
             names: is told which names there are and which containers ask; called in the worker thread only.
+            key_file: of this node's key in encrypted networks; None: one in the exec root.
         """
         self._settings = settings
         self._records = Records(exec_root / "network")
         self._plumbing = Plumbing(exec_root / "netns", names_of(daemon_id), settings, self._records)
-        self._overlays = OverlaySide(exec_root / "netns", self._plumbing, self._records, names or NoNames())
+        key_file = key_file or exec_root / "wireguard.key"
+        self._overlays = OverlaySide(exec_root / "netns", self._plumbing, self._records, names or NoNames(), key_file)
         self._wiring = Wiring(exec_root / "netns", self._plumbing, self._records, self._overlays.sandboxes)
         self._balancer = Balancer(self._plumbing)
         self._mesh = Mesh(self._plumbing)
@@ -82,6 +89,11 @@ class NodeNetwork:
     def version(self) -> int:
         """The version of the last change that kernel and names hold, 0 on a fresh node."""
         return self._overlays.version
+
+    @property
+    def wireguard_key(self) -> str:
+        """The public key that others need to share encrypted networks with this node, empty: it can carry none."""
+        return self._overlays.secret.public_key
 
     @property
     def has_overlays(self) -> bool:
@@ -324,6 +336,7 @@ class NodeNetwork:
                 self._overlays.disconnect(task_id)
                 self._wiring.detach(task_id)
             self._overlays.close(remove=True)
+            self._overlays.secret.forget()
             self._proxy.stop()
             self._balancer.remove()
             self._mesh.delete()
@@ -344,10 +357,11 @@ class NodeNetwork:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
     async def _watch(self) -> None:
-        """Start the proxy again if it has ended; nothing else here can end by itself."""
+        """Start the proxy and the program that encrypts again if they have ended; nothing else can end by itself."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             await self._run(self._proxy.ensure)
+            await self._run(self._overlays.secret.ensure)
 
     async def _stop(self, last: Callable[[], None]) -> None:
         worker = self._worker

@@ -83,6 +83,11 @@ def set_up(index: int) -> Message:
     return Message(NEWLINK, 0, _link_body(index, UP, UP))
 
 
+def set_mtu(index: int, mtu_bytes: int) -> Message:
+    """Say how long the packets of a link may be."""
+    return Message(NEWLINK, 0, _link_body(index) + attribute(LINK_MTU, struct.pack("=I", mtu_bytes)))
+
+
 def delete_link(name: str) -> Message:
     """Delete a link by name; that there is none is fine."""
     return Message(DELLINK, 0, _link_body() + attribute(LINK_NAME, text(name)), GONE_IS_FINE)
@@ -153,6 +158,7 @@ __all__ = [
     "mac_of",
     "routed_networks",
     "set_default_route",
+    "set_mtu",
     "set_route",
     "set_up",
 ]

@@ -33,7 +33,7 @@ async def obey(network, call, argument):
     if call == "close":
         return await network.close(remove=argument)
     return {"sandboxes": network.sandboxes(), "ingress_version": network.ingress_version,
-            "version": network.version}  # fmt: skip
+            "version": network.version, "key": network.wireguard_key}  # fmt: skip
 
 
 async def main(exec_root, daemon_id, settings):
