@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from shoal.errors import ShoalError
 from shoal.lab.lab import Lab
 from shoal.lab.node import LabNode
+from shoal.network.settings import NetworkSettings
+from shoal.network.wireguard import find_way
 from tests.system.daemon import wait_for
 from tests.system.lab import node_id, running_lab
 from tests.system.swarm import get, running
@@ -171,3 +174,42 @@ def test_a_dead_node_and_a_partition_leave_no_wrong_name(lab: Lab, swarm: tuple[
     with web.served() as served:
         for entry in lab.nodes:
             assert names(from_host(entry, "tcp", "127.0.0.1", 8080, 8)) == set(served), entry.name
+
+
+def test_an_encrypted_network_between_nodes_shows_nothing_on_the_wire(lab: Lab) -> None:
+    try:
+        find_way(NetworkSettings())
+    except ShoalError as error:
+        pytest.skip(error.message)
+    first = lab.node("m1")
+    first.docker("network", "create", "-d", "overlay", "--opt", "encrypted", "vault")
+    secret = create(lab, "secret", 2, "--network", "vault", "--constraint", "node.role==worker",
+                    "--replicas-max-per-node", "1")  # fmt: skip
+    with secret.served() as names:
+        (own, node, pid), (other, _, _) = secret.tasks()
+        watch = subprocess.Popen(node.command_line(sys.executable, PEER, "capture", "eth0"), stdin=subprocess.PIPE,
+                                 stdout=subprocess.PIPE, text=True)  # fmt: skip
+        try:
+            assert watch.stdout is not None
+            assert watch.stdout.readline() == "ready\n"
+            asked = ("nsenter", f"--net=/proc/{pid}/ns/net", sys.executable, PEER, "tcp")
+            address = next(iter(get(first, f"/tasks/{task_of(lab, other)}")["NetworksAttachments"]))["Addresses"][0]
+            done = subprocess.run((*asked, address.partition("/")[0], "80", "3"), capture_output=True, text=True)
+            assert {line.split()[0] for line in done.stdout.splitlines()} == {other[:12]}
+            packets, _ = watch.communicate("?\n", timeout=30)
+        finally:
+            watch.kill()
+            watch.wait()
+        assert own[:12] in names
+        assert "ca6c" in packets, "UDP port 51820"
+        assert other[:12].encode().hex() not in packets
+    first.docker("service", "rm", "secret")
+
+
+def task_of(lab: Lab, container: str) -> str:
+    tasks = get(lab.node("m1"), "/tasks")
+    return next(
+        str(task["ID"])
+        for task in tasks
+        if task["Status"].get("ContainerStatus", {}).get("ContainerID", "") == container
+    )

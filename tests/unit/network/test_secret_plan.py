@@ -1,0 +1,78 @@
+"""The WireGuard mesh of encrypted networks, as it should be and as texts."""
+
+import base64
+import stat
+
+import pytest
+
+from shoal.errors import Unavailable
+from shoal.model.netstate import DataPath, Peer
+from shoal.network.secret_plan import (
+    desired_secret,
+    render_configuration,
+    render_guard,
+    render_no_guard,
+    secret_hosts,
+    secret_mtu_bytes,
+)
+from shoal.network.settings import NetworkSettings, names_of
+from shoal.network.wireguard import find_way, take_key
+
+SETTINGS = NetworkSettings()
+PATH = DataPath(
+    peers=(
+        Peer(node_number=3, address="fd00::3", wireguard_key="k3"),
+        Peer(node_number=1, address="10.0.0.1", wireguard_key="k1"),
+        Peer(node_number=2, address="10.0.0.2"),
+        Peer(node_number=258, address="10.0.0.4", wireguard_key="k258"),
+    )
+)
+
+
+def test_nodes_without_a_key_and_this_one_are_left_out():
+    mesh = desired_secret(PATH, 1, SETTINGS)
+    assert (mesh.address, mesh.port) == ("100.126.0.1", 51820)
+    assert [(peer.key, peer.address) for peer in mesh.peers] == [("k3", "100.126.0.3"), ("k258", "100.126.1.2")]
+    assert secret_hosts(PATH, 1, SETTINGS) == {3: "100.126.0.3", 258: "100.126.1.2"}
+    with pytest.raises(Unavailable, match="no number"):
+        desired_secret(PATH, 0, SETTINGS)
+
+
+def test_the_configuration_leads_each_address_to_its_node_alone():
+    text = render_configuration(desired_secret(PATH, 1, SETTINGS), "private")
+    assert text.startswith("[Interface]\nPrivateKey = private\nListenPort = 51820\n[Peer]\nPublicKey = k3\n")
+    assert "Endpoint = [fd00::3]:51820\nAllowedIPs = 100.126.0.3/32\n" in text
+    assert "Endpoint = 10.0.0.4:51820\nAllowedIPs = 100.126.1.2/32\n" in text
+
+
+def test_the_guard_drops_by_identifier_whatever_is_not_on_the_link():
+    names = names_of("d")
+    text = render_guard(names, 4790, {4102, 4099})
+    assert text.startswith(render_no_guard(names))
+    for way in ("iifname", "oifname"):
+        assert f'{way} != "{names.secret_link}" udp dport 4790 @th,96,24 {{ 4099, 4102 }} drop\n' in text
+    assert len(names.secret_link) <= 15
+
+
+def test_packets_are_shorter_by_what_wireguard_adds():
+    assert secret_mtu_bytes(1450) == 1370
+    assert secret_mtu_bytes(1300) == 1280
+
+
+def test_a_key_is_made_once_and_one_that_is_no_key_is_replaced(tmp_path):
+    path = tmp_path / "data" / "wireguard.key"
+    private, public = take_key(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert len(base64.b64decode(private)) == len(base64.b64decode(public)) == 32
+    assert private != public
+    assert take_key(path) == (private, public)
+    path.write_text("broken")
+    assert take_key(path)[0] != private
+
+
+def test_without_programs_the_reason_says_what_to_install():
+    with pytest.raises(Unavailable, match=r"wg-absent is missing: install wireguard-tools.*wireguard-go"):
+        find_way(NetworkSettings(wireguard_tool="wg-absent"))
+    absent = NetworkSettings(wireguard_tool="true", wireguard_program="absent", has_kernel_wireguard=False)
+    with pytest.raises(Unavailable, match="neither the kernel nor a program"):
+        find_way(absent)
