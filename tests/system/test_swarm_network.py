@@ -185,22 +185,21 @@ def test_an_encrypted_network_between_nodes_shows_nothing_on_the_wire(lab: Lab) 
     first.docker("network", "create", "-d", "overlay", "--opt", "encrypted", "vault")
     secret = create(lab, "secret", 2, "--network", "vault", "--constraint", "node.role==worker",
                     "--replicas-max-per-node", "1")  # fmt: skip
-    with secret.served() as names:
+    with secret.served() as served:
         (own, node, pid), (other, _, _) = secret.tasks()
         watch = subprocess.Popen(node.command_line(sys.executable, PEER, "capture", "eth0"), stdin=subprocess.PIPE,
                                  stdout=subprocess.PIPE, text=True)  # fmt: skip
         try:
             assert watch.stdout is not None
             assert watch.stdout.readline() == "ready\n"
-            asked = ("nsenter", f"--net=/proc/{pid}/ns/net", sys.executable, PEER, "tcp")
-            address = next(iter(get(first, f"/tasks/{task_of(lab, other)}")["NetworksAttachments"]))["Addresses"][0]
-            done = subprocess.run((*asked, address.partition("/")[0], "80", "3"), capture_output=True, text=True)
-            assert {line.split()[0] for line in done.stdout.splitlines()} == {other[:12]}
+            attached = get(first, f"/tasks/{task_of(lab, other)}")["NetworksAttachments"]
+            address = str(attached[0]["Addresses"][0]).partition("/")[0]
+            assert names(from_task(pid, "tcp", address, 80, 3)) == {other[:12]}
             packets, _ = watch.communicate("?\n", timeout=30)
         finally:
             watch.kill()
             watch.wait()
-        assert own[:12] in names
+        assert own[:12] in served
         assert "ca6c" in packets, "UDP port 51820"
         assert other[:12].encode().hex() not in packets
     first.docker("service", "rm", "secret")
@@ -213,3 +212,21 @@ def task_of(lab: Lab, container: str) -> str:
         for task in tasks
         if task["Status"].get("ContainerStatus", {}).get("ContainerID", "") == container
     )
+
+
+def test_a_network_with_ipv6(lab: Lab) -> None:
+    manager = lab.node("m1")
+    manager.docker("network", "create", "-d", "overlay", "--ipv6", "six")
+    six = create(lab, "six", 5, "--mode", "global", "--network", "six")
+    try:
+        with six.served() as served:
+            container, node, pid = next(task for task in six.tasks() if task[1].name == "w1")
+            answer = node.docker("exec", container, "nslookup", "-type=aaaa", "tasks.six").stdout
+            addresses = re.findall(r"^Address: (fd\S+)", answer, re.MULTILINE)
+            assert names([from_task(pid, "tcp", address, 80)[0] for address in addresses]) == set(served)
+            answer = node.docker("exec", container, "nslookup", "-type=aaaa", "six").stdout
+            (virtual_ip,) = re.findall(r"^Address: (fd\S+)", answer, re.MULTILINE)
+            assert names(from_task(pid, "tcp", virtual_ip, 80, 60)) == set(served)
+    finally:
+        manager.docker("service", "rm", "six")
+    manager.docker("network", "rm", "six")

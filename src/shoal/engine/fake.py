@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
+from shoal.core.health import check_of
+from shoal.engine.events import ContainerEvents
 from shoal.engine.fake_streams import FakeStreams
 from shoal.engine.protocol import ContainerStream, PullProgress, RegistryCredentials
 from shoal.errors import Conflict, NameConflict, NotFound, Unavailable
@@ -19,6 +22,8 @@ from shoal.model.container import (
     ContainerConfig,
     ContainerState,
     ExitStatus,
+    Health,
+    HealthStatus,
     ImageRecord,
     LogLine,
     LogOptions,
@@ -106,10 +111,12 @@ class FakeEngine:
         self._clock = clock
         self._ids = ids
         self.images = FakeImages(images)
+        self.events = ContainerEvents(clock)
         self._containers: dict[str, Container] = {}
         self._ends: dict[str, asyncio.Future[ExitStatus]] = {}
         self._logs: dict[str, list[LogLine]] = {}
         self.refuse_start = ""
+        self._news = asyncio.Event()
         self.streams = FakeStreams(clock, ids)
 
     async def create(self, config: ContainerConfig) -> Container:
@@ -134,7 +141,8 @@ class FakeEngine:
             raise NotFound(self.refuse_start)
         self._ends[record.id] = asyncio.get_running_loop().create_future()
         pid = FIRST_FAKE_PID + len(self._ends)
-        state = ContainerState(status="running", pid=pid, started_at_ns=self._clock.now_ns())
+        health = Health() if check_of(record.config.healthcheck) is not None else None
+        state = ContainerState(status="running", pid=pid, started_at_ns=self._clock.now_ns(), health=health)
         record = self._containers[record.id] = replace(record, state=state)
         return record
 
@@ -159,6 +167,30 @@ class FakeEngine:
         if record.state.status == "created":
             raise Conflict("the container was never started")
         return await asyncio.shield(self._ends[record.id])
+
+    async def wait_for_health(self, container: str, wanted: frozenset[HealthStatus]) -> Health | None:
+        """Wait until `set_health` was told one of `wanted`, or the end."""
+        record = self.get(container)
+        end = self._ends[record.id]
+        while True:
+            health = self.get(record.id).state.health
+            if health is None or end.done():
+                return None
+            if health.status in wanted:
+                return health
+            news = asyncio.create_task(self._news.wait())
+            waiting: set[asyncio.Future[Any]] = {news, end}
+            try:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                news.cancel()
+
+    def set_health(self, container: str, health: Health) -> None:
+        """Say what checks have said, as if there were some."""
+        record = self.get(container)
+        self._containers[record.id] = replace(record, state=replace(record.state, health=health))
+        self._news.set()
+        self._news = asyncio.Event()
 
     async def stop(self, container: str, timeout_seconds: float | None = None, signal: str | None = None) -> None:
         """End a container at once."""

@@ -373,9 +373,10 @@ def _mounts(config: ContainerConfig, places: Places, host: Host) -> list[dict[st
         binds.append(_mount(INIT_PATH, "bind", host.init_program, "bind", "ro"))
     asked = [_asked_mount(mount, places) for mount in config.mounts]
     replaced = {mount["destination"] for mount in asked}
-    mounts = [mount for mount in mounts + binds if mount["destination"] not in replaced]
-    # parents before children, so that nothing is hidden by a later mount
-    return mounts + sorted(asked, key=lambda mount: str(mount["destination"]).count("/"))
+    mounts = [mount for mount in mounts if mount["destination"] not in replaced]
+    binds = [bind for bind in binds if bind["destination"] not in replaced]
+    # parents before children, so that nothing is hidden by a later mount: a tmpfs on /run lies below /run/secrets/…
+    return mounts + sorted(asked + binds, key=lambda mount: str(mount["destination"]).count("/"))
 
 
 def _asked_mount(mount: Mount, places: Places) -> dict[str, Any]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from shoal.engine.events import ContainerEvents
 from shoal.model.base import Struct
 from shoal.model.container import (
     Container,
     ContainerConfig,
     ExitStatus,
+    Health,
+    HealthStatus,
     ImageRecord,
     LogLine,
     LogOptions,
@@ -99,6 +102,10 @@ class Engine(Protocol):
     def images(self) -> Images:
         """The images of this node."""
 
+    @property
+    def events(self) -> ContainerEvents:
+        """What happens to the containers of this node."""
+
     async def create(self, config: ContainerConfig) -> Container:
         """Create a container. Raises NotFound (image), NameConflict, InvalidArgument (the host refuses)."""
 
@@ -107,6 +114,9 @@ class Engine(Protocol):
 
     async def wait(self, container: str) -> ExitStatus:
         """Wait until a container has ended (at once if it has); survives restarts of the daemon and the keeper."""
+
+    async def wait_for_health(self, container: str, wanted: frozenset[HealthStatus]) -> Health | None:
+        """Wait until what checks say of a container is one of `wanted`; None if it is not checked or has ended."""
 
     async def stop(self, container: str, timeout_seconds: float | None = None, signal: str | None = None) -> None:
         """Send the stop signal, after `timeout_seconds` (None: the container's own, else 10) KILL; wait for the end."""

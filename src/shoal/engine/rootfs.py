@@ -25,7 +25,8 @@ _log = structlog.get_logger(__name__)
 
 _CGROUP_TRIES = 50
 _CGROUP_WAIT_SECONDS = 0.02
-SECRETS_BYTES = 64 << 20
+# a bound, not what is taken: one copy of each secret and config a container
+SECRETS_BYTES = 256 << 20
 # The lowest layer of every container, beside those of images (which count from 1): places for what is mounted. Where an
 # image lacks them runc would make them in the container's own layer, a copy of /etc and four files a start.
 MOUNTPOINTS = "0"
