@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from tests.system.swarm import get, running
 pytestmark = pytest.mark.root
 
 PEER = str(Path(__file__).parent / "network" / "peer.py")
+WIREGUARD_PORTS = [51820, 51820]
 LOCAL = ("--no-resolve-image", "--stop-grace-period", "0s", "-d")
 
 
@@ -181,37 +183,44 @@ def test_an_encrypted_network_between_nodes_shows_nothing_on_the_wire(lab: Lab) 
         find_way(NetworkSettings())
     except ShoalError as error:
         pytest.skip(error.message)
-    first = lab.node("m1")
-    first.docker("network", "create", "-d", "overlay", "--opt", "encrypted", "vault")
-    secret = create(lab, "secret", 2, "--network", "vault", "--constraint", "node.role==worker",
-                    "--replicas-max-per-node", "1")  # fmt: skip
-    with secret.served() as served:
-        (own, node, pid), (other, _, _) = secret.tasks()
-        watch = subprocess.Popen(node.command_line(sys.executable, PEER, "capture", "eth0"), stdin=subprocess.PIPE,
-                                 stdout=subprocess.PIPE, text=True)  # fmt: skip
+    manager = lab.node("m1")
+    manager.docker("network", "create", "-d", "overlay", "--opt", "encrypted", "vault")
+    where = ("--mode", "global", "--constraint", "node.role==worker")
+    secret = create(lab, "secret", 2, "--network", "vault", *where)
+    try:
+        with secret.served() as served, packets_of(secret.tasks()[0][1]) as seen:
+            container, node, pid = secret.tasks()[0]
+            answer = node.docker("exec", container, "nslookup", "tasks.secret").stdout
+            addresses = set(re.findall(r"^Address: (10\.\S+)", answer, re.MULTILINE))
+            assert names([from_task(pid, "tcp", address, 80)[0] for address in addresses]) == set(served)
+            packets = seen()
+            other = next(name for name in served if name != container[:12])
+        assert WIREGUARD_PORTS in [ports for _, ports, _ in packets]
+        assert not [ports for _, ports, _ in packets if 4789 in ports], "frames in the clear"
+        assert all(other.encode().hex() not in data for _, _, data in packets), "an answer in the clear"
+    finally:
+        manager.docker("service", "rm", "secret")
+    manager.docker("network", "rm", "vault")
+
+
+@contextlib.contextmanager
+def packets_of(node: LabNode) -> Iterator[Callable[[], list[tuple[int, list[int], str]]]]:
+    """Yield what gives the packets on a node's cable since then: protocol, ports, and all of it in hexadecimal."""
+    words = ["nsenter", f"--net={node.namespace}", sys.executable, PEER, "capture", "eth0"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as watch:
         try:
+            assert watch.stdin is not None
             assert watch.stdout is not None
             assert watch.stdout.readline() == "ready\n"
-            attached = get(first, f"/tasks/{task_of(lab, other)}")["NetworksAttachments"]
-            address = str(attached[0]["Addresses"][0]).partition("/")[0]
-            assert names(from_task(pid, "tcp", address, 80, 3)) == {other[:12]}
-            packets, _ = watch.communicate("?\n", timeout=30)
+            question, answer = watch.stdin, watch.stdout
+
+            def seen() -> list[tuple[int, list[int], str]]:
+                print("?", file=question, flush=True)
+                return json.loads(answer.readline())
+
+            yield seen
         finally:
             watch.kill()
-            watch.wait()
-        assert own[:12] in served
-        assert "ca6c" in packets, "UDP port 51820"
-        assert other[:12].encode().hex() not in packets
-    first.docker("service", "rm", "secret")
-
-
-def task_of(lab: Lab, container: str) -> str:
-    tasks = get(lab.node("m1"), "/tasks")
-    return next(
-        str(task["ID"])
-        for task in tasks
-        if task["Status"].get("ContainerStatus", {}).get("ContainerID", "") == container
-    )
 
 
 def test_a_network_with_ipv6(lab: Lab) -> None:

@@ -12,7 +12,7 @@ from shoal.errors import Forbidden, InvalidArgument, NameConflict, NotFound, Una
 from shoal.lib.ids import Ids
 from shoal.manager.networks import Networks
 from shoal.manager.removals import PATIENCE_SECONDS, Removals
-from shoal.model.actions import Remove, Update
+from shoal.model.actions import Remove, Replace
 from shoal.model.base import replace
 from shoal.model.netstate import NetworkChange
 from shoal.model.objects import Network, Node, Service
@@ -206,9 +206,9 @@ def test_an_encrypted_network_needs_a_node_that_can_encrypt(tmp_path: Path) -> N
         secret = NetworkSpec(name="secret", driver="overlay", options={"encrypted": ""})
         with pytest.raises(Unavailable, match="no node of the swarm can encrypt: install wireguard-tools"):
             await networks.create(secret)
-        node = cluster.store.view.find(Node)[0]
+        node = next(iter(cluster.store.view.find(Node)))
         able = replace(node, description=replace(node.description, wireguard_key="k"))
-        await cluster.store.update(lambda _view: [Update(object=able)])
+        await cluster.store.update(lambda _view: [Replace(object=able)])
         assert cluster.store.view.get(Network, await networks.create(secret)) is not None
 
     scenario(tmp_path, 1, body)
