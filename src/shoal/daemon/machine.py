@@ -76,6 +76,7 @@ def describe_node(
         engine_version=DOCKER_VERSION,
         engine_labels=labels,
         wireguard_key=wireguard_key,
+        wireguard_port=settings.wireguard_port,
         plugins=plugins,
         trust_root=trust.trust_root if trust else "",
         certificate_issuer_subject=trust.certificate_issuer_subject if trust else b"",

@@ -99,7 +99,8 @@ class SwarmNode:
         )
         names = ResolverClient(settings.exec_root, f"shoal-resolver-{daemon_id}")
         key_file = settings.data_root / "wireguard.key"
-        self._network = NodeNetwork(settings.exec_root, daemon_id, NetworkSettings(), names, key_file)
+        network_settings = NetworkSettings(wireguard_port=settings.wireguard_port)
+        self._network = NodeNetwork(settings.exec_root, daemon_id, network_settings, names, key_file)
         self._machinery = Machinery(
             layout,
             self.engine,

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from shoal.core.allocate.subnets import allocate_network
-from shoal.core.networks import PREDEFINED, is_overlay, overlay_options
+from shoal.core.network_keys import is_encrypted
+from shoal.core.networks import PREDEFINED, is_overlay
 from shoal.core.validate.network import prepare_network
 from shoal.errors import Forbidden, InvalidArgument, NameConflict, NotFound, Unavailable
 from shoal.lib.ids import Ids
@@ -137,7 +138,7 @@ def _planned(view: View, network: Network) -> Network:
 
 def _demand_encryption(view: View, network: Network) -> None:
     """Raise Unavailable for an encrypted network where no node could carry it."""
-    if not overlay_options(network.spec.options).encrypted:
+    if not is_encrypted(network):
         return
     if not any(node.description.wireguard_key for node in view.find(Node)):
         raise Unavailable(

@@ -8,6 +8,7 @@ last write.
 from __future__ import annotations
 
 from shoal.model.base import Struct
+from shoal.model.netstate import WIREGUARD_PORT
 from shoal.model.specs import (
     ClusterSpec,
     ConfigSpec,
@@ -57,6 +58,8 @@ class NodeDescription(Struct):
     data_path_address: str = ""
     # the public half, base64; empty: this node cannot take part in encrypted networks
     wireguard_key: str = ""
+    # UDP, where this node's end of encrypted networks listens
+    wireguard_port: int = WIREGUARD_PORT
 
 
 class NodeStatus(Struct):
@@ -234,6 +237,9 @@ class Cluster(Struct, tag="cluster"):
     subnet_size: int = 24
     data_path_port: int = 4789
     feature_level: int = 1
+    # nodes whose key in encrypted networks is of an earlier generation make another one; and when that was last ordered
+    network_key_generation: int = 0
+    network_keys_ordered_at_ns: int = 0
 
 
 class Network(Struct, tag="network"):

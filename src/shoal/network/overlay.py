@@ -6,14 +6,14 @@ Which tasks there are is wiring.py's to know. Blocking: runs in the network's wo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import structlog
 
 from shoal.errors import Unavailable
 from shoal.model.base import replace
-from shoal.model.netstate import JoinedNetwork, NetworkChange, Overlay, OverlayUpdate, SandboxRequest
+from shoal.model.netstate import JoinedNetwork, NetworkChange, OverlayUpdate, SandboxRequest
 from shoal.network import underlay
 from shoal.network.clients import Clients
 from shoal.network.naming import NameServer
@@ -60,6 +60,7 @@ class OverlaySide:
         self._holding = self._records.read_holding()
         self.sandboxes.adopt(used)
         self.secret.start()
+        self.secret.renew_key(self._holding.data_path.key_generation)
         self._names.start()
         for held in self._holding.overlays.values():
             services = tuple(held.services.values())
@@ -86,6 +87,7 @@ class OverlaySide:
         self._holding = after
         if after.data_path != before.data_path:
             self._behind |= set(self.sandboxes.ids())
+            self.secret.renew_key(after.data_path.key_generation)
         refusals = []
         for network_id in self.sandboxes.ids():
             try:
@@ -103,6 +105,7 @@ class OverlaySide:
             except OSError as error:
                 self._behind.add(network_id)
                 refusals.append(f"network {network_id}: {error}")
+        self.secret.greet(self.secret_nodes())
         if refusals:
             raise Unavailable(f"the kernel refuses a part of the overlay networks: {'; '.join(refusals)}")
         self.version = after.version
@@ -232,11 +235,22 @@ class OverlaySide:
             return self.secret.hosts(self._holding.data_path, self._node_number)
         return hosts_of(self._holding.data_path, self._node_number)
 
+    def secret_nodes(self) -> frozenset[int]:
+        """Return the numbers of the other nodes with tasks on the encrypted networks that are here."""
+        return frozenset(
+            endpoint.node_number
+            for held in self._secret_networks()
+            for service in held.services.values()
+            for endpoint in service.endpoints
+            if endpoint.node_number != self._node_number
+        )
+
     def _secret_vnis(self) -> frozenset[int]:
-        """Return the VXLAN identifiers of the encrypted networks that are here."""
-        found: list[Overlay] = []
+        return frozenset(held.overlay.vni for held in self._secret_networks())
+
+    def _secret_networks(self) -> Iterator[HeldOverlay]:
+        """Yield the encrypted networks that are here."""
         for network_id in self.sandboxes.ids():
             held = self._holding.overlays.get(network_id)
             if held is not None and held.overlay.encrypted:
-                found.append(held.overlay)
-        return frozenset(overlay.vni for overlay in found)
+                yield held

@@ -15,11 +15,15 @@ import structlog
 from shoal.errors import Unavailable
 from shoal.model.netstate import DataPath
 from shoal.network import nft_process, rtnetlink, underlay, wireguard
+from shoal.network.mesh_state import link_address
 from shoal.network.plumbing import Plumbing
+from shoal.network.secret_keys import SecretKeys
 from shoal.network.secret_plan import (
     VXLAN_BYTES,
     SecretMesh,
     desired_secret,
+    peers_to_greet,
+    published_key,
     render_configuration,
     render_guard,
     render_no_guard,
@@ -32,20 +36,38 @@ _log = structlog.get_logger(__name__)
 
 
 class SecretPaths:
-    """See the module; `public_key` is what other nodes must know, empty while this node cannot encrypt."""
+    """See the module."""
 
     def __init__(self, plumbing: Plumbing, key_file: Path) -> None:
         self._plumbing = plumbing
-        self._key_file = key_file
+        self._keys = SecretKeys(key_file)
+        self._generation = 0
         self._way = ""
         self._refusal = ""
         self._private_key = ""
-        self.public_key = ""
         # what the kernel was led to; None: nothing is known
         self._guarded: tuple[int, frozenset[int]] | None = None
         self._configured: str | None = None
         self._mesh: SecretMesh | None = None
         self._mtu_bytes = 0
+        # by the last call of `lead`
+        self._greeted: SecretMesh | None = None
+        self._key_in_use = ""
+
+    @property
+    def public_key(self) -> str:
+        """What other nodes must know, empty while this node cannot encrypt."""
+        return self._keys.public if self._way else ""
+
+    @property
+    def refusal(self) -> str:
+        """Why this node cannot encrypt, empty if it can."""
+        return self._refusal
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the link is there, as far as is known."""
+        return self._mesh is not None
 
     def start(self) -> None:
         """Find out whether this node can encrypt, and make its key."""
@@ -56,7 +78,8 @@ class SecretPaths:
                 self._refusal = error.message
                 _log.info("encrypted networks cannot be carried", reason=error.message)
             return
-        self._private_key, self.public_key = wireguard.take_key(self._key_file)
+        self._keys.load()
+        self._keys.renew(self._generation)
         self._way, self._refusal = way, ""
 
     def hosts(self, data_path: DataPath, node_number: int) -> dict[int, str]:
@@ -80,6 +103,7 @@ class SecretPaths:
         if not self._way:
             raise Unavailable(self._refusal)
         self._guard(data_path.port, frozenset(vnis))
+        self._private_key = self._keys.private(published_key(data_path, node_number))
         mesh = desired_secret(data_path, node_number, self._plumbing.settings)
         self._mtu_bytes = max(self._mtu_bytes, mtu_bytes + VXLAN_BYTES)
         try:
@@ -88,6 +112,22 @@ class SecretPaths:
             raise Unavailable(f"the kernel refuses the WireGuard link of encrypted networks: {error}") from error
         self._mesh = mesh
         return mesh.address
+
+    def renew_key(self, generation: int) -> None:
+        """Make a key if those here are of an earlier generation; it is used when the swarm has told it to all."""
+        self._generation = generation
+        if self._way and self._keys.renew(generation):
+            _log.info("a new key for encrypted networks is made", generation=generation)
+
+    def greet(self, node_numbers: Collection[int]) -> None:
+        """Agree on keys now with those of these nodes whose key, or for whom the own one, has changed."""
+        mesh, key = self._mesh, self._private_key
+        if mesh is None:
+            return
+        network = self._plumbing.settings.wireguard_network
+        wanted = {link_address(network, number) for number in node_numbers}
+        wireguard.greet(peers_to_greet(self._greeted, mesh, key != self._key_in_use, wanted))
+        self._greeted, self._key_in_use = mesh, key
 
     def ensure(self) -> None:
         """Make the link anew if the program that carried it has ended."""
@@ -118,11 +158,12 @@ class SecretPaths:
         if self._guarded != NO_GUARD:
             nft_process.load(self._plumbing.settings.nft_command, render_no_guard(self._plumbing.names))
         self._mesh, self._configured, self._guarded, self._mtu_bytes = None, None, NO_GUARD, 0
+        self._greeted = None
 
     def forget(self) -> None:
         """Take the key away; another one is made when it is needed."""
-        self._key_file.unlink(missing_ok=True)
-        self._way = self._private_key = self.public_key = ""
+        self._keys.forget()
+        self._way = self._private_key = ""
 
     def _guard(self, port: int, vnis: frozenset[int]) -> None:
         if self._guarded != (port, vnis):

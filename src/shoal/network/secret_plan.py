@@ -20,15 +20,16 @@ LEAST_MTU_BYTES = 1280
 
 
 class SecretPeer(Struct):
-    """Another node: its public key, where it is reached, and its address in the mesh."""
+    """Another node: its public key, where it is reached (`port`: UDP), and its address in the mesh."""
 
     key: str
     host: str
+    port: int
     address: str
 
 
 class SecretMesh(Struct):
-    """This node's address in the mesh, the UDP port of all nodes, and the others in order of their numbers."""
+    """This node's address in the mesh, its UDP port, and the others in order of their numbers."""
 
     address: str
     port: int
@@ -47,6 +48,7 @@ def desired_secret(data_path: DataPath, node_number: int, settings: NetworkSetti
         SecretPeer(
             key=peer.wireguard_key,
             host=peer.address,
+            port=peer.wireguard_port,
             address=link_address(settings.wireguard_network, peer.node_number),
         )
         for peer in sorted(data_path.peers, key=lambda peer: peer.node_number)
@@ -57,6 +59,30 @@ def desired_secret(data_path: DataPath, node_number: int, settings: NetworkSetti
         port=settings.wireguard_port,
         peers=tuple(peers),
     )
+
+
+def peers_to_greet(
+    before: SecretMesh | None, after: SecretMesh, has_new_key: bool, wanted: Collection[str]
+) -> list[str]:
+    """Return the addresses of the peers with whom keys are to be agreed on anew.
+
+    Args:
+        before: the mesh as it was.
+        after: as it is.
+        has_new_key: this node's own key is another one.
+        wanted: the addresses of the nodes that are talked to; others are left alone.
+    """
+    had = {peer.address: peer.key for peer in before.peers} if before is not None else {}
+    return [
+        peer.address
+        for peer in after.peers
+        if peer.address in wanted and (has_new_key or had.get(peer.address) != peer.key)
+    ]
+
+
+def published_key(data_path: DataPath, node_number: int) -> str:
+    """Return the public key of this node that the swarm has told, empty if it has told none."""
+    return next((peer.wireguard_key for peer in data_path.peers if peer.node_number == node_number), "")
 
 
 def secret_hosts(data_path: DataPath, node_number: int, settings: NetworkSettings) -> dict[int, str]:
@@ -78,7 +104,7 @@ def render_configuration(mesh: SecretMesh, private_key: str) -> str:
     lines = ["[Interface]", f"PrivateKey = {private_key}", f"ListenPort = {mesh.port}"]
     for peer in mesh.peers:
         host = f"[{peer.host}]" if ":" in peer.host else peer.host
-        lines += ["[Peer]", f"PublicKey = {peer.key}", f"Endpoint = {host}:{mesh.port}"]
+        lines += ["[Peer]", f"PublicKey = {peer.key}", f"Endpoint = {host}:{peer.port}"]
         lines.append(f"AllowedIPs = {peer.address}/32")
     return "\n".join(lines) + "\n"
 

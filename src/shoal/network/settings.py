@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 
 from shoal.model.base import Struct
+from shoal.model.netstate import WIREGUARD_PORT
 
 MARK_LENGTH = 6
 
@@ -32,7 +33,7 @@ class NetworkSettings(Struct):
         mesh_network: link addresses of the mesh between nodes, by node number; the same on every node.
         mesh_vni: the VXLAN identifier of the mesh between nodes; the same on every node.
         wireguard_network: of the WireGuard mesh of encrypted networks, by node number; the same on every node.
-        wireguard_port: UDP, the same on every node.
+        wireguard_port: UDP, where this node listens; it is told to the others.
         wireguard_tool, wireguard_program: what sets WireGuard links up; what carries them if the kernel does not.
         has_kernel_wireguard: False: do as on a kernel without WireGuard.
         has_egress_hook: False: do as on a kernel before 5.16, with a rule a node for the way back.
@@ -49,7 +50,7 @@ class NetworkSettings(Struct):
     mesh_network: str = "100.127.0.0/16"
     mesh_vni: int = 4096
     wireguard_network: str = "100.126.0.0/16"
-    wireguard_port: int = 51820
+    wireguard_port: int = WIREGUARD_PORT
     wireguard_tool: str = "wg"
     wireguard_program: str = "wireguard-go"
     has_kernel_wireguard: bool = True

@@ -5,19 +5,17 @@ Either is set up by `wg`. Knows no nodes. Blocking: runs in the network's worker
 
 from __future__ import annotations
 
-import base64
+import contextlib
 import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import structlog
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from shoal.errors import Unavailable
-from shoal.lib.files import write_atomically
 from shoal.network import rtnetlink
 from shoal.network.features import has_kernel_wireguard
 from shoal.network.netlink import Socket
@@ -28,6 +26,7 @@ _log = structlog.get_logger(__name__)
 KERNEL, PROGRAM = "kernel", "program"
 CONTROL_DIRECTORY = Path("/var/run/wireguard")
 TUN_DEVICE = Path("/dev/net/tun")
+DISCARD_PORT = 9
 COMMAND_SECONDS = 20.0
 END_SECONDS = 5.0
 # would keep wireguard-go in the foreground, or our pipes in its hands
@@ -51,22 +50,6 @@ def find_way(settings: NetworkSettings) -> str:
     if shutil.which(settings.wireguard_program) is None or not TUN_DEVICE.exists():
         raise Unavailable(f"this node cannot encrypt: neither the kernel nor a program does WireGuard: {NEEDS}")
     return PROGRAM
-
-
-def take_key(path: Path) -> tuple[str, str]:
-    """Return the private and the public key, base64, of a file that only root reads; made if it is not there."""
-    try:
-        key = X25519PrivateKey.from_private_bytes(base64.b64decode(path.read_bytes().strip(), validate=True))
-    except (FileNotFoundError, ValueError):
-        key = X25519PrivateKey.generate()
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
-        write_atomically(path, base64.b64encode(_private(key)) + b"\n", 0o600)
-    public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-    return base64.b64encode(_private(key)).decode(), base64.b64encode(public).decode()
-
-
-def _private(key: X25519PrivateKey) -> bytes:
-    return key.private_bytes(serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption())
 
 
 def make(channel: Socket, name: str, way: str, settings: NetworkSettings, mtu_bytes: int) -> int:
@@ -96,6 +79,19 @@ def set_up(settings: NetworkSettings, name: str, configuration: str) -> None:
     """
     # by its standard input: a key on a command line could be read by anybody
     _run([settings.wireguard_tool, "syncconf", name, "/dev/stdin"], text=configuration)
+
+
+def greet(addresses: Iterable[str]) -> None:
+    """Send a packet to each address of the mesh, which has WireGuard agree on keys with that node now.
+
+    Whichever of two nodes learns of a new key last begins so, and is understood: else the first to speak would try too
+    early and again only after five seconds.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+        for address in addresses:
+            # not reached: what tasks send will begin it
+            with contextlib.suppress(OSError):
+                sender.sendto(b"", (address, DISCARD_PORT))
 
 
 def end(channel: Socket, name: str) -> None:

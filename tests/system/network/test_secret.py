@@ -172,6 +172,27 @@ def test_a_daemon_that_was_killed_takes_the_mesh_up_again_and_the_last_task_ends
     assert not (hosts[2].exec_root / "wireguard.key").exists()
 
 
+def test_new_keys_by_order_and_traffic_goes_on(hosts):
+    paths = bring_up(hosts)
+    assert answers(hosts, paths[0]) == {MARKER}
+    before = shown_keys(hosts[1])
+    hosts.tell(7, data_path=hosts.data_path() | {"key_generation": 1})
+    announced = {peer["wireguard_key"] for peer in hosts.data_path()["peers"]}
+    assert not announced & before
+    assert shown_keys(hosts[1]) == before, "the old ones are in use until the swarm has told the new ones"
+    assert answers(hosts, paths[0]) == {MARKER}
+    hosts.tell(8, data_path=hosts.data_path() | {"key_generation": 1})
+    assert shown_keys(hosts[1]) == announced == shown_keys(hosts[2])
+    assert answers(hosts, paths[0]) == {MARKER}
+    assert [len((host.exec_root / "wireguard.key").read_text().splitlines()) for host in hosts.hosts] == [1, 1]
+
+
+def shown_keys(host):
+    """Return the public keys of a host's link: its own and those of its peers."""
+    shown = run("nsenter", f"--net={host.path}", "wg", "show", link_of(host), "dump").stdout.splitlines()
+    return {shown[0].split()[1], *(line.split()[0] for line in shown[1:])}
+
+
 def test_a_program_that_dies_is_started_again(hosts):
     paths = bring_up(hosts)
     process = program_of(hosts[1])

@@ -243,6 +243,7 @@ def unlock_key(quiet: bool | None, rotate: bool | None) -> None:
 @_HEARTBEAT
 @_MAX_SNAPSHOTS
 @_SNAPSHOT_INTERVAL
+@flag("--rotate-network-keys", text="Have all nodes make new keys for encrypted networks")
 @_HISTORY
 def update(**given: Any) -> None:
     """Change the swarm; without flags shows help."""
@@ -253,7 +254,10 @@ def update(**given: Any) -> None:
     found = client.get("/swarm")
     was_locked = (found["Spec"].get("EncryptionConfig") or {}).get("AutoLockManagers")
     _change_spec(found["Spec"], given)
-    client.post("/swarm/update", found["Spec"], {"version": found["Version"]["Index"]})
+    query = {"version": found["Version"]["Index"]}
+    if given["rotate_network_keys"]:
+        query["rotateNetworkKeys"] = True
+    client.post("/swarm/update", found["Spec"], query)
     click.echo("Swarm updated.")
     if given["autolock"] and not was_locked:
         _print_unlock_key(client)
