@@ -52,6 +52,7 @@ class SecretPaths:
         self._mtu_bytes = 0
         # by the last call of `lead`
         self._greeted: SecretMesh | None = None
+        self._wanted: frozenset[str] = frozenset()
         self._key_in_use = ""
 
     @property
@@ -125,8 +126,8 @@ class SecretPaths:
         if mesh is None:
             return
         network = self._plumbing.settings.wireguard_network
-        wanted = {link_address(network, number) for number in node_numbers}
-        wireguard.greet(peers_to_greet(self._greeted, mesh, key != self._key_in_use, wanted))
+        self._wanted = frozenset(link_address(network, number) for number in node_numbers)
+        wireguard.greet(peers_to_greet(self._greeted, mesh, key != self._key_in_use, self._wanted))
         self._greeted, self._key_in_use = mesh, key
 
     def ensure(self) -> None:
@@ -140,6 +141,8 @@ class SecretPaths:
             _log.warning("the WireGuard link is gone and is made anew", link=name)
             try:
                 self._connect(self._mesh)
+                # they know nothing of the end of what they had agreed on
+                wireguard.greet(self._wanted)
             except (OSError, Unavailable) as error:
                 _log.error("encrypted networks lead to no other node", reason=str(error))
 
