@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from shoal.errors import ShoalError
 from shoal.lab.lab import Lab
 from shoal.lab.node import LabNode
+from shoal.network.settings import NetworkSettings
+from shoal.network.wireguard import find_way
 from tests.system.daemon import wait_for
 from tests.system.lab import running_lab
 from tests.system.swarm import get, running
@@ -74,6 +77,31 @@ def test_a_blocked_data_path_is_found_from_both_ends(lab: Lab) -> None:
     finally:
         filter_packets(broken, None)
     assert path_to(broken, findings(other))["Level"] == "good"
+
+
+def test_a_blocked_port_of_encrypted_networks_is_found(lab: Lab) -> None:
+    try:
+        find_way(NetworkSettings())
+    except ShoalError as error:
+        pytest.skip(error.message)
+    manager, broken = lab.node("m1"), lab.node("w1")
+    check = f"({broken.address})"
+
+    def path() -> dict[str, Any]:
+        found = findings(manager)
+        return next((found[each] for each in found if each.startswith("encrypted path") and check in each), {})
+
+    manager.docker("network", "create", "-d", "overlay", "--opt", "encrypted", "vault")
+    manager.docker("service", "create", "--no-resolve-image", "-d", "--name", "secret", "--mode", "global",
+                   "--network", "vault", "busybox", "sleep", "10000")  # fmt: skip
+    wait_for(lambda: path().get("Level") == "good", "the nodes reach each other by WireGuard")
+    filter_packets(broken, "udp dport 51820 drop")
+    try:
+        assert path()["Level"] == "problem"
+        assert "UDP ports 51820" in path()["Remedy"]
+    finally:
+        filter_packets(broken, None)
+    manager.docker("service", "rm", "secret")
 
 
 def test_a_path_that_carries_less_than_its_links_say_and_a_manager_out_of_reach(lab: Lab) -> None:

@@ -13,7 +13,9 @@ from shoal.model.diagnosis import (
     Leftover,
     MachineFacts,
     ManagerFacts,
+    PathFacts,
     PeerFacts,
+    SecretPeerFacts,
     SwarmFacts,
 )
 
@@ -51,7 +53,9 @@ def examine_swarm(facts: SwarmFacts) -> tuple[Finding, ...]:
         *_membership(facts),
         *(_helper(helper) for helper in facts.helpers),
         *(_manager(manager) for manager in facts.managers),
-        *(finding for peer in facts.peers for finding in _peer(peer, facts)),
+        *(finding for peer in facts.paths.peers for finding in _peer(peer, facts)),
+        *_secret_port(facts.paths),
+        *(_secret_peer(peer, facts) for peer in facts.paths.secret_peers),
     )
 
 
@@ -152,10 +156,14 @@ def _manager(manager: ManagerFacts) -> Finding:
     return Finding(check=check, level=PROBLEM, text=text, remedy=remedy)
 
 
+def _between(facts: SwarmFacts, address: str) -> str:
+    return f"between {facts.own_address or 'this node'} and {address}"
+
+
 def _peer(peer: PeerFacts, facts: SwarmFacts) -> Iterator[Finding]:
     check = f"data path to node {peer.node_number} ({peer.address})"
-    port = facts.data_path_port
-    between = f"between {facts.own_address or 'this node'} and {peer.address}"
+    port = facts.paths.port
+    between = _between(facts, peer.address)
     if peer.refusal:
         text = f"cannot be looked at: {peer.refusal}"
         yield Finding(check=check, level=PROBLEM, text=text, remedy="see the log of shoald on this node")
@@ -178,3 +186,30 @@ def _peer(peer: PeerFacts, facts: SwarmFacts) -> Iterator[Finding]:
         text = f"its clock is {abs(peer.skew_ms) / 1000:.1f} s {'ahead of' if peer.skew_ms > 0 else 'behind'} this one"
         remedy = "run a time service (chrony, systemd-timesyncd) on both: certificates and logs rely on it"
         yield Finding(check=f"clock of node {peer.node_number}", level=PROBLEM, text=text, remedy=remedy)
+
+
+def _secret_port(paths: PathFacts) -> Iterator[Finding]:
+    if paths.secret_refusal:
+        yield Finding(
+            check="port of encrypted networks",
+            level=NOTE,
+            text=f"nothing can listen on UDP port {paths.secret_port}: {paths.secret_refusal}",
+            remedy="end the program that has it (ss -ulpn), or start shoald with another --wireguard-port",
+        )
+
+
+def _secret_peer(peer: SecretPeerFacts, facts: SwarmFacts) -> Finding:
+    check = f"encrypted path to node {peer.node_number} ({peer.address})"
+    between = _between(facts, peer.address)
+    if not peer.has_key:
+        text = "that node has announced no key: its tasks on encrypted networks are not reached"
+        return Finding(check=check, level=PROBLEM, text=text, remedy="run shoal doctor there: it says what is missing")
+    if not peer.answers:
+        text = f"no answer through WireGuard (UDP port {peer.port}): its tasks on encrypted networks are not reached"
+        remedy = f"let firewalls pass UDP ports {peer.port} and {facts.paths.secret_port} {between}"
+        return Finding(check=check, level=PROBLEM, text=text, remedy=remedy)
+    if not peer.carries_whole:
+        text = f"answers, but packets of {peer.mtu_bytes} bytes within WireGuard get lost: long answers will hang"
+        remedy = f"the path {between} carries less than its links say: set their MTU to what it carries"
+        return Finding(check=check, level=PROBLEM, text=text, remedy=remedy)
+    return Finding(check=check, level=GOOD, text=f"answers, with packets of {peer.mtu_bytes} bytes, too")

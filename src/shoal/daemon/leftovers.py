@@ -39,7 +39,7 @@ def find_leftovers() -> tuple[Leftover, ...]:
     groups = _cgroups()
     alive = {daemon_id for path, daemon_id in groups if _has_process(path)} | _running_daemons()
     found = [*_namespaces(), *_tables(), *_links()]
-    found += [Found(f"the cgroup {path}", f"rmdir {path}", daemon_id=daemon_id) for path, daemon_id in groups]
+    found += _groups_of(groups)
     return left_over(found, alive)
 
 
@@ -96,6 +96,17 @@ def _links() -> Iterator[Found]:
 def _cgroups() -> list[tuple[Path, str]]:
     paths = (*CGROUPS.glob("shoal-*"), *CGROUPS.glob("*/shoal-*"))
     return [(path, match[1]) for path in paths if (match := _CGROUP.fullmatch(path.name)) is not None]
+
+
+def _groups_of(groups: Iterable[tuple[Path, str]]) -> list[Found]:
+    """Return one thing for all the directories, one a hierarchy, of a cgroup."""
+    names = {path.name: daemon_id for path, daemon_id in groups}
+    return [
+        Found(
+            f"the cgroup {name}", f"find {CGROUPS} -depth -path '*/{name}*' -type d -exec rmdir {{}} +", daemon_id=owner
+        )
+        for name, owner in names.items()
+    ]
 
 
 def _has_process(cgroup: Path) -> bool:

@@ -33,7 +33,7 @@ from shoal.lib.clock import SystemClock
 from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait
 from shoal.model.container import LogLine, LogOptions, RemoteManifest
-from shoal.model.diagnosis import Finding, SwarmFacts
+from shoal.model.diagnosis import Finding, PathFacts, SwarmFacts
 from shoal.model.objects import ManagerStatus, Node, NodeDescription, Task
 from shoal.model.requests import JoinRequest, RestoreRequest
 from shoal.model.specs import InitRequest
@@ -223,20 +223,19 @@ class SwarmNode:
         """Look at this node and its ways to the others; takes seconds."""
         membership = self._part.membership if self._part is not None else None
         managers = [each.address for each in membership.managers] if membership else []
-        machine, helpers, asked, (port, peers) = await asyncio.gather(
+        machine, helpers, asked, paths = await asyncio.gather(
             asyncio.to_thread(examine_this_machine),
             asyncio.to_thread(look_at_helpers, self._settings.exec_root, self._network.has_overlays),
             look_at_managers(managers),
             self._network.ask_peers(),
         )
         facts = SwarmFacts(
-            data_path_port=port,
             own_address=self.host().node_address,
             state=self.local_state().value,
             error=self.local_error(),
             helpers=helpers,
             managers=asked,
-            peers=peers if membership is not None else (),
+            paths=paths if membership is not None else PathFacts(),
         )
         return (*machine, *examine_swarm(facts))
 

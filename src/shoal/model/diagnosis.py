@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shoal.model.base import Struct
+from shoal.model.netstate import WIREGUARD_PORT
 
 GOOD, NOTE, PROBLEM = "good", "note", "problem"
 
@@ -58,6 +59,35 @@ class PeerFacts(Struct):
     skew_ms: int | None = None
 
 
+class SecretPeerFacts(Struct):
+    """The way of encrypted networks to another node that has tasks on one of those here, asked by echo through it.
+
+    `port`: UDP, where the other listens for it. `has_key`: it has announced one: without one it can carry none.
+    """
+
+    node_number: int
+    address: str
+    port: int
+    has_key: bool = True
+    answers: bool = False
+    carries_whole: bool = False
+    mtu_bytes: int = 0
+
+
+class PathFacts(Struct):
+    """The ways from this node to the others.
+
+    `port`: UDP, of VXLAN. `secret_port`: UDP, of encrypted networks; `secret_refusal`: why nothing can listen there,
+    empty: it can, or this node does.
+    """
+
+    port: int = 4789
+    peers: tuple[PeerFacts, ...] = ()
+    secret_port: int = WIREGUARD_PORT
+    secret_refusal: str = ""
+    secret_peers: tuple[SecretPeerFacts, ...] = ()
+
+
 class ManagerFacts(Struct):
     """A manager's node port, asked over TCP; `refusal` empty: it listens."""
 
@@ -68,10 +98,9 @@ class ManagerFacts(Struct):
 class SwarmFacts(Struct):
     """What a daemon knows more than its machine: its helpers, and the ways to others from this node."""
 
-    data_path_port: int = 4789
     own_address: str = ""
     state: str = ""
     error: str = ""
     helpers: tuple[HelperFacts, ...] = ()
     managers: tuple[ManagerFacts, ...] = ()
-    peers: tuple[PeerFacts, ...] = ()
+    paths: PathFacts = PathFacts()

@@ -17,11 +17,11 @@ import structlog
 from shoal.errors import InvalidArgument, Unavailable
 from shoal.lib.supervise import cancel_and_wait, supervise
 from shoal.model.base import replace
-from shoal.model.diagnosis import PeerFacts
+from shoal.model.diagnosis import PathFacts
 from shoal.model.netstate import Connection, DataPath, IngressState, NetworkChange, Sandbox, SandboxRequest
 from shoal.network import connections
 from shoal.network.balancer import Balancer
-from shoal.network.diagnosis import Question
+from shoal.network.diagnosis import Question, SecretQuestion
 from shoal.network.mesh import Mesh
 from shoal.network.mesh_state import desired_mesh
 from shoal.network.naming import NameServer, NoNames
@@ -180,14 +180,23 @@ class NodeNetwork:
         """
         await self._run(lambda: self._set_data_path(data_path))
 
-    async def ask_peers(self) -> tuple[int, tuple[PeerFacts, ...]]:
-        """Return the UDP port of the data path, and what the ways to all other nodes are like; takes up to 2 s."""
+    async def ask_peers(self) -> PathFacts:
+        """Return what the ways to all other nodes are like; takes up to 2 s."""
 
-        def prepare() -> Question:
-            return Question(self._plumbing, self._mesh, self._data_path, self._settings.node_number)
+        def prepare() -> tuple[Question, SecretQuestion]:
+            number, secret_nodes = self._settings.node_number, self._overlays.secret_nodes()
+            plain = Question(self._plumbing, self._mesh, self._data_path, number)
+            return plain, SecretQuestion(self._plumbing, self._overlays.secret, self._data_path, secret_nodes)
 
-        question = await self._run(prepare)
-        return self._data_path.port, await asyncio.to_thread(question.answer)
+        plain, secret = await self._run(prepare)
+        peers, secret_peers = await asyncio.gather(asyncio.to_thread(plain.answer), asyncio.to_thread(secret.answer))
+        return PathFacts(
+            port=self._data_path.port,
+            peers=peers,
+            secret_port=self._settings.wireguard_port,
+            secret_refusal=secret.port_refusal,
+            secret_peers=secret_peers,
+        )
 
     # from here on: the worker thread
 

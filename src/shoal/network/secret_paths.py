@@ -70,6 +70,11 @@ class SecretPaths:
         """Whether the link is there, as far as is known."""
         return self._mesh is not None
 
+    @property
+    def mtu_bytes(self) -> int:
+        """How long packets through the link may be, 0 without it."""
+        return self._mtu_bytes
+
     def start(self) -> None:
         """Find out whether this node can encrypt, and make its key."""
         try:

@@ -25,7 +25,9 @@ from shoal.model.diagnosis import (
     Leftover,
     MachineFacts,
     ManagerFacts,
+    PathFacts,
     PeerFacts,
+    SecretPeerFacts,
     SwarmFacts,
 )
 
@@ -84,12 +86,29 @@ def test_a_kernel_with_wireguard_needs_no_program():
     assert "the kernel's WireGuard" in examine_machine(kernel)[-2].text
 
 
+def to_peer(**changes):
+    return {"paths": PathFacts(port=4790, peers=(replace(PEER, **changes),))}
+
+
+def in_secret(**changes):
+    peer = SecretPeerFacts(node_number=2, address="10.0.0.2", port=7000, mtu_bytes=1420)
+    return {"paths": PathFacts(secret_peers=(replace(peer, **changes),))}
+
+
+def test_a_port_of_encrypted_networks_that_is_taken_is_noted():
+    facts = SwarmFacts(paths=PathFacts(secret_port=7000, secret_refusal="another program has it"))
+    (finding,) = bad(examine_swarm(facts))
+    assert finding.level == NOTE
+    assert "UDP port 7000: another program has it" in finding.text
+    assert "--wireguard-port" in finding.remedy
+
+
 def test_a_swarm_that_is_well():
     facts = SwarmFacts(
         state="active",
         helpers=(HelperFacts("keeper", True, True, "l"), HelperFacts("resolver", False, False, "l")),
         managers=(ManagerFacts(address="10.0.0.1:2377"),),
-        peers=(PEER,),
+        paths=PathFacts(peers=(PEER,), secret_peers=in_secret(answers=True, carries_whole=True)["paths"].secret_peers),
     )
     assert not bad(examine_swarm(facts))
 
@@ -101,14 +120,17 @@ def test_a_swarm_that_is_well():
         ({"state": "active", "error": "no leader"}, "active: no leader", "log"),
         ({"helpers": (HelperFacts("keeper", False, True, "/k.log"),)}, "does not run", "/k.log"),
         ({"managers": (ManagerFacts("10.0.0.1:2400", "Connection refused"),)}, "refused", "TCP port 2400"),
-        ({"peers": (replace(PEER, answers=False),)}, "no answer over VXLAN (UDP port 4790)", "between 10.0.0.1 and"),
-        ({"peers": (replace(PEER, carries_whole=False),)}, "packets of 1450 bytes", "MTU"),
-        ({"peers": (replace(PEER, skew_ms=-9000),)}, "9.0 s behind", "chrony"),
-        ({"peers": (replace(PEER, refusal="port is taken"),)}, "port is taken", "log"),
+        (to_peer(answers=False), "no answer over VXLAN (UDP port 4790)", "between 10.0.0.1 and"),
+        (to_peer(carries_whole=False), "packets of 1450 bytes", "MTU"),
+        (to_peer(skew_ms=-9000), "9.0 s behind", "chrony"),
+        (to_peer(refusal="port is taken"), "port is taken", "log"),
+        (in_secret(has_key=False), "has announced no key", "shoal doctor there"),
+        (in_secret(), "no answer through WireGuard (UDP port 7000)", "UDP ports 7000 and 51820 between 10.0.0.1 and"),
+        (in_secret(answers=True), "packets of 1420 bytes", "MTU"),
     ],
 )
 def test_what_is_wrong_with_a_swarm(facts, text, remedy):
-    findings = examine_swarm(SwarmFacts(data_path_port=4790, own_address="10.0.0.1", **facts))
+    findings = examine_swarm(SwarmFacts(own_address="10.0.0.1", **facts))
     (finding,) = bad(findings)
     assert finding.level == PROBLEM
     assert text in finding.text
