@@ -16,7 +16,7 @@ import pytest
 from shoal.errors import ShoalError
 from shoal.lab.lab import Lab
 from shoal.lab.node import LabNode
-from shoal.network.settings import NetworkSettings
+from shoal.network.settings import NetworkSettings, names_of
 from shoal.network.wireguard import find_way
 from tests.system.daemon import wait_for
 from tests.system.lab import node_id, running_lab
@@ -188,19 +188,31 @@ def test_an_encrypted_network_between_nodes_shows_nothing_on_the_wire(lab: Lab) 
     where = ("--mode", "global", "--constraint", "node.role==worker")
     secret = create(lab, "secret", 2, "--network", "vault", *where)
     try:
-        with secret.served() as served, packets_of(secret.tasks()[0][1]) as seen:
-            container, node, pid = secret.tasks()[0]
+        container, node, pid = secret.tasks()[0]
+        with secret.served() as served, packets_of(node) as seen:
             answer = node.docker("exec", container, "nslookup", "tasks.secret").stdout
             addresses = set(re.findall(r"^Address: (10\.\S+)", answer, re.MULTILINE))
             assert names([from_task(pid, "tcp", address, 80)[0] for address in addresses]) == set(served)
             packets = seen()
             other = next(name for name in served if name != container[:12])
-        assert WIREGUARD_PORTS in [ports for _, ports, _ in packets]
-        assert not [ports for _, ports, _ in packets if 4789 in ports], "frames in the clear"
-        assert all(other.encode().hex() not in data for _, _, data in packets), "an answer in the clear"
+            assert WIREGUARD_PORTS in [ports for _, ports, _ in packets]
+            assert not [ports for _, ports, _ in packets if 4789 in ports], "frames in the clear"
+            assert all(other.encode().hex() not in data for _, _, data in packets), "an answer in the clear"
+            before = wireguard_keys(node)
+            manager.shoal("swarm", "update", "--rotate-network-keys")
+            wait_for(lambda: not wireguard_keys(node) & before, "all nodes have new keys")
+            assert names([from_task(pid, "tcp", address, 80)[0] for address in addresses]) == set(served)
     finally:
         manager.docker("service", "rm", "secret")
     manager.docker("network", "rm", "vault")
+
+
+def wireguard_keys(node: LabNode) -> set[str]:
+    """Return the public keys of a node's end of encrypted networks, its own and the others'."""
+    lines = node.execute("wg", "show", "all", "dump").stdout.splitlines()
+    own = names_of(node.docker("info", "-f", "{{.ID}}").stdout.strip()).secret_link
+    shown = [line.split()[1:] for line in lines if line.split()[0] == own]
+    return {shown[0][1], *(words[0] for words in shown[1:])}
 
 
 @contextlib.contextmanager
