@@ -176,13 +176,14 @@ class Attachment(Struct):
     """Addresses (CIDR) of a task on a network.
 
     `driver` is overlay, or that of a node's own network (host, bridge, null, macvlan, ...); empty: the routing mesh.
-    `internal`: the network leads nowhere else.
+    `internal`: the network leads nowhere else. `encrypted`: only a node with a key can carry it.
     """
 
     network_id: str
     addresses: tuple[str, ...] = ()
     driver: str = ""
     internal: bool = False
+    encrypted: bool = False
 
 
 class Task(Struct, tag="task"):
