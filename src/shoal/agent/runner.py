@@ -104,6 +104,7 @@ class TaskRunner:
         self.revision = revision
         self._on_status = on_status
         self._remembered = remembered
+        self._is_attached = False
         self._desired_changed = asyncio.Event()
         self._unwanted = asyncio.Event()
         if task.desired_state >= TaskState.SHUTDOWN:
@@ -183,7 +184,7 @@ class TaskRunner:
             image_id = await self._while_wanted(parts.images.find(self.revision))
             host_ports = self._settle_host_ports()
             request = self._sandbox_request(host_ports)
-            sandbox = await parts.network.attach(request)
+            sandbox = await self._attach(request)
             description = parts.describe()
             config = container_config(self.task, self.revision, parts.node_id, description, image_id, payloads)
             config = replace(
@@ -207,6 +208,9 @@ class TaskRunner:
         if container is None:
             raise NotFound("the task's container is gone")
         if container.state.status == "created":
+            if not self._is_attached:
+                # the host may have lost its power since the container was made, and with it the namespace
+                await self._attach(self._sandbox_request(self.status.host_ports))
             container = await self._parts.engine.start(container.id)
         status = ContainerStatus(container_id=container.id, pid=container.state.pid)
         if container.state.health is not None and container.state.status == "running":
@@ -300,6 +304,11 @@ class TaskRunner:
         await self._parts.network.detach(self.task.id)
 
     # -- parts of steps
+
+    async def _attach(self, request: SandboxRequest) -> Sandbox:
+        sandbox = await self._parts.network.attach(request)
+        self._is_attached = True
+        return sandbox
 
     def _find_container(self) -> Container | None:
         """Find the task's container, also one that was renamed, or that was made in a moment nobody wrote down."""

@@ -162,6 +162,24 @@ def test_a_restarted_daemon_takes_up_what_is_there() -> None:
     run(body)
 
 
+def test_a_container_that_was_made_before_the_power_went_is_wired_again() -> None:
+    async def body(bench: Bench) -> None:
+        first = bench.runner(task(desired_state=S.READY))
+        running = asyncio.create_task(first.run())
+        await bench.until(lambda: first.status.state == S.READY)
+        await cancel_and_wait(running)
+        bench.network.attached.clear()
+        second = bench.runner(first.task)
+        second.desire(S.RUNNING)
+        running = asyncio.create_task(second.run())
+        await bench.until(lambda: second.status.state == S.RUNNING)
+        assert set(bench.network.attached) == {first.task.id}
+        assert len(bench.engine.list()) == 1
+        await cancel_and_wait(running)
+
+    run(body)
+
+
 def test_a_container_that_ended_while_no_daemon_ran_is_told() -> None:
     async def body(bench: Bench) -> None:
         first = bench.runner()
