@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +67,18 @@ def test_a_swarm_that_is_well(lab: Lab) -> None:
             if other.name != node.name:
                 assert "answers, with packets of 1450 bytes" in path_to(other, found)["Text"]
         assert f"manager {lab.node('m1').address}:2377" in found
+
+
+def test_a_machine_without_a_daemon_and_without_wireguard(tmp_path: Path) -> None:
+    for program in ("nft", "runc", "skopeo"):
+        (tmp_path / program).symlink_to(str(shutil.which(program)))
+    shoal = [sys.executable, "-m", "shoal.cli.main", "-H", f"unix://{tmp_path}/none.sock", "doctor"]
+    without = {**os.environ, "PATH": str(tmp_path)}
+    written = subprocess.run(shoal, env=without, capture_output=True, text=True, check=False).stdout
+    assert re.search(r"^note +encrypted networks +cannot be carried by this node$", written, re.MULTILINE)
+    assert "apt-get install --no-install-recommends wireguard-tools" in written
+    assert re.search(r"^note +daemon .*\n +-> .*start shoald", written, re.MULTILINE)
+    assert "data path" not in written
 
 
 def test_a_blocked_data_path_is_found_from_both_ends(lab: Lab) -> None:

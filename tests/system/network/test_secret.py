@@ -124,7 +124,7 @@ def test_frames_in_the_clear_are_neither_sent_nor_taken(hosts):
     seen = watch(hosts, hosts[1])
     run("ip", "-n", hosts[1].host, "link", "set", link_of(hosts[1]), "down")
     run("ip", "-n", hosts[1].host, "route", "add", "default", "via", hosts[2].address)
-    hosts.ask(paths[0], "udp", "10.0.6.12", 53)
+    send(paths[0], "10.0.6.12", 53)
     assert not [ports for _, ports, _ in seen() if VXLAN_PORT in ports], "without its link it is silent, not open"
     # anybody on the wire: the guard of this host must not keep it back
     flush_guard(hosts[1])
