@@ -30,10 +30,12 @@ async def obey(network, call, argument):
         return await network.change(msgspec.convert(argument, NetworkChange))
     if call == "set_node_number":
         return await network.set_node_number(argument)
+    if call == "wireguard_key":
+        return network.wireguard_key
     if call == "close":
         return await network.close(remove=argument)
     return {"sandboxes": network.sandboxes(), "ingress_version": network.ingress_version,
-            "version": network.version, "key": network.wireguard_key}  # fmt: skip
+            "version": network.version}  # fmt: skip
 
 
 async def main(exec_root, daemon_id, settings):

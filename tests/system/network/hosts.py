@@ -83,7 +83,7 @@ class Hosts(Place):
 
     def data_path(self, port=4789):
         """Every node with its address and the key it announces."""
-        keys = {host.number: host.driver.call("look")["key"] if host.driver else "" for host in self.hosts}
+        keys = {host.number: host.driver.call("wireguard_key") if host.driver else "" for host in self.hosts}
         return {"port": port, "peers": [{"node_number": host.number, "address": host.address,
                                          "wireguard_key": keys[host.number]} for host in self.hosts]}  # fmt: skip
 
