@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from shoal.cli.grammar import Parse, flag, flags
+from shoal.cli.service_references import parse_network, parse_payload
 from shoal.language.mounts import parse_mount
 from shoal.language.ports import parse_port_match, parse_ports
 from shoal.language.values import (
@@ -21,7 +22,6 @@ from shoal.language.values import (
     parse_uint,
     parse_ulimit,
 )
-from shoal.cli.service_references import parse_network, parse_payload
 
 Add = Callable[[Any], Any]
 
