@@ -61,3 +61,68 @@ def test_a_stack_comes_changes_and_goes(docker, file):
     wait_for(lambda: services(docker) == {"shop_web 2/2", "shop_client 1/1"}, "it runs again")
     docker("stack", "rm", "shop")
     assert docker("network", "ls", "-q", "--filter", "label=com.docker.stack.namespace=shop") == ""
+
+
+OWN = (
+    STACK
+    + """
+    configs: [{source: page, target: /etc/page}]
+    secrets: [word]
+    environment: {A: "1"}
+    depends_on: [web]
+configs: {page: {file: ./page}}
+secrets: {word: {file: ./word}}
+"""
+)
+
+
+def tasks_of(docker):
+    return sorted(docker("stack", "ps", "shop", "-q", "--no-trunc", "--filter", "desired-state=running").split())
+
+
+def test_shoal_and_docker_make_the_same_of_a_file(daemon, docker, tmp_path):
+    text = OWN.replace("networks:\n  front: {internal: true}\n", "") + "networks:\n  front: {internal: true}\n"
+    (tmp_path / "stack.yml").write_text('version: "3.8"\n' + text)
+    (tmp_path / "page").write_text("one")
+    (tmp_path / "word").write_text("secret")
+    file = str(tmp_path / "stack.yml")
+    arguments = ("stack", "deploy", "--resolve-image", "never", "-c", file)
+
+    planned = daemon.shoal("stack", "plan", "-c", file, "shop").stdout
+    assert "+ service shop_web is made" in planned
+    assert "6 to make, 0 to update, 0 to keep" in planned
+    made = daemon.shoal(*arguments, "--wait", "shop").stdout
+    assert made.index("Creating service shop_web") < made.index("Creating service shop_client")
+    assert services(docker) == {"shop_web 2/2", "shop_client 1/1"}
+    running = tasks_of(docker)
+    docker("stack", "deploy", "--resolve-image", "never", "--detach=true", "-c", file, "shop")
+    assert tasks_of(docker) == running, "the docker command asks for the same"
+    kept = daemon.shoal("stack", "plan", "-c", file, "shop").stdout
+    assert "  service shop_client is kept" in kept
+    daemon.shoal(*arguments, "--wait", "shop")
+    assert tasks_of(docker) == running
+
+    (tmp_path / "page").write_text("two")
+    (tmp_path / "stack.yml").write_text(text.replace("replicas: 2", "replicas: 1").replace('A: "1"', 'A: "2"'))
+    planned = daemon.shoal("stack", "deploy", "--dry-run", "-c", file, "shop").stdout
+    assert "~ service shop_web is updated: its tasks are kept\n      Mode.Replicated.Replicas: 2 -> 1\n" in planned
+    assert "~ service shop_client is updated: its tasks are replaced" in planned
+    assert "TaskTemplate.ContainerSpec.Env[0]: A=1 -> A=2" in planned
+    assert tasks_of(docker) == running, "a dry run changes nothing"
+    daemon.shoal(*arguments, "--wait", "shop")
+    assert services(docker) == {"shop_web 1/1", "shop_client 1/1"}
+    client = docker("ps", "-q", "--filter", "name=shop_client").strip()
+    assert docker("exec", client, "cat", "/etc/page", "/run/secrets/word") == "twosecret"
+
+    removed = daemon.shoal("stack", "rm", "--wait", "shop").stdout
+    assert "Removing config shop_page" in removed
+    assert daemon.shoal("stack", "ls", "--format", "{{.Name}}").stdout == ""
+
+
+def test_a_file_with_a_slip_says_where(daemon, tmp_path):
+    file = tmp_path / "stack.yml"
+    file.write_text("services:\n  web:\n    image: busybox\n    replica: 2\n")
+    refused = daemon.shoal("stack", "deploy", "-c", str(file), "shop", check=False)
+    assert refused.returncode == 1
+    assert f'{file}:4: services.web.replica: unknown key "replica"' in refused.stderr
+    assert daemon.shoal("stack", "ps", "shop", check=False).stderr == "nothing found in stack: shop\n"

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "secret": ("shoal.cli.commands.payload:secret", "Work with secrets"),
     "config": ("shoal.cli.commands.payload:config", "Work with configs"),
     "volume": ("shoal.cli.commands.volume:volume", "Work with the volumes of this node"),
+    "stack": ("shoal.cli.commands.stack:stack", "Work with stacks: Compose files on the swarm"),
     "lab": ("shoal.cli.commands.lab:lab", "Run a whole swarm on this machine"),
     "doctor": ("shoal.cli.commands.doctor:doctor", "Find what is wrong with this node and its ways to the others"),
     "info": ("shoal.cli.commands.system:info", "Show what the daemon says of itself and its swarm"),

@@ -75,7 +75,9 @@ def test_stop_and_kill(ground: Ground) -> None:
         await _line(engine, "test", b"ready\n")
         await engine.stop("test")
         assert (await engine.wait("test")).code == 7
-        await start(engine, "sleep", "1000", name="stubborn")  # the first process of a namespace ignores TERM
+        # the first process of a namespace ignores TERM, once it is no longer runc's
+        await start(engine, "sh", "-c", "echo ready; exec sleep 1000", name="stubborn")
+        await _line(engine, "stubborn", b"ready\n")
         await engine.stop("stubborn", timeout_seconds=0.2)
         assert (await engine.wait("stubborn")).code == 137
         with pytest.raises(Conflict, match="is not running"):

@@ -23,8 +23,9 @@ from tests.system.engine.conftest import Ground, until
 
 pytestmark = pytest.mark.root
 
+COUNT = "i=0; while test $i -lt 3000; do i=$((i+1)); echo $i; test $((i % 100)) = 0 && sleep 0.03; done; exit 5"
 # counts until it is told to stop, so that it runs however long the kills take
-COUNT = "i=0; until test -e /gate/enough; do i=$((i+1)); echo $i; test $((i % 100)) != 0 || sleep 0.03; done"
+COUNT_ON = "i=0; until test -e /gate/enough; do i=$((i+1)); echo $i; test $((i % 100)) != 0 || sleep 0.03; done"
 
 
 async def numbers_of(engine: RuncEngine, name: str) -> list[int]:
@@ -34,7 +35,7 @@ async def numbers_of(engine: RuncEngine, name: str) -> list[int]:
 def counting(name: str, gate: Path) -> ContainerConfig:
     gate.mkdir()
     mount = Mount(type="bind", source=str(gate), target="/gate")
-    return ContainerConfig(name=name, image="busybox:test", command=("sh", "-c", COUNT), mounts=(mount,))
+    return ContainerConfig(name=name, image="busybox:test", command=("sh", "-c", COUNT_ON), mounts=(mount,))
 
 
 def test_a_killed_keeper_loses_no_line(ground: Ground) -> None:

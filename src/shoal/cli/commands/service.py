@@ -240,8 +240,13 @@ def _image_text(item: Mapping[str, Any]) -> str:
 def list_services(filter: tuple[str, ...], format: str | None, quiet: bool | None) -> None:  # noqa: A002
     """List services by name."""
     found = connect().get("/services", {"status": True, **filter_query(filter)})
-    found.sort(key=lambda item: item["Spec"]["Name"])
-    if quiet and format is None:
+    print_services(found, format, quiet=bool(quiet))
+
+
+def print_services(found: Sequence[Mapping[str, Any]], template: str | None, *, quiet: bool) -> None:
+    """Print services as the flags of `ls` say."""
+    found = sorted(found, key=lambda item: str(item["Spec"]["Name"]))
+    if quiet and template is None:
         click.echo("".join(f"{shorten_id(item['ID'])}\n" for item in found), nl=False)
         return
     shown = [
@@ -252,7 +257,7 @@ def list_services(filter: tuple[str, ...], format: str | None, quiet: bool | Non
         Column("Image", "IMAGE", _image_text),
         Column("Ports", "PORTS", lambda item: ports_text((item.get("Endpoint") or {}).get("Ports") or ())),
     ]
-    print_list(shown, found, format)
+    print_list(shown, found, template)
 
 
 @command("inspect", "[OPTIONS] SERVICE [SERVICE...]", "Show all there is of services")

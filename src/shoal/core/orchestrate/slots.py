@@ -110,4 +110,6 @@ def comparable(template: TaskSpec) -> TaskSpec:
 
 
 def _endpoint(spec: EndpointSpec | None) -> EndpointSpec:
-    return spec or EndpointSpec()
+    """Return an endpoint with what holds where nothing is said: none is as good as an empty one."""
+    spec = spec or EndpointSpec()
+    return spec if spec.mode else replace(spec, mode="vip")

@@ -1,0 +1,213 @@
+"""`shoal stack …`: Compose files on the swarm."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+import click
+import yaml
+
+from shoal.cli.commands.service import print_services, print_tasks
+from shoal.cli.converge import wait_until_converged
+from shoal.cli.grammar import LazyGroup, command, flag
+from shoal.cli.session import Column, connect, filter_query, print_list
+from shoal.cli.stack_deploy import KINDS, Present, carry_out, found_by_stack, id_of, plan_deploy
+from shoal.cli.stack_files import load_project, load_stack
+from shoal.client.connection import Client
+from shoal.compose.plan import CREATE, KEEP, REMOVE, UPDATE, Change
+from shoal.compose.stack import NAMESPACE_LABEL
+from shoal.errors import InvalidArgument, ShoalError
+from shoal.language.values import parse_positive_duration
+
+_HERE = "shoal.cli.commands.stack"
+POLL_SECONDS = 0.2
+DEFAULT_WAIT_NS = 600_000_000_000
+RESOLVES = ("always", "changed", "never")
+_MARKS = {CREATE: "+", UPDATE: "~", KEEP: " ", REMOVE: "-"}
+
+stack = LazyGroup(
+    "stack",
+    lazy={
+        "config": (f"{_HERE}:config", "Show the files as one, variables filled in"),
+        "deploy": (f"{_HERE}:deploy", "Make or change a stack"),
+        "ls": (f"{_HERE}:list_stacks", "List stacks"),
+        "plan": (f"{_HERE}:plan", "Show what a deploy would change"),
+        "ps": (f"{_HERE}:list_tasks", "List the tasks of a stack"),
+        "rm": (f"{_HERE}:remove", "Remove stacks"),
+        "services": (f"{_HERE}:list_services", "List the services of a stack"),
+    },
+    aliases={"list": "ls", "remove": "rm", "down": "rm", "up": "deploy"},
+    help="Work with stacks: Compose files on the swarm",
+    context_settings={"help_option_names": ["--help"]},
+)
+
+
+def _files(function: Any) -> Any:
+    """Add the flags that say which files are meant."""
+    for add in (
+        flag("--profile", "list", "Switch on a profile", many=True),
+        flag("--env-file", "list", "File of variables, instead of .env beside the first file", many=True),
+        flag("--compose-file", "strings", "Compose file (- is standard input)", short="-c", many=True),
+    ):
+        function = add(function)
+    return function
+
+
+def _print_plan(changes: list[Change]) -> None:
+    for change in changes:
+        what = {CREATE: "is made", UPDATE: "is updated", KEEP: "is kept", REMOVE: "is removed"}[change.action]
+        if change.kind == "service" and change.action == UPDATE:
+            what += ": its tasks are replaced" if change.replaces_tasks else ": its tasks are kept"
+        click.echo(f"{_MARKS[change.action]} {change.kind} {change.name} {what}")
+        for field in change.fields:
+            click.echo(f"      {field}")
+    counted = Counter(change.action for change in changes)
+    click.echo(
+        f"{counted[CREATE]} to make, {counted[UPDATE]} to update, {counted[KEEP]} to keep, {counted[REMOVE]} to remove"
+    )
+
+
+@command("deploy", "[OPTIONS] STACK", "Make or change a stack")
+@_files
+@flag("--detach", text="Do not wait until the services have converged (default)", short="-d")
+@flag("--dry-run", text="Show what would change, and change nothing")
+@flag("--prune", text="Remove the stack's services that the files do not have")
+@flag("--resolve-image", "string", 'When a registry is asked for digests ("always", "changed", "never")')
+@flag("--timeout", "duration", "The longest to wait for a service", parse=parse_positive_duration, default="10m")
+@flag("--wait", text="Wait until the services have converged")
+@flag("--with-registry-auth", text="Send the registry's credentials to the nodes")
+@click.argument("name", metavar="STACK")
+def deploy(name: str, **given: Any) -> None:
+    """Bring the swarm to what the files say."""
+    resolve = given["resolve_image"] or "always"
+    if resolve not in RESOLVES:
+        raise InvalidArgument(f'--resolve-image "{resolve}": use {", ".join(RESOLVES)}')
+    if given["with_registry_auth"]:
+        raise InvalidArgument("--with-registry-auth: shoal keeps no credentials of registries; use the docker command")
+    wanted = load_stack(name, given["compose_file"], given["env_file"], given["profile"])
+    client = connect()
+    present = Present(client, wanted)
+    changes = plan_deploy(present, wanted, prune=bool(given["prune"]))
+    if given["dry_run"]:
+        _print_plan(changes)
+        return
+    touched = carry_out(present, wanted, changes, resolve=resolve)
+    if given["wait"] or given["detach"] is False:
+        _wait(client, touched, given["timeout"] or DEFAULT_WAIT_NS)
+
+
+def _wait(client: Client, service_ids: list[str], timeout_ns: int) -> None:
+    deadline = time.monotonic() + timeout_ns / 1e9
+
+    def now() -> float:
+        current = time.monotonic()
+        if current > deadline:
+            raise ShoalError(f"the stack has not converged within {timeout_ns / 1e9:g} s; it goes on in the background")
+        return current
+
+    for service_id in service_ids:
+        wait_until_converged(client, service_id, quiet=False, now=now)
+
+
+@command("plan", "[OPTIONS] STACK", "Show what a deploy would change")
+@_files
+@flag("--prune", text="As if services that the files do not have were removed")
+@click.argument("name", metavar="STACK")
+def plan(name: str, **given: Any) -> None:
+    """Show a plan."""
+    wanted = load_stack(name, given["compose_file"], given["env_file"], given["profile"])
+    _print_plan(plan_deploy(Present(connect(), wanted), wanted, prune=bool(given["prune"])))
+
+
+@command("config", "[OPTIONS]", "Show the files as one, variables filled in")
+@_files
+def config(compose_file: tuple[str, ...], env_file: tuple[str, ...], profile: tuple[str, ...]) -> None:
+    """Print the project; no daemon is asked."""
+    project = load_project(compose_file, env_file, profile)
+    for warning in project.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    named = {"name": project.name} if project.name else {}
+    click.echo(yaml.safe_dump(_plain({**named, **project.values}), sort_keys=True), nl=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list) else value
+
+
+@command("ls", "[OPTIONS]", "List stacks")
+@flag("--format", "string", "json, or a template such as {{.Name}}")
+def list_stacks(format: str | None) -> None:  # noqa: A002
+    """List stacks by name; one without services, too."""
+    client = connect()
+    services: Counter[str] = Counter()
+    for kind in KINDS:
+        for item in client.get(f"/{kind}s", filter_query((f"label={NAMESPACE_LABEL}",))):
+            labels = (item.get("Labels") if kind == "network" else item["Spec"].get("Labels")) or {}
+            services[labels.get(NAMESPACE_LABEL, "")] += 1 if kind == "service" else 0
+    shown = [
+        Column("Name", "NAME", lambda row: row[0]),
+        Column("Services", "SERVICES", lambda row: row[1]),
+    ]
+    print_list(shown, sorted(services.items()), format)
+
+
+@command("ps", "[OPTIONS] STACK", "List the tasks of a stack")
+@flag("--filter", "filter", "Condition on what is listed", short="-f", many=True)
+@flag("--format", "string", "json, or a template such as {{.Name}}")
+@flag("--no-resolve", text="Ids instead of names")
+@flag("--no-trunc", text="Cut nothing short")
+@flag("--quiet", text="Ids only", short="-q")
+@click.argument("name", metavar="STACK")
+def list_tasks(name: str, filter: tuple[str, ...], **given: Any) -> None:  # noqa: A002
+    """List tasks."""
+    client = connect()
+    tasks = client.get("/tasks", filter_query(filter, label=[f"{NAMESPACE_LABEL}={name}"]))
+    if not tasks:
+        raise ShoalError(f"nothing found in stack: {name}")
+    print_tasks(client, tasks, given)
+
+
+@command("services", "[OPTIONS] STACK", "List the services of a stack")
+@flag("--filter", "filter", "Condition on what is listed", short="-f", many=True)
+@flag("--format", "string", "json, or a template such as {{.Name}}")
+@flag("--quiet", text="Ids only", short="-q")
+@click.argument("name", metavar="STACK")
+def list_services(name: str, filter: tuple[str, ...], format: str | None, quiet: bool | None) -> None:  # noqa: A002
+    """List services by name."""
+    query = filter_query(filter, label=[f"{NAMESPACE_LABEL}={name}"])
+    found = connect().get("/services", {"status": True, **query})
+    if not found:
+        click.echo(f"Nothing found in stack: {name}", err=True)
+        return
+    print_services(found, format, quiet=bool(quiet))
+
+
+@command("rm", "[OPTIONS] STACK [STACK...]", "Remove stacks")
+@flag("--detach", text="Do not wait for their tasks (default)", short="-d")
+@flag("--wait", text="Wait until their tasks have gone")
+@click.argument("names", metavar="STACK", nargs=-1, required=True)
+def remove(names: tuple[str, ...], detach: bool | None, wait: bool | None) -> None:
+    """Remove services, secrets, configs and networks of stacks; what fails is told after the rest."""
+    client, errors = connect(), []
+    for name in names:
+        found = {kind: found_by_stack(client, kind, name) for kind in KINDS}
+        if not any(found.values()):
+            click.echo(f"Nothing found in stack: {name}", err=True)
+        for kind in KINDS:
+            for item_name, item in sorted(found[kind].items()):
+                click.echo(f"Removing {kind} {item_name}")
+                try:
+                    client.delete(f"/{kind}s/{id_of(kind, item)}")
+                except ShoalError as error:
+                    errors.append(f"Failed to remove {kind} {id_of(kind, item)}: {error.message}")
+        if wait or detach is False:
+            query = filter_query((f"label={NAMESPACE_LABEL}={name}",))
+            while client.get("/tasks", query):
+                # EXCEPTION to waiting on conditions: the API has no call that waits for tasks
+                time.sleep(POLL_SECONDS)
+    if errors:
+        raise ShoalError("\n".join(errors))
