@@ -1,4 +1,4 @@
-"""What the engine is asked to run, and what it says of it: one shape for tasks and, later, for plain containers."""
+"""What the engine is asked to run, and what it says of it: one shape for tasks and for plain containers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from enum import StrEnum
 from shoal.model.base import Struct
 from shoal.model.container_spec import HealthConfig, Mount, Ulimit
 from shoal.model.netstate import HostPort, JoinedNetwork
+from shoal.model.plain import PlainConfig
 
 # as `network_namespace`: the host's own
 HOST_NETWORK = ""
@@ -65,6 +66,8 @@ class ContainerConfig(Struct):
     nano_cpus: int = 0
     memory_bytes: int = 0
     pids_limit: int = 0
+    # of /dev/shm
+    shm_bytes: int = 0
     healthcheck: HealthConfig | None = None
     hosts: tuple[str, ...] = ()
     dns_nameservers: tuple[str, ...] = ()
@@ -80,6 +83,8 @@ class ContainerConfig(Struct):
     networks: tuple[JoinedNetwork, ...] = ()
     # what the node forwards to it, for inspect; the engine opens none
     host_ports: tuple[HostPort, ...] = ()
+    # of a container that belongs to no task
+    plain: PlainConfig | None = None
 
 
 class ExitStatus(Struct):
