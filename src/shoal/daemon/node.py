@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 import structlog
 from aiohttp import web
 
+from shoal.agent.container_network import ContainerNetwork
+from shoal.agent.containers import PlainContainers
 from shoal.agent.images import decode_registry_auth
 from shoal.api.application import make_application
 from shoal.api.context import HostFacts, ManagerView
@@ -96,6 +98,7 @@ class SwarmNode:
         )
         names = ResolverClient(settings.exec_root, f"shoal-resolver-{daemon_id}")
         self._network = NodeNetwork(settings.exec_root, daemon_id, NetworkSettings(), names)
+        self.containers = PlainContainers(self.engine, ContainerNetwork(self.engine, self._network))
         self._machinery = Machinery(
             layout,
             self.engine,
@@ -111,6 +114,7 @@ class SwarmNode:
     async def start(self) -> None:
         """Start the engine and the network, and take the swarm up again if this node is in one."""
         await asyncio.gather(self.engine.start_up(), self._network.start_up())
+        await self.containers.start_up()
         membership = self._layout.read_membership()
         if membership is None:
             # A swarm that was being left when the daemon was killed is left for good now.
@@ -132,6 +136,7 @@ class SwarmNode:
             if part is not None:
                 await part.say_goodbye(for_good=False)
                 await part.stop()
+        await self.containers.close()
         idle = not in_swarm and not self.engine.list()
         await self.engine.close(stop_keeper=idle)
         await self._network.close(remove=idle)
@@ -375,10 +380,10 @@ class SwarmNode:
                 await part.say_goodbye(for_good=True)
                 await part.stop()
             await self._remove_task_containers()
-            await self._network.close(remove=True)
+            # plain containers run on, and keep their way out and their ports
+            await self._network.forget_swarm()
             await asyncio.to_thread(self._layout.erase_swarm)
             self._locked = None
-            await self._network.start_up()
             _log.info("left the swarm")
 
     async def _remove_task_containers(self) -> None:

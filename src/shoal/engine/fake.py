@@ -12,12 +12,14 @@ from typing import Any
 from shoal.core.health import check_of
 from shoal.engine.events import ContainerEvents
 from shoal.engine.fake_streams import FakeStreams
+from shoal.engine.live import amended_container
 from shoal.engine.protocol import ContainerStream, PullProgress, RegistryCredentials
 from shoal.errors import Conflict, NameConflict, NotFound, Unavailable
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
 from shoal.model.base import replace
 from shoal.model.container import (
+    Amendment,
     Container,
     ContainerConfig,
     ContainerState,
@@ -28,6 +30,7 @@ from shoal.model.container import (
     LogLine,
     LogOptions,
     RemoteManifest,
+    WaitCondition,
 )
 from shoal.model.streams import AttachOptions, ContainerStats, ExecConfig, ExecRecord, ProcessTable
 
@@ -161,8 +164,9 @@ class FakeEngine:
         line = LogLine(stream=stream, at_ns=self._clock.now_ns(), data=data)
         self._logs.setdefault(self.get(container).id, []).append(line)
 
-    async def wait(self, container: str) -> ExitStatus:
-        """Wait for the end."""
+    async def wait(self, container: str, condition: WaitCondition = WaitCondition.ENDED) -> ExitStatus:
+        """Wait for the end; all conditions are that."""
+        del condition
         record = self.get(container)
         if record.state.status == "created":
             raise Conflict("the container was never started")
@@ -211,6 +215,11 @@ class FakeEngine:
                 raise Conflict(f"cannot remove container {record.id}: container is running")
             self.finish(container, SIGKILL_EXIT_CODE)
         del self._containers[record.id]
+
+    async def amend(self, container: str, change: Amendment) -> Container:
+        """Change a record."""
+        record = self._containers[self.get(container).id] = amended_container(self.get(container), change)
+        return record
 
     def get(self, container: str) -> Container:
         """Return a container by id, prefix or name."""

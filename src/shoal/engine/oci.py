@@ -354,6 +354,7 @@ def _resources(config: ContainerConfig) -> dict[str, Any]:
 
 
 def _mounts(config: ContainerConfig, places: Places, host: Host) -> list[dict[str, Any]]:
+    shm_bytes = config.shm_bytes or SHM_BYTES
     mounts = [
         _mount("/proc", "proc", "proc", "nosuid", "noexec", "nodev"),
         _mount("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
@@ -363,7 +364,7 @@ def _mounts(config: ContainerConfig, places: Places, host: Host) -> list[dict[st
         _mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", "ro"),
         _mount("/sys/fs/cgroup", "cgroup", "cgroup", "ro", "nosuid", "noexec", "nodev"),
         _mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"),
-        _mount("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", f"size={SHM_BYTES}"),  # noqa: S108
+        _mount("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", f"size={shm_bytes}"),  # noqa: S108
     ]
     binds = [
         _mount(bind.target, "bind", bind.source, "rbind", "rprivate", "ro" if bind.read_only else "rw")

@@ -74,6 +74,7 @@ def run_request(layout: rootfs.Layout, container: Container) -> dict[str, Any]:
         "memory_cgroup": layout.memory_cgroup(container.id),
         "terminal": container.config.tty,
         "open_stdin": container.config.open_stdin,
+        "stdin_once": container.config.plain is not None and container.config.plain.stdin_once,
         "console_socket": str(layout.consoles / container.id[:12]),
         "log": {"path": settings.path, "max_bytes": settings.max_bytes, "max_files": settings.max_files},
     }

@@ -123,11 +123,12 @@ class Health(Struct):
 class ContainerState(Struct):
     """State of a container: `status` is created, running, exited or dead; a running one may be `paused`.
 
-    `health` None: nothing checks it.
+    `restarting`: it has ended, and is about to be started again. `health` None: nothing checks it.
     """
 
     status: str
     paused: bool = False
+    restarting: bool = False
     pid: int = 0
     exit_code: int = 0
     error: str = ""
@@ -151,6 +152,23 @@ class Container(Struct):
     log_path: str = ""
     # where what a run needs lies: /etc/hosts and its like; written anew at each start
     run_directory: str = ""
+
+
+class WaitCondition(StrEnum):
+    """What is waited for: the end of the run (ENDED: also of one that is to begin), the next end, the removal."""
+
+    ENDED = "ended"
+    NOT_RUNNING = "not-running"
+    NEXT_EXIT = "next-exit"
+    REMOVED = "removed"
+
+
+class Amendment(Struct):
+    """A change to what is known of a container; None leaves a part as it is. The name is not part of it."""
+
+    config: ContainerConfig | None = None
+    restart_count: int | None = None
+    restarting: bool | None = None
 
 
 class ImageRecord(Struct):

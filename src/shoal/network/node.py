@@ -84,6 +84,10 @@ class NodeNetwork:
         """Return the ids of the tasks that are attached."""
         return self._sandboxes
 
+    def published_ports(self) -> frozenset[tuple[str, int]]:
+        """Return the ports (protocol, number) of the mesh, which every node answers on."""
+        return frozenset((port.protocol, port.published_port) for port in self._ingress.ports)
+
     async def start_up(self) -> None:
         """Create or adopt bridges, ingress sandbox and rules, and take up the namespaces of tasks.
 
@@ -109,6 +113,10 @@ class NodeNetwork:
                 return
             await self.start_up()
         await self._stop(self._remove if remove else self._close)
+
+    async def forget_swarm(self) -> None:
+        """Take away all that was the swarm's; namespaces without a network of it, and what they publish, stay."""
+        await self._run(self._forget_swarm)
 
     async def attach(self, request: SandboxRequest) -> Sandbox:
         """Make a task's namespace with links, addresses, routes and host ports; one that exists is led to the request.
@@ -296,6 +304,16 @@ class NodeNetwork:
             if task_id != without and record.address
         ]
         return desired(self._ingress, tasks, self._settings.node_number, self._mesh.reached)
+
+    def _forget_swarm(self) -> None:
+        for task_id, record in list(self._wiring.tasks.items()):
+            if record.request.overlays or record.request.ingress_address or record.request.host_network:
+                self._overlays.disconnect(task_id)
+                self._wiring.detach(task_id)
+        self._change(NetworkChange(version=0, ingress=IngressState(), data_path=DataPath(), complete=True))
+        self._set_node_number(0)
+        self._overlays.sweep(self._wiring.networks())
+        self._publish()
 
     def _publish(self) -> None:
         self._sandboxes = tuple(sorted(self._wiring.tasks))

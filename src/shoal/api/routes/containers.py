@@ -9,17 +9,21 @@ from aiohttp import web
 from shoal.api.container_lookup import found_container
 from shoal.api.context import CONTEXT
 from shoal.api.filters import Filters, matches_labels, parse_filters
-from shoal.api.requests import flag
+from shoal.api.requests import flag, read_body
 from shoal.api.responses import empty_response, encode, json_response, list_response
 from shoal.api.routing import Route, api_version
 from shoal.api.streams import format_line, read_log_request, run_until_gone, stream_response, warning_line
-from shoal.api.views.container import container_summary_view, container_view, health_word, state_word
+from shoal.api.views.container import container_summary_view, container_view, health_word, is_shown_running, state_word
 from shoal.api.views.shared import Json
 from shoal.api.views.task import TaskViews
+from shoal.core.validate.plain_container import plain_config, plain_warnings
+from shoal.engine.handles import LocalContainer
 from shoal.engine.log_options import log_details
+from shoal.engine.oci import MASKED_PATHS, READONLY_PATHS
 from shoal.engine.protocol import Engine
-from shoal.errors import InvalidArgument, Unavailable
-from shoal.model.container import Container
+from shoal.errors import InvalidArgument, NotBuilt, Unavailable
+from shoal.model.container import Container, WaitCondition
+from shoal.model.container_request import ContainerRequest
 from shoal.model.objects import Task
 
 FILTERS = frozenset(
@@ -29,7 +33,12 @@ FILTERS = frozenset(
     }
 )  # fmt: skip
 STATUSES = frozenset({"created", "running", "paused", "restarting", "removing", "exited", "dead"})
-WAIT_CONDITIONS = frozenset({"", "not-running", "next-exit", "removed"})
+WAIT_CONDITIONS = {
+    "": WaitCondition.NOT_RUNNING,
+    "not-running": WaitCondition.NOT_RUNNING,
+    "next-exit": WaitCondition.NEXT_EXIT,
+    "removed": WaitCondition.REMOVED,
+}
 UNKNOWN_EXIT_CODE = 255
 TASK_LABEL = "com.docker.swarm.task.id"
 
@@ -49,7 +58,7 @@ async def list_containers(request: web.Request) -> web.Response:
     found = [
         container
         for container in _engine(request).list()
-        if (show_all or limit > 0 or container.state.status == "running") and _passes(container, filters)
+        if (show_all or limit > 0 or is_shown_running(container.state)) and _passes(container, filters)
     ]
     now_ns = request.app[CONTEXT].clock.now_ns()
     shown = found[:limit] if limit > 0 else found
@@ -126,24 +135,25 @@ async def logs(request: web.Request) -> web.StreamResponse:
         return response
 
 
+async def create(request: web.Request) -> web.Response:
+    """Create a plain container; answers its id."""
+    body = await read_body(request, ContainerRequest)
+    config = plain_config(body, request.query.get("name", ""), MASKED_PATHS, READONLY_PATHS)
+    container = await request.app[CONTEXT].containers.create(config)
+    return json_response({"Id": container.id, "Warnings": list(plain_warnings(body))}, status=201)
+
+
 async def start(request: web.Request) -> web.Response:
     """Start a container; 304 if it runs."""
-    engine = _engine(request)
-    container = engine.get(request.match_info["id"])
-    if container.state.status == "running":
-        return empty_response(304)
-    await engine.start(container.id)
-    return empty_response(204)
+    started = await request.app[CONTEXT].containers.start(request.match_info["id"])
+    return empty_response(204 if started else 304)
 
 
 async def stop(request: web.Request) -> web.Response:
     """Stop a container; 304 if it does not run."""
-    engine = _engine(request)
-    container = engine.get(request.match_info["id"])
-    if container.state.status != "running":
-        return empty_response(304)
-    await engine.stop(container.id, _timeout(request), request.query.get("signal") or None)
-    return empty_response(204)
+    signal = request.query.get("signal") or None
+    stopped = await request.app[CONTEXT].containers.stop(request.match_info["id"], _timeout(request), signal)
+    return empty_response(204 if stopped else 304)
 
 
 def _timeout(request: web.Request) -> float | None:
@@ -152,26 +162,26 @@ def _timeout(request: web.Request) -> float | None:
 
 async def restart(request: web.Request) -> web.Response:
     """Stop a container if it runs, and start it."""
-    engine = _engine(request)
-    container = engine.get(request.match_info["id"])
-    if container.state.status == "running":
-        await engine.stop(container.id, _timeout(request), request.query.get("signal") or None)
-    await engine.start(container.id)
+    signal = request.query.get("signal") or None
+    await request.app[CONTEXT].containers.restart(request.match_info["id"], _timeout(request), signal)
     return empty_response(204)
 
 
 async def kill(request: web.Request) -> web.Response:
     """Send a signal to a container."""
+    signal = request.query.get("signal") or "SIGKILL"
     async with found_container(request) as found:
-        await found.kill(request.query.get("signal") or "SIGKILL")
+        if isinstance(found, LocalContainer):
+            await request.app[CONTEXT].containers.note_signal(found.container.id, signal)
+        await found.kill(signal)
     return empty_response(204)
 
 
 async def remove(request: web.Request) -> web.Response:
     """Remove a container."""
-    engine = _engine(request)
-    container = engine.get(request.match_info["id"])
-    await engine.remove(container.id, flag(request, "force"))
+    if flag(request, "link"):
+        raise NotBuilt("link: links between containers are not built, so there are none to remove")
+    await request.app[CONTEXT].containers.remove(request.match_info["id"], flag(request, "force"))
     return empty_response(204)
 
 
@@ -205,7 +215,7 @@ async def wait(request: web.Request) -> web.StreamResponse:
         async def send() -> None:
             answer: Json
             try:
-                status = await found.wait()
+                status = await found.wait(WAIT_CONDITIONS[condition])
                 answer = {"StatusCode": status.code if status.code is not None else UNKNOWN_EXIT_CODE}
             except Unavailable as error:
                 answer = {"StatusCode": UNKNOWN_EXIT_CODE, "Error": {"Message": error.message}}
@@ -217,6 +227,7 @@ async def wait(request: web.Request) -> web.StreamResponse:
 
 
 ROUTES = (
+    Route("POST", "/containers/create", create),
     Route("GET", "/containers/json", list_containers),
     Route("GET", "/containers/{id}/json", inspect),
     Route("GET", "/containers/{id}/logs", logs),

@@ -40,7 +40,6 @@ ROUTES = (
         "POST /plugins/{name}/push",
         "POST /plugins/{name}/set",
     ),
-    *_routes(f"plain containers (docker run) {LATER}: create a service", "POST /containers/create"),
     *_routes(
         f"changing or copying from containers {LATER}",
         "POST /containers/{id}/update",

@@ -14,7 +14,7 @@ from shoal.core.validate.plain_network import endpoint_requests, network_mode, p
 from shoal.errors import InvalidArgument, NotBuilt
 from shoal.model.base import replace
 from shoal.model.container import HOST_NETWORK, ContainerConfig
-from shoal.model.container_request import ContainerRequest, RestartPolicyRequest
+from shoal.model.container_request import ContainerRequest, HostConfig, RestartPolicyRequest
 from shoal.model.plain import HOST, PlainConfig, RestartName, RestartRule
 
 SWARM_LABELS = "com.docker.swarm."
@@ -73,33 +73,15 @@ def plain_config(
         env=request.env,
         working_dir=request.working_dir,
         user=request.user,
-        groups=host.group_add,
         hostname=request.hostname,
         domainname=request.domainname,
         labels=request.labels,
         mounts=plain_mounts(host, request.volumes),
         tty=request.tty,
         open_stdin=request.open_stdin,
-        init=bool(host.init),
-        read_only=host.readonly_rootfs,
         stop_signal=request.stop_signal,
         stop_timeout_seconds=None if request.stop_timeout is None else float(request.stop_timeout),
-        capability_add=host.cap_add,
-        capability_drop=host.cap_drop,
-        sysctls=host.sysctls,
-        ulimits=host.ulimits,
-        oom_score_adj=host.oom_score_adj,
-        nano_cpus=host.nano_cpus,
-        memory_bytes=host.memory,
-        pids_limit=max(host.pids_limit or 0, 0),
-        shm_bytes=host.shm_size,
         healthcheck=request.healthcheck,
-        hosts=tuple(_host_line(text) for text in host.extra_hosts),
-        dns_nameservers=host.dns,
-        dns_search=host.dns_search,
-        dns_options=host.dns_options,
-        log_driver=host.log_config.type or "json-file",
-        log_options=host.log_config.config,
         # one of its own until it starts
         network_namespace=HOST_NETWORK if mode == HOST else None,
         plain=PlainConfig(
@@ -117,7 +99,31 @@ def plain_config(
             attach_stderr=request.attach_stderr,
         ),
     )
-    return _with_security(config, host.security_opt)
+    return _with_security(_with_host_config(config, host), host.security_opt)
+
+
+def _with_host_config(config: ContainerConfig, host: HostConfig) -> ContainerConfig:
+    return replace(
+        config,
+        groups=host.group_add,
+        init=bool(host.init),
+        read_only=host.readonly_rootfs,
+        capability_add=host.cap_add,
+        capability_drop=host.cap_drop,
+        sysctls=host.sysctls,
+        ulimits=host.ulimits,
+        oom_score_adj=host.oom_score_adj,
+        nano_cpus=host.nano_cpus,
+        memory_bytes=host.memory,
+        pids_limit=max(host.pids_limit or 0, 0),
+        shm_bytes=host.shm_size,
+        hosts=tuple(_host_line(text) for text in host.extra_hosts),
+        dns_nameservers=host.dns,
+        dns_search=host.dns_search,
+        dns_options=host.dns_options,
+        log_driver=host.log_config.type or "json-file",
+        log_options=host.log_config.config,
+    )
 
 
 def plain_warnings(request: ContainerRequest) -> tuple[str, ...]:

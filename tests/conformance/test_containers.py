@@ -1,0 +1,150 @@
+"""Plain containers through the stock docker command and docker-py: run, stop, start again, restart, remove."""
+
+from __future__ import annotations
+
+import json
+
+import docker as docker_py
+import pytest
+
+from tests.conformance.conftest import SERVE_HOSTNAME
+from tests.conformance.terminal import on_terminal
+from tests.system.daemon import wait_for
+
+pytestmark = pytest.mark.root
+
+SLEEP = ("busybox", "sleep", "1000")
+
+
+@pytest.fixture(autouse=True)
+def no_container_is_left(daemon):
+    yield
+    left = daemon.docker("ps", "-aq").stdout.split()
+    if left:
+        daemon.docker("rm", "-f", *left)
+
+
+@pytest.fixture
+def client(daemon):
+    client = docker_py.DockerClient(base_url=daemon.host, timeout=30)
+    yield client
+    client.close()
+
+
+def state_of(daemon, name):
+    return json.loads(daemon.docker("inspect", name, "--format", "{{json .State}}").stdout)
+
+
+def fetch(daemon, port):
+    return daemon.execute("curl", "-sS", "--max-time", "5", f"http://127.0.0.1:{port}", check=False).stdout.strip()
+
+
+def test_run_in_the_foreground(daemon):
+    said = daemon.docker("run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 7", check=False)
+    assert (said.returncode, said.stdout, said.stderr) == (7, "out\n", "err\n")
+    # what is piped in ends the container's input
+    read = daemon.docker("run", "-i", "--rm", "busybox", "sh", "-c", "wc -c; echo done", input="x" * 200_000)
+    assert read.stdout == "200000\ndone\n"
+    shell = ("docker", "run", "-it", "--rm", "busybox", "sh")
+    with on_terminal(*shell, environment={"DOCKER_HOST": daemon.host, "TERM": "xterm"}) as terminal:
+        terminal.wait_for("# ")
+        terminal.type("tty; exit 3\n")
+        terminal.wait_for("/dev/pts/0")
+        assert terminal.wait() == 3
+    assert daemon.docker("ps", "-aq").stdout == ""
+
+
+def test_a_container_is_started_again_over_what_it_left(daemon, client):
+    container = client.containers.create(
+        "busybox", ["sh", "-c", "echo run >> /runs; wc -l < /runs; exec sleep 1000"], name="again", labels={"a": "b"}
+    )
+    assert (container.status, container.labels) == ("created", {"a": "b"})
+    container.start()
+    container.stop(timeout=0)
+    assert container.wait()["StatusCode"] == 137
+    container.start()
+    container.restart(timeout=0)
+    wait_for(lambda: container.logs() == b"1\n2\n3\n", "three runs over one filesystem")
+    container.pause()
+    container.reload()
+    assert container.status == "paused"
+    container.unpause()
+    container.rename("other")
+    daemon.docker("kill", "other")
+    assert state_of(daemon, "other")["ExitCode"] == 137
+    # attached to one that has ended: what the next run says, and its code
+    daemon.docker("run", "--name", "once", "busybox", "sh", "-c", "echo here; exit 4", check=False)
+    once = daemon.docker("start", "-a", "once", check=False)
+    assert (once.returncode, once.stdout) == (4, "here\n")
+
+
+def test_restart_policies(daemon):
+    daemon.docker("run", "-d", "--name", "fails", "--restart", "on-failure:2", "busybox", "sh", "-c", "exit 3")
+    daemon.docker("run", "-d", "--name", "stays", "--restart", "always", *SLEEP)
+    before = state_of(daemon, "stays")["Pid"]
+    daemon.execute("kill", "-9", str(before))
+    wait_for(lambda: state_of(daemon, "stays")["Pid"] not in (0, before), "it runs again")
+    daemon.docker("stop", "-t", "0", "stays")
+    state = state_of(daemon, "stays")
+    assert (state["Status"], state["Running"]) == ("exited", False)
+    wait_for(lambda: state_of(daemon, "fails")["Status"] == "exited", "its restarts are used up")
+    count = daemon.docker("inspect", "fails", "--format", "{{.RestartCount}} {{.HostConfig.RestartPolicy}}").stdout
+    assert count == "2 {on-failure 2}\n"
+
+
+def test_ports_and_networks(daemon):
+    serve = ("busybox", "sh", "-c", SERVE_HOSTNAME)
+    web = daemon.docker("run", "-d", "--name", "web", "-p", "8080:80", "-p", "81", *serve).stdout[:12]
+    wait_for(lambda: fetch(daemon, 8080) == web, "it answers")
+    assert "0.0.0.0:8080->80/tcp" in daemon.docker("ps").stdout
+    assert daemon.docker("port", "web", "81").stdout.startswith("0.0.0.0:")
+    taken = daemon.docker("run", "-d", "-p", "8080:80", *serve, check=False)
+    assert "Bind for 0.0.0.0:8080 failed: port is already allocated" in taken.stderr
+    shared = ("run", "--rm", "--network", "container:web", "busybox", "wget", "-qO-", "127.0.0.1")
+    assert web in daemon.docker(*shared).stdout
+    links = ("busybox", "ls", "/sys/class/net")
+    assert daemon.docker("run", "--rm", "--network", "none", *links).stdout == "lo\n"
+    assert "ingh-" in daemon.docker("run", "--rm", "--network", "host", *links).stdout
+    daemon.docker("stop", "-t", "0", "web")
+    assert fetch(daemon, 8080) == ""
+    assert "8080" not in daemon.docker("ps", "-a", "--filter", "name=web").stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (("--pull", "never", "nothing"), "No such image: nothing:latest"),
+        (("--name", "!", "busybox"), "Invalid container name (!), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"),
+        (("--privileged", "busybox"), "HostConfig.Privileged is not built"),
+        (("--network", "nowhere", "busybox", "true"), "network nowhere not found"),
+        (("--rm", "busybox", "nothing"), 'exec: "nothing": executable file not found in $PATH'),
+    ],
+)
+def test_what_is_refused(daemon, flags, text):
+    done = daemon.docker("run", *flags, check=False)
+    assert done.returncode in (125, 127)
+    assert text in done.stderr
+
+
+def test_containers_outlive_the_daemon_and_the_swarm(daemon):
+    serve = ("busybox", "sh", "-c", SERVE_HOSTNAME)
+    web = daemon.docker("run", "-d", "--name", "web", "-p", "8080:80", *serve).stdout[:12]
+    daemon.docker("run", "-d", "--name", "ends", "--rm", *SLEEP)
+    daemon.docker("run", "-d", "--name", "stopped", "--restart", "unless-stopped", *SLEEP)
+    daemon.docker("stop", "-t", "0", "stopped")
+    daemon.docker("run", "-d", "--name", "again", "--restart", "always", *SLEEP)
+    pids = {name: state_of(daemon, name)["Pid"] for name in ("web", "ends", "again")}
+    daemon.kill()
+    wait_for(lambda: fetch(daemon, 8080) == web, "it answers without a daemon")
+    daemon.execute("kill", "-9", str(pids["ends"]), str(pids["again"]))
+    daemon.start()
+    wait_for(lambda: state_of(daemon, "again")["Pid"] not in (0, pids["again"]), "it was started again")
+    wait_for(lambda: daemon.docker("inspect", "ends", check=False).returncode, "it was removed")
+    assert state_of(daemon, "web")["Pid"] == pids["web"]
+    assert state_of(daemon, "stopped")["Status"] == "exited"
+    daemon.docker("swarm", "leave", "--force")
+    assert fetch(daemon, 8080) == web
+    # in no swarm
+    assert daemon.docker("run", "--rm", "busybox", "echo", "hi").stdout == "hi\n"
+    daemon.docker("swarm", "init", "--advertise-addr", "127.0.0.1")
+    assert fetch(daemon, 8080) == web
