@@ -110,6 +110,46 @@ def test_ports_and_networks(daemon):
     assert "8080" not in daemon.docker("ps", "-a", "--filter", "name=web").stdout
 
 
+@pytest.fixture
+def networks(daemon):
+    """An attachable network with a service on it, and one that is not attachable."""
+    daemon.docker("network", "create", "-d", "overlay", "--attachable", "open")
+    daemon.docker("network", "create", "-d", "overlay", "closed")
+    service = ("service", "create", "-d", "--no-resolve-image", "--stop-grace-period", "0s", "--name", "web")
+    daemon.docker(*service, "--network", "open", "busybox", "sh", "-c", SERVE_HOSTNAME)
+    wait_for(lambda: "1/1" in daemon.docker("service", "ls").stdout, "it runs")
+    yield
+    daemon.docker("rm", "-f", "one", "two", check=False)
+    daemon.docker("service", "rm", "web")
+    daemon.docker("network", "rm", "open", "closed")
+
+
+def test_networks_of_the_swarm(daemon, client, networks):
+    daemon.docker("run", "-d", "--name", "one", "--network", "open", "--network-alias", "uno", *SLEEP)
+    daemon.docker("run", "-d", "--name", "two", *SLEEP)
+    client.networks.get("open").connect("two", aliases=["dos"])
+
+    def finds(container, name):
+        return daemon.docker("exec", container, "nslookup", name, check=False).returncode == 0
+
+    wait_for(lambda: finds("two", "uno") and finds("two", "one") and finds("one", "dos"), "they find each other")
+    answer = daemon.docker("exec", "-i", "two", "nc", "web", "80", input="GET / HTTP/1.0\r\n\r\n").stdout
+    assert "200 OK" in answer
+    task = daemon.docker("ps", "-q", "--filter", "name=web.1.").stdout.strip()
+    assert finds(task, "two")
+    shown = daemon.docker("network", "inspect", "open", "--format", "{{range .Containers}}{{.Name}} {{end}}").stdout
+    assert {name.split(".")[0] for name in shown.split()} == {"one", "two", "web"}
+    assert len(daemon.docker("node", "ps", "self", "-q").stdout.split()) == 1, "no task is shown for them"
+    assert "in use" in daemon.docker("network", "rm", "open", check=False).stderr
+    refused = daemon.docker("network", "connect", "closed", "two", check=False)
+    assert "Could not attach to network closed" in refused.stderr
+    assert "PermissionDenied desc = network closed not manually attachable" in refused.stderr
+    client.networks.get("open").disconnect("two")
+    wait_for(lambda: not finds("one", "two"), "it has left")
+    asked = ("run", "--rm", "--network", "open", "--ip", "10.0.1.77", "busybox", "ip", "-4", "addr")
+    assert "10.0.1.77/24" in daemon.docker(*asked).stdout
+
+
 @pytest.mark.parametrize(
     ("flags", "text"),
     [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from shoal.agent.container_network import ContainerNetwork
 from shoal.agent.containers import PlainContainers
@@ -19,6 +19,7 @@ from shoal.model.actions import Create
 from shoal.model.base import replace
 from shoal.model.container import LogLine, LogOptions, RemoteManifest
 from shoal.model.netstate import Sandbox, SandboxRequest
+from shoal.model.node_port import AttachAnswer, AttachCall
 from shoal.model.objects import (
     Cluster,
     JoinTokens,
@@ -86,6 +87,14 @@ class MemoryNetwork:
         return frozenset()
 
 
+class NoSwarmNetworks:
+    async def attach(self, call: AttachCall) -> AttachAnswer:
+        raise NotFound(f"network {call.network} not found")
+
+    async def release(self, task_ids: Sequence[str]) -> tuple[str, ...]:
+        return ()
+
+
 class MemoryManager:
     def __init__(self, store: Store, control: Control, node_id: str) -> None:
         self.store = store
@@ -111,7 +120,9 @@ class MemoryDaemon:
         self.version = "28.2.2"
         self.node_id = ""
         self.engine = MemoryEngine()
-        self.containers = PlainContainers(self.engine, ContainerNetwork(self.engine, MemoryNetwork()))
+        self.containers = PlainContainers(
+            self.engine, ContainerNetwork(self.engine, MemoryNetwork(), NoSwarmNetworks())
+        )
         self.state = LocalNodeState.INACTIVE
         self.error = ""
         self.the_manager: MemoryManager | None = None

@@ -18,12 +18,12 @@ from shoal.agent.container_network import ContainerNetwork
 from shoal.core.plain_life import after_end, at_start_up, ends_restarts
 from shoal.core.random_names import random_name
 from shoal.engine.protocol import Engine
-from shoal.errors import Conflict, NotFound, ShoalError, Unavailable
+from shoal.errors import Conflict, Forbidden, NotFound, ShoalError, Unavailable
 from shoal.lib.clock import NANOSECONDS_PER_SECOND
 from shoal.lib.supervise import cancel_and_wait
 from shoal.model.base import replace
 from shoal.model.container import Amendment, Container, ContainerConfig
-from shoal.model.plain import CONTAINER_PREFIX, PlainConfig
+from shoal.model.plain import CONTAINER_PREFIX, EndpointRequest, PlainConfig
 
 _log = structlog.get_logger(__name__)
 
@@ -57,6 +57,7 @@ class PlainContainers:
         self._network = network
         self._below = below or random.SystemRandom().randrange
         self._lives: dict[str, _Life] = {}
+        self._sweeping: asyncio.Task[None] | None = None
 
     async def start_up(self) -> None:
         """Take up what runs, and start what is to be started with the daemon."""
@@ -78,7 +79,18 @@ class PlainContainers:
 
     async def close(self) -> None:
         """Let go; containers run on."""
-        await cancel_and_wait(*(life.following for life in self._lives.values()))
+        await cancel_and_wait(self._sweeping, *(life.following for life in self._lives.values()))
+
+    def session_began(self) -> None:
+        """A manager is there: what could not be given back on networks of the swarm is given back now."""
+        if self._sweeping is None or self._sweeping.done():
+            self._sweeping = asyncio.create_task(self._network.sweep(), name="attachments")
+            self._sweeping.add_done_callback(_log_failure)
+
+    async def leave_swarm(self) -> None:
+        """Take all containers off networks of the swarm; they run on."""
+        for container in self._engine.list():
+            await self._network.leave_swarm(container)
 
     async def create(self, config: ContainerConfig) -> Container:
         """Create a container, under a random name if it has none.
@@ -176,6 +188,26 @@ class PlainContainers:
         await life.wait_until_settled()
         await self._take_away(container.id)
 
+    async def connect(self, reference: str, endpoint: EndpointRequest) -> None:
+        """Put a container on a network of the swarm. Raises as `ContainerNetwork.connect`."""
+        container = self._plain(reference)
+        async with self._life(container.id).lock:
+            await self._network.connect(self._engine.get(container.id), endpoint)
+
+    async def disconnect(self, reference: str, network: str) -> None:
+        """Take a container off a network of the swarm. Raises NotFound, Forbidden."""
+        container = self._plain(reference)
+        async with self._life(container.id).lock:
+            await self._network.disconnect(self._engine.get(container.id), network)
+
+    def _plain(self, reference: str) -> Container:
+        container = self._engine.get(reference)
+        if container.config.plain is None:
+            raise Forbidden(
+                f"container {container.config.name} is a task's: its networks are those of its service's spec"
+            )
+        return container
+
     # -- within
 
     def _life(self, container_id: str) -> _Life:
@@ -268,7 +300,7 @@ class PlainContainers:
         return False
 
     async def _take_away(self, container_id: str) -> None:
-        await self._network.forget(self._engine.get(container_id))
+        await self._network.detach(container_id)
         with contextlib.suppress(NotFound):
             await self._engine.remove(container_id, force=True)
         self._lives.pop(container_id, None)

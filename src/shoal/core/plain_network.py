@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from shoal.core.validate.plain_network import parse_port
 from shoal.model.container import ContainerConfig
 from shoal.model.netstate import JoinedNetwork, OverlayLink, Sandbox, SandboxRequest
-from shoal.model.plain import BRIDGE, PlainConfig, PortRequest
+from shoal.model.plain import BRIDGE, Attachment, EndpointRequest, PlainConfig, PortRequest
 
 
 def wanted_ports(plain: PlainConfig, exposed_by_image: Iterable[str] = ()) -> tuple[PortRequest, ...]:
@@ -28,8 +28,34 @@ def sandbox_request(container_id: str, config: ContainerConfig) -> SandboxReques
         task_id=container_id,
         host_ports=config.host_ports,
         overlays=tuple(OverlayLink(network_id=each.network_id, addresses=each.addresses) for each in plain.attachments),
+        outside=_leads_outside(config, plain),
         name_servers=config.dns_nameservers,
     )
+
+
+def _leads_outside(config: ContainerConfig, plain: PlainConfig) -> bool:
+    """Whether a container has a way out: not if all it is on are internal networks."""
+    is_on_open = any(not each.internal for each in plain.attachments)
+    return plain.network_mode == BRIDGE or bool(config.host_ports) or is_on_open or not plain.attachments
+
+
+def endpoint_of(plain: PlainConfig, network: str) -> EndpointRequest | None:
+    """Return what a container asked of a network, given its name, its id or the beginning of that; None: nothing."""
+    attachment = attachment_of(plain, network)
+    names = {network} if attachment is None else {attachment.network_name, attachment.network_id, network}
+    return next((each for each in plain.endpoints if each.network in names), None)
+
+
+def attachment_of(plain: PlainConfig, network: str) -> Attachment | None:
+    """Return a container's place on a network, given the network's name, its id or the beginning of that."""
+    for test in (
+        lambda each: network in (each.network_id, each.network_name),
+        lambda each: each.network_id.startswith(network),
+    ):
+        found = [each for each in plain.attachments if test(each)]
+        if found:
+            return found[0]
+    return None
 
 
 def joined_networks(config: ContainerConfig, sandbox: Sandbox) -> tuple[JoinedNetwork, ...]:

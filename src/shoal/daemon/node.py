@@ -19,6 +19,7 @@ from shoal.ca.tokens import parse_unlock_key
 from shoal.core.bootstrap import check_init_request
 from shoal.core.container import TASK_ID_LABEL
 from shoal.daemon.addresses import split_address
+from shoal.daemon.attachments import NodeAttachments
 from shoal.daemon.forwarding import forward
 from shoal.daemon.joining import JoinPlan, enter, prepare_founding, revive
 from shoal.daemon.layout import Layout, SwarmMembership
@@ -98,7 +99,8 @@ class SwarmNode:
         )
         names = ResolverClient(settings.exec_root, f"shoal-resolver-{daemon_id}")
         self._network = NodeNetwork(settings.exec_root, daemon_id, NetworkSettings(), names)
-        self.containers = PlainContainers(self.engine, ContainerNetwork(self.engine, self._network))
+        attachments = NodeAttachments(lambda: self._part, self._network)
+        self.containers = PlainContainers(self.engine, ContainerNetwork(self.engine, self._network, attachments))
         self._machinery = Machinery(
             layout,
             self.engine,
@@ -107,6 +109,7 @@ class SwarmNode:
             self.ids,
             self._describe,
             lambda: make_application(self, is_forwarded=True),
+            session_began=self.containers.session_began,
         )
 
     # -- life
@@ -375,6 +378,7 @@ class SwarmNode:
             if manager is not None and not force:
                 raise Unavailable(refuse_to_leave(manager))
             await cancel_and_wait(self._joining)
+            await self.containers.leave_swarm()
             part, self._part = self._part, None
             if part is not None:
                 await part.say_goodbye(for_good=True)

@@ -360,6 +360,8 @@ class RuncEngine(InsideContainers):
                 await self._in_thread(lambda: records.save_container(directory, amended))
             # it may have ended meanwhile
             live.container = amended_container(live.container, change)
+            if change.config is not None and live.container.state.status == "running":
+                await self._in_thread(lambda: rootfs.rewrite_etc_files(self._layout, amended.id, amended.config))
             return live.container
 
     def get(self, container: str) -> Container:

@@ -182,6 +182,14 @@ class Attachment(Struct):
     internal: bool = False
 
 
+class AttachedContainer(Struct):
+    """A plain container that a task stands for on a network: its id, its name, and what else it is called there."""
+
+    container_id: str
+    name: str
+    aliases: tuple[str, ...] = ()
+
+
 class Task(Struct, tag="task"):
     """One run of a slot of a service (`slot` 0 for global services), made from revision `spec_version`."""
 
@@ -197,6 +205,8 @@ class Task(Struct, tag="task"):
     # when the task was first seen running, by the leader's clock; 0: never. Set when the entry is applied.
     running_since_ns: int = 0
     job_iteration: int | None = None
+    # of the attachment runtime: nothing is run for it
+    container: AttachedContainer | None = None
 
 
 class JoinTokens(Struct):

@@ -45,7 +45,7 @@ class EndpointRequest(Struct):
 class Attachment(Struct):
     """A place on a network of the swarm that this container was given; `task_id` stands for it in the swarm.
 
-    `addresses` are CIDR.
+    `addresses` are CIDR. `internal`: the network leads nowhere else.
     """
 
     task_id: str
@@ -53,6 +53,7 @@ class Attachment(Struct):
     network_name: str
     addresses: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    internal: bool = False
 
 
 class PlainConfig(Struct):

@@ -69,6 +69,7 @@ class NodeNetwork:
         self._data_path = DataPath()
         self._sandboxes: tuple[str, ...] = ()
         self._worker: ThreadPoolExecutor | None = None
+        self._told = asyncio.Event()
 
     @property
     def ingress_version(self) -> int:
@@ -149,6 +150,13 @@ class NodeNetwork:
             Unavailable: not started, or a part was refused: the same change may be given again.
         """
         await self._run(lambda: self._change(update))
+        self._told.set()
+        self._told = asyncio.Event()
+
+    async def wait_for_network(self, network_id: str) -> None:
+        """Wait until a change has told of an overlay network."""
+        while not self._overlays.is_known(network_id):
+            await self._told.wait()
 
     async def set_ingress(self, state: IngressState) -> None:
         """Make the kernel balance to these backends, port by port atomic; an older version is ignored.

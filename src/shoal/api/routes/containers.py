@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from aiohttp import web
@@ -221,8 +222,9 @@ async def wait(request: web.Request) -> web.StreamResponse:
                 answer = {"StatusCode": UNKNOWN_EXIT_CODE, "Error": {"Message": error.message}}
             await response.write(encode(answer) + b"\n")
 
-        if await run_until_gone(request, send()):
-            await response.write_eof()
+        with contextlib.suppress(ConnectionError):  # the client has gone just now
+            if await run_until_gone(request, send()):
+                await response.write_eof()
         return response
 
 

@@ -53,11 +53,6 @@ ROUTES = (
     *_routes("searching Docker Hub is outside Shoal", "GET /images/search"),
     *_routes(f"pushing and pruning images {LATER}", "POST /images/{name:.+}/push", "POST /images/prune"),
     *_routes(
-        f"connecting containers by hand {LATER}: a service's networks are in its spec",
-        "POST /networks/{id}/connect",
-        "POST /networks/{id}/disconnect",
-    ),
-    *_routes(
         f"volumes made by hand {LATER}: a service's mounts make theirs",
         "POST /volumes/create",
         "PUT /volumes/{name}",

@@ -365,11 +365,13 @@ def _endpoint(joined: JoinedNetwork, config: ContainerConfig) -> Json:
     address, _, prefix = next((each for each in joined.addresses if ":" not in each), "").partition("/")
     address6, _, prefix6 = next((each for each in joined.addresses if ":" in each), "").partition("/")
     is_of_swarm = bool(joined.network_id)
-    names = [config.name, config.hostname] if is_of_swarm else None
+    names = [name for name in (config.name, config.hostname) if name] if is_of_swarm else None
+    attachments = config.plain.attachments if config.plain is not None else ()
+    aliases = [alias for each in attachments if each.network_id == joined.network_id for alias in each.aliases]
     return {
         "IPAMConfig": {"IPv4Address": address} if is_of_swarm and address else None,
         "Links": None,
-        "Aliases": None,
+        "Aliases": aliases or None,
         "MacAddress": mac_of(address) if is_of_swarm else "",
         "NetworkID": joined.network_id,
         "EndpointID": endpoint_id(joined.network_id, config.name) if is_of_swarm else "",
@@ -380,7 +382,7 @@ def _endpoint(joined: JoinedNetwork, config: ContainerConfig) -> Json:
         "GlobalIPv6Address": address6,
         "GlobalIPv6PrefixLen": int(prefix6 or 0),
         "DriverOpts": None,
-        "DNSNames": names,
+        "DNSNames": [*names, *aliases] if names is not None else None,
     }
 
 
