@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
+from pathlib import Path
 
 import docker as docker_py
 import pytest
@@ -60,9 +63,11 @@ def test_a_container_is_started_again_over_what_it_left(daemon, client):
     )
     assert (container.status, container.labels) == ("created", {"a": "b"})
     container.start()
+    wait_for(lambda: container.logs() == b"1\n", "it runs")
     container.stop(timeout=0)
     assert container.wait()["StatusCode"] == 137
     container.start()
+    wait_for(lambda: container.logs() == b"1\n2\n", "it runs again")
     container.restart(timeout=0)
     wait_for(lambda: container.logs() == b"1\n2\n3\n", "three runs over one filesystem")
     container.pause()
@@ -188,3 +193,37 @@ def test_containers_outlive_the_daemon_and_the_swarm(daemon):
     assert daemon.docker("run", "--rm", "busybox", "echo", "hi").stdout == "hi\n"
     daemon.docker("swarm", "init", "--advertise-addr", "127.0.0.1")
     assert fetch(daemon, 8080) == web
+
+
+def test_copying_files_and_pruning(daemon, client, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "file").write_text("hello\n")
+    daemon.docker(
+        "create", "--name", "box", "-v", "vol:/vol", "busybox", "sh", "-c", "cat /etc/in/file; exec sleep 1000"
+    )
+    # into one that does not run, and out of it
+    daemon.docker("cp", str(tmp_path / "in"), "box:/etc")
+    daemon.docker("cp", "box:/etc/in/file", str(tmp_path / "out"))
+    assert (tmp_path / "out").read_text() == "hello\n"
+    refused = daemon.docker("cp", str(tmp_path / "in"), "box:/vol", check=False)
+    assert "a mount of a container that does not run" in refused.stderr
+    daemon.docker("start", "box")
+    wait_for(lambda: daemon.docker("logs", "box").stdout == "hello\n", "what was copied is there")
+    daemon.docker("cp", str(tmp_path / "in" / "file"), "box:/vol/there")
+    assert daemon.docker("exec", "box", "cat", "/vol/there").stdout == "hello\n"
+    # a link inside leads nowhere outside: to the container's own file of that name
+    daemon.docker("exec", "box", "ln", "-s", "/etc", "/link")
+    daemon.docker("cp", "box:/link/passwd", str(tmp_path / "passwd"))
+    assert (tmp_path / "passwd").read_text() == daemon.docker("exec", "box", "cat", "/etc/passwd").stdout
+    assert (tmp_path / "passwd").read_text() != Path("/etc/passwd").read_text()
+    missing = daemon.docker("cp", "box:/link/shadow", str(tmp_path), check=False)
+    assert "Could not find the file /link/shadow" in missing.stderr
+    stream, found = client.containers.get("box").get_archive("/link/in/")
+    with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
+        assert sorted(archive.getnames()) == ["in", "in/file"]
+    assert (found["name"], found["mode"] >> 31) == ("in", 1)
+    daemon.docker("create", "--name", "old", "--label", "keep", *SLEEP)
+    daemon.docker("create", "--name", "older", *SLEEP)
+    pruned = daemon.docker("container", "prune", "-f", "--filter", "label!=keep").stdout
+    assert "Deleted Containers" in pruned
+    assert set(daemon.docker("ps", "-a", "--format", "{{.Names}}").stdout.split()) == {"box", "old"}

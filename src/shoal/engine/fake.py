@@ -29,6 +29,7 @@ from shoal.model.container import (
     ImageRecord,
     LogLine,
     LogOptions,
+    PathStat,
     RemoteManifest,
     WaitCondition,
 )
@@ -260,6 +261,20 @@ class FakeEngine:
     async def attach(self, container: str, options: AttachOptions) -> ContainerStream:
         """Return a stream that says what it is told."""
         return self.streams.attach(options, self._logs.get(self.get(container).id, []))
+
+    async def stat_path(self, container: str, path: str) -> PathStat:
+        """Have no files."""
+        raise NotFound(f"Could not find the file {path} in container {container}")
+
+    async def read_archive(self, container: str, path: str) -> AsyncIterator[bytes]:
+        """Have no files."""
+        await self.stat_path(container, path)
+        yield b""
+
+    async def write_archive(self, container: str, path: str, archive: AsyncIterator[bytes], keeps_kinds: bool) -> None:
+        """Have no directory."""
+        del archive, keeps_kinds
+        await self.stat_path(container, path)
 
     async def resize(self, container: str, height: int, width: int) -> None:
         """Check that it runs."""

@@ -17,6 +17,7 @@ from shoal.model.container import (
     ImageRecord,
     LogLine,
     LogOptions,
+    PathStat,
     RemoteManifest,
     WaitCondition,
 )
@@ -160,6 +161,19 @@ class Engine(Protocol):
         """Attach to a container; the stream ends with it.
 
         At once if it does not run; of a plain container that does not, it begins with its next start.
+        """
+
+    async def stat_path(self, container: str, path: str) -> PathStat:
+        """Return what a path in a container is. Raises NotFound, NotBuilt (in a volume of one that does not run)."""
+
+    def read_archive(self, container: str, path: str) -> AsyncIterator[bytes]:
+        """Yield a tar of a path in a container. Raises as `stat_path`."""
+
+    async def write_archive(self, container: str, path: str, archive: AsyncIterator[bytes], keeps_kinds: bool) -> None:
+        """Unpack a tar, plain or compressed, into a directory of a container.
+
+        `keeps_kinds`: a directory is not replaced by something else, and nothing else by a directory.
+        Raises as `stat_path`; InvalidArgument, Forbidden (read-only).
         """
 
     async def resize(self, container: str, height: int, width: int) -> None:

@@ -154,6 +154,16 @@ class Container(Struct):
     run_directory: str = ""
 
 
+class PathStat(Struct):
+    """A path in a container: `mode` is the kernel's, `link_target` where a symbolic link leads inside the container."""
+
+    name: str
+    size_bytes: int = 0
+    mode: int = 0
+    modified_at_ns: int = 0
+    link_target: str = ""
+
+
 class WaitCondition(StrEnum):
     """What is waited for: the end of the run (ENDED: also of one that is to begin), the next end, the removal."""
 

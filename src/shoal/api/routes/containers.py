@@ -22,7 +22,7 @@ from shoal.engine.handles import LocalContainer
 from shoal.engine.log_options import log_details
 from shoal.engine.oci import MASKED_PATHS, READONLY_PATHS
 from shoal.engine.protocol import Engine
-from shoal.errors import InvalidArgument, NotBuilt, Unavailable
+from shoal.errors import Conflict, InvalidArgument, NotBuilt, NotFound, Unavailable
 from shoal.model.container import Container, WaitCondition
 from shoal.model.container_request import ContainerRequest
 from shoal.model.objects import Task
@@ -33,6 +33,7 @@ FILTERS = frozenset(
         "publish", "since", "status", "volume",
     }
 )  # fmt: skip
+PRUNE_FILTERS = frozenset({"label", "label!", "until"})
 STATUSES = frozenset({"created", "running", "paused", "restarting", "removing", "exited", "dead"})
 WAIT_CONDITIONS = {
     "": WaitCondition.NOT_RUNNING,
@@ -186,6 +187,26 @@ async def remove(request: web.Request) -> web.Response:
     return empty_response(204)
 
 
+async def prune(request: web.Request) -> web.Response:
+    """Remove the containers that have ended or were never started; what they took of the disk is not counted."""
+    filters = parse_filters(request.query.get("filters"), PRUNE_FILTERS)
+    if "until" in filters:
+        raise NotBuilt("pruning containers by age (until) is not built yet: use --filter label")
+    context = request.app[CONTEXT]
+    removed = []
+    for container in context.engine.list():
+        labels = container.config.labels
+        if is_shown_running(container.state) or TASK_LABEL in labels:
+            # what a task has left is its node's to remove: its log is still asked for
+            continue
+        unwanted = any(matches_labels(labels, (label,)) for label in filters.get("label!", ()))
+        if matches_labels(labels, filters.get("label", ())) and not unwanted:
+            with contextlib.suppress(NotFound, Conflict):
+                await context.containers.remove(container.id)
+                removed.append(container.id)
+    return json_response({"ContainersDeleted": removed or None, "SpaceReclaimed": 0})
+
+
 async def pause(request: web.Request) -> web.Response:
     """Freeze a container."""
     await _engine(request).pause(request.match_info["id"])
@@ -230,6 +251,7 @@ async def wait(request: web.Request) -> web.StreamResponse:
 
 ROUTES = (
     Route("POST", "/containers/create", create),
+    Route("POST", "/containers/prune", prune),
     Route("GET", "/containers/json", list_containers),
     Route("GET", "/containers/{id}/json", inspect),
     Route("GET", "/containers/{id}/logs", logs),
