@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import tarfile
 from pathlib import Path
 
@@ -113,6 +114,26 @@ def test_ports_and_networks(daemon):
     daemon.docker("stop", "-t", "0", "web")
     assert fetch(daemon, 8080) == ""
     assert "8080" not in daemon.docker("ps", "-a", "--filter", "name=web").stdout
+
+
+def test_lists_and_clients_that_wait(daemon):
+    daemon.docker("create", "--name", "first", "--expose", "81", *SLEEP)
+    daemon.docker("run", "-d", "--name", "second", "--network", "none", *SLEEP)
+
+    def listed(*filters):
+        words = [word for each in filters for word in ("--filter", each)]
+        return daemon.docker("ps", "-a", "--format", "{{.Names}}", *words).stdout.split()
+
+    assert listed("since=first") == listed("network=none") == ["second"]
+    assert listed("before=second") == listed("expose=81/tcp") == ["first"]
+    attached = socket.socket(socket.AF_UNIX)
+    attached.settimeout(20)
+    attached.connect(str(daemon.socket_path))
+    attached.sendall(b"POST /containers/first/attach?stream=1&stdout=1 HTTP/1.1\r\nHost: d\r\n\r\n")
+    assert attached.recv(4096).startswith(b"HTTP/1.1 200")
+    daemon.docker("rm", "first")
+    assert attached.recv(4096) == b"", "its stream ends with it"
+    attached.close()
 
 
 @pytest.fixture

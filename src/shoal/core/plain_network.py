@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from shoal.core.validate.plain_network import parse_port
-from shoal.model.container import ContainerConfig
-from shoal.model.netstate import JoinedNetwork, OverlayLink, Sandbox, SandboxRequest
+from shoal.model.container import Container, ContainerConfig
+from shoal.model.netstate import HostPort, JoinedNetwork, OverlayLink, Sandbox, SandboxRequest
 from shoal.model.plain import BRIDGE, Attachment, EndpointRequest, PlainConfig, PortRequest
 
 
@@ -19,6 +19,21 @@ def wanted_ports(plain: PlainConfig, exposed_by_image: Iterable[str] = ()) -> tu
             if (number, protocol) not in published:
                 ports.append(PortRequest(protocol=protocol, target_port=number))
     return tuple(ports)
+
+
+def port_conflict(ports: Iterable[HostPort], containers: Iterable[Container]) -> str:
+    """Return why ports cannot be published, in Docker's words: a plain container has one. Empty: they can."""
+    held = {
+        (port.protocol, port.published_port): container.config.name
+        for container in containers
+        if container.config.plain is not None and (container.state.status == "running" or container.state.restarting)
+        for port in container.config.host_ports
+    }
+    for port in ports:
+        holder = held.get((port.protocol, port.published_port))
+        if holder is not None:
+            return f"Bind for 0.0.0.0:{port.published_port} failed: port is already allocated to container {holder}"
+    return ""
 
 
 def sandbox_request(container_id: str, config: ContainerConfig) -> SandboxRequest:

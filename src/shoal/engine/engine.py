@@ -305,6 +305,9 @@ class RuncEngine(InsideContainers):
             self._live.forget(live.container)
             self._execs.forget_container(live.container.id)
             live.removed.set()
+        if live.is_awaited:
+            # who is attached waits for a start that will never be
+            await self._keeper.request("expect-none", id=live.container.id)
         await self._renew_lease()
         self.events.tell(live.container, "destroy")
         _log.info("container removed", container_id=live.container.id)

@@ -133,7 +133,9 @@ class InsideContainers:
 
         At once if it does not run; of a plain container that does not, it begins with its next start.
         """
-        return await attach(self._layout, self._keeper, self._live.find(container).container, options)
+        live = self._live.find(container)
+        live.is_awaited |= live.container.state.status != "running"
+        return await attach(self._layout, self._keeper, live.container, options)
 
     async def resize(self, container: str, height: int, width: int) -> None:
         """Give a container's terminal a size in characters. Raises Conflict if it does not run."""

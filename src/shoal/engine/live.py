@@ -24,6 +24,7 @@ class Live:
         self.release: asyncio.Task[None] | None = None
         self.news = asyncio.Event()
         self.removed = asyncio.Event()
+        self.is_awaited = False  # a client was attached to it before a start
         self._next_end = asyncio.Event()
 
     def set_health(self, health: Health | None) -> None:

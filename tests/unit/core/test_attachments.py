@@ -7,9 +7,10 @@ import pytest
 from shoal.core.assign import Sent, diff
 from shoal.core.attachments import attachment_task, check_attachable, choose_addresses
 from shoal.core.overlay import overlay_service
-from shoal.core.plain_network import attachment_of, endpoint_of, sandbox_request, wanted_ports
+from shoal.core.plain_network import attachment_of, endpoint_of, port_conflict, sandbox_request, wanted_ports
 from shoal.errors import Conflict, Forbidden, InvalidArgument
-from shoal.model.container import ContainerConfig
+from shoal.model.base import replace
+from shoal.model.container import Container, ContainerConfig, ContainerState
 from shoal.model.netstate import HostPort, OverlayEndpoint, OverlayLink, OverlayService
 from shoal.model.objects import AttachedContainer, Network, Node
 from shoal.model.plain import Attachment, EndpointRequest, PlainConfig, PortRequest
@@ -109,3 +110,15 @@ def test_ports_of_an_image_are_published_if_asked_for():
         PortRequest(protocol="udp", target_port=53),
         PortRequest(protocol="tcp", target_port=443),
     )
+
+
+def test_ports_of_plain_containers_are_not_a_tasks() -> None:
+    port = HostPort(protocol="tcp", published_port=8080, target_port=80)
+    config = ContainerConfig(name="c", image="i", host_ports=(port,), plain=PlainConfig())
+    container = Container(id="i", config=config, image_id="", created_at_ns=0, state=ContainerState(status="running"))
+    text = "Bind for 0.0.0.0:8080 failed: port is already allocated to container c"
+    assert port_conflict((port,), [container]) == text
+    assert port_conflict((HostPort(protocol="udp", published_port=8080, target_port=80),), [container]) == ""
+    ended = replace(container, state=ContainerState(status="exited"))
+    of_task = replace(container, config=replace(config, plain=None))
+    assert port_conflict((port,), [ended, of_task]) == ""

@@ -18,12 +18,13 @@ from shoal.api.views.container import container_summary_view, container_view, he
 from shoal.api.views.shared import Json
 from shoal.api.views.task import TaskViews
 from shoal.core.validate.plain_container import plain_config, plain_warnings
+from shoal.core.validate.plain_network import parse_port
 from shoal.engine.handles import LocalContainer
 from shoal.engine.log_options import log_details
 from shoal.engine.oci import MASKED_PATHS, READONLY_PATHS
 from shoal.engine.protocol import Engine
 from shoal.errors import Conflict, InvalidArgument, NotBuilt, NotFound, Unavailable
-from shoal.model.container import Container, WaitCondition
+from shoal.model.container import Container, ContainerConfig, WaitCondition
 from shoal.model.container_request import ContainerRequest
 from shoal.model.objects import Task
 
@@ -57,10 +58,16 @@ async def list_containers(request: web.Request) -> web.Response:
             raise InvalidArgument(f"invalid filter 'status={status}'")
     show_all = flag(request, "all") or "status" in filters or "exited" in filters
     limit = _integer(request, "limit", 0)
+    engine = _engine(request)
+    later = max((engine.get(each).created_at_ns for each in filters.get("since", ())), default=None)
+    earlier = min((engine.get(each).created_at_ns for each in filters.get("before", ())), default=None)
     found = [
         container
-        for container in _engine(request).list()
-        if (show_all or limit > 0 or is_shown_running(container.state)) and _passes(container, filters)
+        for container in engine.list()
+        if (later is None or container.created_at_ns > later)
+        and (earlier is None or container.created_at_ns < earlier)
+        and (show_all or limit > 0 or is_shown_running(container.state))
+        and _passes(container, filters)
     ]
     now_ns = request.app[CONTEXT].clock.now_ns()
     shown = found[:limit] if limit > 0 else found
@@ -90,11 +97,35 @@ def _passes(container: Container, filters: Filters) -> bool:
         ("is-task", lambda value: (TASK_LABEL in config.labels) == (value in ("1", "true"))),
         ("volume", lambda value: any(value in (mount.source, mount.target) for mount in config.mounts)),
         ("health", lambda value: health_word(container.state) == value),
+        ("network", lambda value: _is_on(config, value)),
+        ("publish", lambda value: any(_is_port(value, p.published_port, p.protocol) for p in config.host_ports)),
+        ("expose", lambda value: any(_is_port(value, *port) for port in _exposed_ports(config))),
     )
     for key, test in tests:
         if key in filters and not any(test(value) for value in filters[key]):
             return False
     return matches_labels(config.labels, filters.get("label", ()))
+
+
+def _is_on(config: ContainerConfig, network: str) -> bool:
+    """Tell whether a container is on a network, by name or the beginning of an id."""
+    if config.plain is not None and config.plain.network_mode == network:
+        return True
+    return any(network == each.name or each.network_id.startswith(network) for each in config.networks)
+
+
+def _exposed_ports(config: ContainerConfig) -> list[tuple[int, str]]:
+    exposed = config.plain.exposed_ports if config.plain is not None else ()
+    return [*map(parse_port, exposed), *((port.target_port, port.protocol) for port in config.host_ports)]
+
+
+def _is_port(text: str, number: int, protocol: str) -> bool:
+    """Tell whether a port is that of a filter: `80`, `80/tcp`, `8000-8080/udp`."""
+    wanted, _, of_protocol = text.partition("/")
+    first, _, last = wanted.partition("-")
+    if not first.isdecimal() or not (last or first).isdecimal():
+        raise InvalidArgument(f"invalid port of a filter: {text}")
+    return int(first) <= number <= int(last or first) and protocol == (of_protocol or "tcp")
 
 
 async def inspect(request: web.Request) -> web.Response:

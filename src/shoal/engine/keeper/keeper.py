@@ -379,6 +379,10 @@ class Keeper:
             self._queue.append(command)
         elif operation == "resize":
             self._send(descriptor, {"seq": seq, **self._resize(message)})
+        elif operation == "expect-none":
+            for waiting in list(self._expecting.pop(str(message.get("id")), {})):
+                self._drop(waiting)
+            self._send(descriptor, {"seq": seq})
         elif operation == "close-stdin":
             if (kept := self._containers.get(str(message.get("id")))) is not None:
                 kept.close_stdin()
