@@ -98,6 +98,21 @@ def test_restart_policies(daemon):
     assert count == "2 {on-failure 2}\n"
 
 
+def test_limits(daemon):
+    limits = ("--memory", "32m", "--cpus", "0.5", "--pids-limit", "50", "--ulimit", "nofile=99:99")
+    daemon.docker("run", "-d", "--name", "box", *limits, *SLEEP)
+    assert daemon.docker("exec", "box", "sh", "-c", "ulimit -n").stdout == "99\n"
+    usage = ("stats", "--no-stream", "--format", "{{.MemUsage}} {{.PIDs}}", "box")
+    assert "/ 32MiB" in daemon.docker(*usage).stdout
+    daemon.docker("update", "--memory", "64m", "--pids-limit", "60", "--restart", "always", "box")
+    assert "/ 64MiB" in daemon.docker(*usage).stdout
+    shown = json.loads(daemon.docker("inspect", "box", "--format", "{{json .HostConfig}}").stdout)
+    found = [shown[key] for key in ("Memory", "NanoCpus", "PidsLimit", "RestartPolicy")]
+    assert found == [64 << 20, 500_000_000, 60, {"Name": "always", "MaximumRetryCount": 0}]
+    refused = daemon.docker("update", "--cpu-shares", "5", "box", check=False)
+    assert "HostConfig.CpuShares is not built: use NanoCpus" in refused.stderr
+
+
 def test_ports_and_networks(daemon):
     serve = ("busybox", "sh", "-c", SERVE_HOSTNAME)
     web = daemon.docker("run", "-d", "--name", "web", "-p", "8080:80", "-p", "81", *serve).stdout[:12]

@@ -188,6 +188,12 @@ class PlainContainers:
         await life.wait_until_settled()
         await self._take_away(container.id)
 
+    async def update(self, reference: str, change: Callable[[ContainerConfig], ContainerConfig]) -> None:
+        """Give a container other limits and another restart policy. Raises as `change`, and as the engine."""
+        container = self._engine.get(reference)
+        async with self._life(container.id).lock:
+            await self._engine.update(container.id, change(self._engine.get(container.id).config))
+
     async def connect(self, reference: str, endpoint: EndpointRequest) -> None:
         """Put a container on a network of the swarm. Raises as `ContainerNetwork.connect`."""
         container = self._plain(reference)

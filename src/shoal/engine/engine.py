@@ -26,6 +26,7 @@ from shoal.engine.host import Host, read_host
 from shoal.engine.images.images import LocalImages
 from shoal.engine.inside import InsideContainers
 from shoal.engine.keeper_client import KeeperClient
+from shoal.engine.limits import apply_limits, limit_arguments
 from shoal.engine.live import Live, LiveContainers, amended_container, wait_for
 from shoal.engine.log_options import log_settings
 from shoal.engine.log_reader import read_log
@@ -352,6 +353,16 @@ class RuncEngine(InsideContainers):
                 raise
             self._live.unname(old.config.name)
             live.container = replace(live.container, config=renamed.config)
+
+    async def update(self, container: str, config: ContainerConfig) -> None:
+        """Give a container other limits, at once if it runs. Raises InvalidArgument: the host or kernel refuses."""
+        check_config(config, self.host)
+        live = self._live.find(container)
+        arguments = limit_arguments(live.container.config, config)
+        async with live.lock:
+            if arguments and live.container.state.status == "running":
+                await asyncio.to_thread(apply_limits, self._layout.runc_root, live.container.id, arguments)
+        await self.amend(live.container.id, Amendment(config=config))
 
     async def amend(self, container: str, change: Amendment) -> Container:
         """Change what is known of a container: for its next start, and for who inspects it. On disk when it returns."""

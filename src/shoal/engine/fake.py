@@ -217,6 +217,10 @@ class FakeEngine:
             self.finish(container, SIGKILL_EXIT_CODE)
         del self._containers[record.id]
 
+    async def update(self, container: str, config: ContainerConfig) -> None:
+        """Change a record."""
+        await self.amend(container, Amendment(config=config))
+
     async def amend(self, container: str, change: Amendment) -> Container:
         """Change a record."""
         record = self._containers[self.get(container).id] = amended_container(self.get(container), change)

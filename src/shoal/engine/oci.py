@@ -333,6 +333,11 @@ def _seccomp(config: ContainerConfig, capabilities: frozenset[str], host: Host) 
     return custom_profile(text, capabilities, host.machine)
 
 
+def cpu_quota_microseconds(nano_cpus: int) -> int:
+    """Return how long the processes of a container may run in each period; the kernel takes 1 ms at least."""
+    return max(nano_cpus * CPU_PERIOD_MICROSECONDS // 1_000_000_000, 1000)
+
+
 def _resources(config: ContainerConfig) -> dict[str, Any]:
     rules: list[dict[str, Any]] = [{"allow": False, "access": "rwm"}]
     for kind, major, minor, access in _DEVICES:
@@ -346,8 +351,8 @@ def _resources(config: ContainerConfig) -> dict[str, Any]:
     if config.memory_bytes:
         resources["memory"] = {"limit": config.memory_bytes}
     if config.nano_cpus:
-        quota = config.nano_cpus * CPU_PERIOD_MICROSECONDS // 1_000_000_000
-        resources["cpu"] = {"quota": max(quota, 1000), "period": CPU_PERIOD_MICROSECONDS}
+        quota = cpu_quota_microseconds(config.nano_cpus)
+        resources["cpu"] = {"quota": quota, "period": CPU_PERIOD_MICROSECONDS}
     if config.pids_limit:
         resources["pids"] = {"limit": config.pids_limit}
     return resources

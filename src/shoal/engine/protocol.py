@@ -136,6 +136,12 @@ class Engine(Protocol):
     async def remove(self, container: str, force: bool = False) -> None:
         """Remove an ended container (with `force` a running one, too) and all it left. Raises Conflict if running."""
 
+    async def update(self, container: str, config: ContainerConfig) -> None:
+        """Give a container other limits (memory, processors, processes), at once if it runs, and keep the config.
+
+        Raises InvalidArgument: the host or the kernel refuses.
+        """
+
     async def amend(self, container: str, change: Amendment) -> Container:
         """Change what is known of a container: for its next start, and for who inspects it. On disk when it returns."""
 

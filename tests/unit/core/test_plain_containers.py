@@ -7,11 +7,12 @@ import pytest
 from shoal.api.decode import decode_value
 from shoal.core.plain_life import after_end, at_start_up, ends_restarts
 from shoal.core.random_names import random_name
-from shoal.core.validate.plain_container import plain_config, plain_warnings
+from shoal.core.validate.plain_container import plain_config, plain_warnings, updated_config
+from shoal.engine.limits import limit_arguments
 from shoal.errors import InvalidArgument, NotBuilt
 from shoal.model.base import replace
 from shoal.model.container import HOST_NETWORK, Container, ContainerConfig, ContainerState
-from shoal.model.container_request import ContainerRequest
+from shoal.model.container_request import ContainerRequest, HostConfig
 from shoal.model.container_spec import BindOptions, HealthConfig, Mount, TmpfsOptions, Ulimit, VolumeOptions
 from shoal.model.plain import EndpointRequest, PlainConfig, PortRequest, RestartName, RestartRule
 
@@ -273,3 +274,25 @@ def test_signals_that_end_restarts(signal, own, ends):
 def test_random_names():
     assert random_name(lambda _: 0, lambda _name: False) == "amber_abel"
     assert random_name(lambda _: 0, lambda name: name == "amber_abel") == "amber_abel0"
+
+
+def changed(config, **host):
+    return updated_config(config, decode_value(host, HostConfig))
+
+
+def test_other_limits():
+    before = asked({"Memory": 64 << 20, "PidsLimit": 50})
+    assert changed(before) == before, "what is not asked for stays"
+    after = changed(before, NanoCpus=5, PidsLimit=-1, RestartPolicy={"Name": "always"})
+    assert (after.memory_bytes, after.nano_cpus, after.pids_limit) == (64 << 20, 5, 0)
+    assert after.plain is not None
+    assert after.plain.restart.name == RestartName.ALWAYS
+    with pytest.raises(NotBuilt, match=r"HostConfig\.CpuShares"):
+        changed(before, CpuShares=5)
+    with pytest.raises(InvalidArgument, match="because AutoRemove is enabled"):
+        changed(asked({"AutoRemove": True}), RestartPolicy={"Name": "always"})
+    with pytest.raises(InvalidArgument, match="is a task's"):
+        changed(replace(before, plain=None))
+    assert limit_arguments(before, before) == []
+    arguments = ["--cpu-period", "100000", "--cpu-quota", "1000", "--pids-limit", "-1"]
+    assert limit_arguments(before, after) == arguments

@@ -17,7 +17,7 @@ from shoal.api.streams import format_line, read_log_request, run_until_gone, str
 from shoal.api.views.container import container_summary_view, container_view, health_word, is_shown_running, state_word
 from shoal.api.views.shared import Json
 from shoal.api.views.task import TaskViews
-from shoal.core.validate.plain_container import plain_config, plain_warnings
+from shoal.core.validate.plain_container import plain_config, plain_warnings, updated_config
 from shoal.core.validate.plain_network import parse_port
 from shoal.engine.handles import LocalContainer
 from shoal.engine.log_options import log_details
@@ -25,7 +25,7 @@ from shoal.engine.oci import MASKED_PATHS, READONLY_PATHS
 from shoal.engine.protocol import Engine
 from shoal.errors import Conflict, InvalidArgument, NotBuilt, NotFound, Unavailable
 from shoal.model.container import Container, ContainerConfig, WaitCondition
-from shoal.model.container_request import ContainerRequest
+from shoal.model.container_request import ContainerRequest, HostConfig
 from shoal.model.objects import Task
 
 FILTERS = frozenset(
@@ -200,6 +200,13 @@ async def restart(request: web.Request) -> web.Response:
     return empty_response(204)
 
 
+async def update(request: web.Request) -> web.Response:
+    """Give a plain container other limits, or another restart policy."""
+    body = await read_body(request, HostConfig)
+    await request.app[CONTEXT].containers.update(request.match_info["id"], lambda config: updated_config(config, body))
+    return json_response({"Warnings": None})
+
+
 async def kill(request: web.Request) -> web.Response:
     """Send a signal to a container."""
     signal = request.query.get("signal") or "SIGKILL"
@@ -290,6 +297,7 @@ ROUTES = (
     Route("POST", "/containers/{id}/stop", stop),
     Route("POST", "/containers/{id}/restart", restart),
     Route("POST", "/containers/{id}/kill", kill),
+    Route("POST", "/containers/{id}/update", update),
     Route("POST", "/containers/{id}/pause", pause),
     Route("POST", "/containers/{id}/unpause", unpause),
     Route("POST", "/containers/{id}/rename", rename),

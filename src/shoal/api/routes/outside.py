@@ -40,10 +40,6 @@ ROUTES = (
         "POST /plugins/{name}/push",
         "POST /plugins/{name}/set",
     ),
-    *_routes(
-        f"changing limits of a container (docker update) {LATER}: create it anew with other limits",
-        "POST /containers/{id}/update",
-    ),
     *_routes(f"listing what a container has changed (docker diff) {LATER}", "GET /containers/{id}/changes"),
     *_routes(
         f"exporting a container (docker export) {LATER}: docker cp CONTAINER:/ - gives a tar of its files",

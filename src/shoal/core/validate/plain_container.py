@@ -126,6 +126,30 @@ def _with_host_config(config: ContainerConfig, host: HostConfig) -> ContainerCon
     )
 
 
+def updated_config(config: ContainerConfig, host: HostConfig) -> ContainerConfig:
+    """Return a container with other limits and another restart policy; what is 0 or empty stays as it is.
+
+    Raises:
+        InvalidArgument, NotBuilt: what cannot be, or is no plain container's.
+    """
+    plain = config.plain
+    if plain is None:
+        raise InvalidArgument(f"container {config.name} is a task's: its limits are those of its service's spec")
+    _refuse_unbuilt(ContainerRequest(host_config=host), (), ())
+    rule = plain.restart
+    if host.restart_policy.name:
+        rule = restart_rule(host.restart_policy)
+        if plain.auto_remove and rule.name != RestartName.NO:
+            raise InvalidArgument("Restart policy cannot be updated because AutoRemove is enabled for the container")
+    return replace(
+        config,
+        memory_bytes=host.memory or config.memory_bytes,
+        nano_cpus=host.nano_cpus or config.nano_cpus,
+        pids_limit=max(host.pids_limit, 0) if host.pids_limit else config.pids_limit,
+        plain=replace(plain, restart=rule),
+    )
+
+
 def plain_warnings(request: ContainerRequest) -> tuple[str, ...]:
     """Return what a client is told of a container that can be made, in Docker's words."""
     host = request.host_config
