@@ -223,8 +223,12 @@ def test_containers_outlive_the_daemon_and_the_swarm(daemon):
     wait_for(lambda: daemon.docker("inspect", "ends", check=False).returncode, "it was removed")
     assert state_of(daemon, "web")["Pid"] == pids["web"]
     assert state_of(daemon, "stopped")["Status"] == "exited"
+    daemon.docker("service", "create", "-d", "--no-resolve-image", "--name", "bare", *SLEEP)
+    wait_for(lambda: "1/1" in daemon.docker("service", "ls").stdout, "it runs")
     daemon.docker("swarm", "leave", "--force")
     assert fetch(daemon, 8080) == web
+    kept = {container[:12] for container in daemon.docker("ps", "-q").stdout.split()}
+    assert {path.name for path in (daemon.exec_root / "netns").iterdir() if "-" not in path.name} == kept
     # in no swarm
     assert daemon.docker("run", "--rm", "busybox", "echo", "hi").stdout == "hi\n"
     daemon.docker("swarm", "init", "--advertise-addr", "127.0.0.1")

@@ -385,7 +385,8 @@ class SwarmNode:
                 await part.stop()
             await self._remove_task_containers()
             # plain containers run on, and keep their way out and their ports
-            await self._network.forget_swarm()
+            plain = {container.id for container in self.engine.list() if container.config.plain is not None}
+            await self._network.forget_swarm(plain)
             await asyncio.to_thread(self._layout.erase_swarm)
             self._locked = None
             _log.info("left the swarm")

@@ -7,7 +7,7 @@ carried out whole. Not built yet: encrypted networks.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -115,9 +115,9 @@ class NodeNetwork:
             await self.start_up()
         await self._stop(self._remove if remove else self._close)
 
-    async def forget_swarm(self) -> None:
-        """Take away all that was the swarm's; namespaces without a network of it, and what they publish, stay."""
-        await self._run(self._forget_swarm)
+    async def forget_swarm(self, kept: Collection[str]) -> None:
+        """Take away all that was the swarm's; these namespaces, which are on no network of it, stay as they are."""
+        await self._run(lambda: self._forget_swarm(kept))
 
     async def attach(self, request: SandboxRequest) -> Sandbox:
         """Make a task's namespace with links, addresses, routes and host ports; one that exists is led to the request.
@@ -313,9 +313,9 @@ class NodeNetwork:
         ]
         return desired(self._ingress, tasks, self._settings.node_number, self._mesh.reached)
 
-    def _forget_swarm(self) -> None:
-        for task_id, record in list(self._wiring.tasks.items()):
-            if record.request.overlays or record.request.ingress_address or record.request.host_network:
+    def _forget_swarm(self, kept: Collection[str]) -> None:
+        for task_id in list(self._wiring.tasks):
+            if task_id not in kept:
                 self._overlays.disconnect(task_id)
                 self._wiring.detach(task_id)
         self._change(NetworkChange(version=0, ingress=IngressState(), data_path=DataPath(), complete=True))
