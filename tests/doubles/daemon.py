@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
+from shoal.agent.container_network import ContainerNetwork
+from shoal.agent.containers import PlainContainers
 from shoal.api.context import HostFacts
 from shoal.ca.root import create_root
 from shoal.core.validate.cluster import prepare_cluster
@@ -18,6 +20,8 @@ from shoal.model.base import replace
 from shoal.model.container import LogLine, LogOptions, RemoteManifest
 from shoal.model.diagnosis import Finding
 from shoal.model.metrics import ConsensusStatus
+from shoal.model.netstate import Sandbox, SandboxRequest
+from shoal.model.node_port import AttachAnswer, AttachCall
 from shoal.model.objects import (
     Cluster,
     JoinTokens,
@@ -67,6 +71,32 @@ def describe(hostname: str = "h1") -> NodeDescription:
     )
 
 
+class MemoryNetwork:
+    def __init__(self) -> None:
+        self.requests: dict[str, SandboxRequest] = {}
+
+    async def attach(self, request: SandboxRequest) -> Sandbox:
+        self.requests[request.task_id] = request
+        return Sandbox(task_id=request.task_id, path="/netns", addresses=("172.19.0.2/32",))
+
+    async def detach(self, task_id: str) -> None:
+        self.requests.pop(task_id, None)
+
+    def sandboxes(self) -> tuple[str, ...]:
+        return tuple(self.requests)
+
+    def published_ports(self) -> frozenset[tuple[str, int]]:
+        return frozenset()
+
+
+class NoSwarmNetworks:
+    async def attach(self, call: AttachCall) -> AttachAnswer:
+        raise NotFound(f"network {call.network} not found")
+
+    async def release(self, task_ids: Sequence[str]) -> tuple[str, ...]:
+        return ()
+
+
 class MemoryManager:
     def __init__(self, store: Store, control: Control, node_id: str) -> None:
         self.store = store
@@ -95,6 +125,9 @@ class MemoryDaemon:
         self.version = "28.2.2"
         self.node_id = ""
         self.engine = MemoryEngine()
+        self.containers = PlainContainers(
+            self.engine, ContainerNetwork(self.engine, MemoryNetwork(), NoSwarmNetworks())
+        )
         self.state = LocalNodeState.INACTIVE
         self.error = ""
         self.the_manager: MemoryManager | None = None

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 
 from shoal.engine.events import ContainerEvents
 from shoal.engine.fake import FakeVolumes
+from shoal.engine.live import amended_container
 from shoal.engine.protocol import PullProgress, RegistryCredentials
 from shoal.errors import Conflict, InvalidArgument, NotFound
 from shoal.lib.clock import ManualClock
 from shoal.model.base import replace
 from shoal.model.container import (
+    Amendment,
     Container,
     ContainerConfig,
     ContainerState,
@@ -19,6 +21,7 @@ from shoal.model.container import (
     ImageRecord,
     LogLine,
     LogOptions,
+    WaitCondition,
 )
 
 
@@ -125,7 +128,7 @@ class MemoryEngine:
         id_ = self.get(container).id
         return self._set(id_, ContainerState(status="running", pid=42, started_at_ns=1_700_000_001_000_000_000))
 
-    async def wait(self, container: str) -> ExitStatus:
+    async def wait(self, container: str, condition: WaitCondition = WaitCondition.ENDED) -> ExitStatus:
         state = self.get(container).state
         return ExitStatus(code=state.exit_code, finished_at_ns=state.finished_at_ns)
 
@@ -142,6 +145,11 @@ class MemoryEngine:
         if found.state.status == "running" and not force:
             raise Conflict(f"cannot remove container {container}: container is running: stop it or force removal")
         del self.containers[found.id]
+
+    async def amend(self, container: str, change: Amendment) -> Container:
+        found = amended_container(self.get(container), change)
+        self.containers[found.id] = found
+        return found
 
     def get(self, container: str) -> Container:
         for found in self.containers.values():

@@ -19,9 +19,10 @@ from shoal.agent.ports import find_free_port
 from shoal.core.container import container_config, task_name
 from shoal.core.draining import any_active, drain_seconds
 from shoal.core.networks import OVERLAY_DRIVER
+from shoal.core.plain_network import port_conflict
 from shoal.core.taskfsm import Detail, Event, Instruction, advance, decide
 from shoal.engine.protocol import Engine
-from shoal.errors import NotFound, ShoalError
+from shoal.errors import Conflict, NotFound, ShoalError
 from shoal.lib.backoff import Backoff
 from shoal.lib.clock import Clock
 from shoal.model.base import replace
@@ -184,6 +185,8 @@ class TaskRunner:
             image_id = await self._while_wanted(parts.images.find(self.revision))
             host_ports = self._settle_host_ports()
             request = self._sandbox_request(host_ports)
+            if conflict := port_conflict(request.host_ports, parts.engine.list()):
+                raise Conflict(conflict)
             sandbox = await self._attach(request)
             description = parts.describe()
             config = container_config(self.task, self.revision, parts.node_id, description, image_id, payloads)

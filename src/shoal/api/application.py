@@ -15,6 +15,7 @@ from shoal.api.forwarding import LEADER_HANDLERS, route_to_leader
 from shoal.api.requests import IS_FORWARDED, STALE, STALE_HEADER
 from shoal.api.responses import ENCODED_SERVICES, ENCODED_TASKS, EncodedObjects, error_response
 from shoal.api.routes import (
+    archives,
     attach,
     containers,
     distribution,
@@ -52,6 +53,7 @@ MODULES = (
     tasks,
     logs,
     containers,
+    archives,
     execs,
     attach,
     usage,

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from aiohttp import web
 
+from shoal.agent.containers import PlainContainers
 from shoal.engine.protocol import Engine
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
@@ -112,6 +113,10 @@ class ApiContext(Protocol):
     @property
     def engine(self) -> Engine:
         """This node's containers."""
+
+    @property
+    def containers(self) -> PlainContainers:
+        """The life of this node's containers."""
 
     def local_state(self) -> LocalNodeState:
         """Return how this daemon stands to a swarm."""

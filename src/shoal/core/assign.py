@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from shoal.core.attachments import is_attachment
 from shoal.core.payload_versions import config_key, secret_key
 from shoal.model.base import replace
 from shoal.model.container_spec import ContainerSpec
@@ -31,8 +32,8 @@ class Sent:
 
 
 def belongs_to_node(task: Task) -> bool:
-    """Whether a node should know of a task that was given to it: from ASSIGNED on."""
-    return task.status.state >= TaskState.ASSIGNED
+    """Whether a node should know of a task that was given to it: from ASSIGNED on, if there is anything to run."""
+    return task.status.state >= TaskState.ASSIGNED and not is_attachment(task)
 
 
 def diff(

@@ -70,16 +70,24 @@ def _endpoint(
         return None
     return OverlayEndpoint(
         task_id=task.id,
-        name=task_name(service.spec.name, task) if service is not None else "",
+        name=_name(service, task),
         addresses=tuple(address.partition("/")[0] for address in attachment.addresses),
         node_number=node.number,
         aliases=_aliases(service, task),
-        serving=service is not None and is_serving(task),
+        serving=(service is not None or task.container is not None) and is_serving(task),
     )
+
+
+def _name(service: Service | None, task: Task) -> str:
+    if task.container is not None:
+        return task.container.name
+    return task_name(service.spec.name, task) if service is not None else ""
 
 
 def _aliases(service: Service | None, task: Task) -> tuple[str, ...]:
     """Return the names a task alone has: its container's short id, which is what it takes for its host name, too."""
+    if task.container is not None:
+        return (task.container.container_id[:SHORT_ID_LENGTH], *task.container.aliases)
     spec = service.spec.task_template.container_spec if service is not None else None
     hostname = spec.hostname if spec is not None and "{{" not in spec.hostname else ""
     container = task.status.container

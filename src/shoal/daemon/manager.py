@@ -14,6 +14,7 @@ from shoal.errors import NotBuilt, NotFound, NotLeader, ShoalError, Unavailable
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait, supervise
+from shoal.manager.attachments import Attachments
 from shoal.manager.certificates import CertificateAuthority, managers_of
 from shoal.manager.control import Control
 from shoal.manager.leader import Leader
@@ -93,6 +94,7 @@ class Manager:
             make_unlock_key=lambda: make_unlock_key(ids),
             signer=signer,
         )
+        self.attachments = Attachments(self.store, ids, clock)
         self.authority = CertificateAuthority(self.store, signer, ids)
         self.remote_containers = RemoteContainers(self.open_stream)
         self.transport = RaftTransport(dialer, hello, self._address_of)

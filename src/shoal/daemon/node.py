@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 import structlog
 from aiohttp import web
 
+from shoal.agent.container_network import ContainerNetwork
+from shoal.agent.containers import PlainContainers
 from shoal.agent.images import decode_registry_auth
 from shoal.api.application import make_application
 from shoal.api.context import HostFacts, ManagerView
@@ -18,6 +20,7 @@ from shoal.core.bootstrap import check_init_request
 from shoal.core.container import TASK_ID_LABEL
 from shoal.core.diagnosis import examine_swarm
 from shoal.daemon.addresses import split_address
+from shoal.daemon.attachments import NodeAttachments
 from shoal.daemon.doctor import examine_this_machine, look_at_helpers, look_at_managers
 from shoal.daemon.forwarding import forward
 from shoal.daemon.joining import JoinPlan, enter, prepare_founding, revive
@@ -101,6 +104,8 @@ class SwarmNode:
         key_file = settings.data_root / "wireguard.key"
         network_settings = NetworkSettings(wireguard_port=settings.wireguard_port)
         self._network = NodeNetwork(settings.exec_root, daemon_id, network_settings, names, key_file)
+        attachments = NodeAttachments(lambda: self._part, self._network)
+        self.containers = PlainContainers(self.engine, ContainerNetwork(self.engine, self._network, attachments))
         self._machinery = Machinery(
             layout,
             self.engine,
@@ -109,6 +114,7 @@ class SwarmNode:
             self.ids,
             self._describe,
             lambda: make_application(self, is_forwarded=True),
+            session_began=self.containers.session_began,
         )
 
     # -- life
@@ -116,6 +122,7 @@ class SwarmNode:
     async def start(self) -> None:
         """Start the engine and the network, and take the swarm up again if this node is in one."""
         await asyncio.gather(self.engine.start_up(), self._network.start_up())
+        await self.containers.start_up()
         membership = self._layout.read_membership()
         if membership is None:
             # A swarm that was being left when the daemon was killed is left for good now.
@@ -137,6 +144,7 @@ class SwarmNode:
             if part is not None:
                 await part.say_goodbye(for_good=False)
                 await part.stop()
+        await self.containers.close()
         idle = not in_swarm and not self.engine.list()
         await self.engine.close(stop_keeper=idle)
         await self._network.close(remove=idle)
@@ -395,15 +403,17 @@ class SwarmNode:
             if manager is not None and not force:
                 raise Unavailable(refuse_to_leave(manager))
             await cancel_and_wait(self._joining)
+            await self.containers.leave_swarm()
             part, self._part = self._part, None
             if part is not None:
                 await part.say_goodbye(for_good=True)
                 await part.stop()
             await self._remove_task_containers()
-            await self._network.close(remove=True)
+            # plain containers run on, and keep their way out and their ports
+            plain = {container.id for container in self.engine.list() if container.config.plain is not None}
+            await self._network.forget_swarm(plain)
             await asyncio.to_thread(self._layout.erase_swarm)
             self._locked = None
-            await self._network.start_up()
             _log.info("left the swarm")
 
     async def _remove_task_containers(self) -> None:

@@ -9,7 +9,15 @@ from aiohttp import web
 from shoal.daemon.manager import HEALTH_PATH, RELAY_PATH, Manager
 from shoal.errors import Forbidden, Unauthenticated, Unavailable
 from shoal.manager.raft_transport import RAFT_PATH, SNAPSHOT_PATH
-from shoal.model.node_port import Acknowledged, CertificateCall, Identity, JoinGroupCall, RootAnswer
+from shoal.model.node_port import (
+    Acknowledged,
+    AttachCall,
+    CertificateCall,
+    Identity,
+    JoinGroupCall,
+    ReleaseCall,
+    RootAnswer,
+)
 from shoal.model.objects import Node
 from shoal.model.states import Role
 from shoal.rpc.dialer import ROOT_PATH
@@ -23,6 +31,8 @@ SESSION_PATH = "/session"
 STREAM_PATH = "/streams/{id}"
 API_PREFIX = "/docker"
 JOIN_PATH = "/raft/join"
+ATTACH_PATH = "/attachments"
+RELEASE_PATH = "/attachments/release"
 
 
 def make_node_port(manager: Manager, cluster_id: str, api: web.Application) -> NodePort:
@@ -35,6 +45,8 @@ def make_node_port(manager: Manager, cluster_id: str, api: web.Application) -> N
         PortRoute("POST", ROOT_PATH, Admits.ANYONE, handlers.root),
         PortRoute("POST", CERTIFICATE_PATH, Admits.ANYONE, handlers.certificate),
         PortRoute("POST", RENEW_PATH, Admits.NODES, handlers.renew),
+        PortRoute("POST", ATTACH_PATH, Admits.NODES, handlers.attach),
+        PortRoute("POST", RELEASE_PATH, Admits.NODES, handlers.release),
         PortRoute("GET", SESSION_PATH, Admits.NODES, handlers.session),
         PortRoute("GET", STREAM_PATH, Admits.NODES, handlers.stream),
         PortRoute("GET", RELAY_PATH, Admits.MANAGERS, handlers.relay),
@@ -95,6 +107,16 @@ class _Handlers:
         call = await read_call(request, CertificateCall)
         self._manager.require_lead("signs certificates")
         return reply(await self._manager.authority.renew(call, required(identity)))
+
+    async def attach(self, request: web.Request, identity: Identity | None) -> web.Response:
+        call = await read_call(request, AttachCall)
+        self._manager.require_lead("attaches containers")
+        return reply(await self._manager.attachments.attach(call, required(identity).node_id))
+
+    async def release(self, request: web.Request, identity: Identity | None) -> web.Response:
+        call = await read_call(request, ReleaseCall)
+        self._manager.require_lead("attaches containers")
+        return reply(await self._manager.attachments.release(call.task_ids, required(identity).node_id))
 
     async def health(self, _request: web.Request, _identity: Identity | None) -> web.Response:
         return reply(Acknowledged())

@@ -38,7 +38,7 @@ from shoal.lib.backoff import Backoff
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait, supervise
-from shoal.model.base import replace
+from shoal.model.base import Struct, replace
 from shoal.model.messages import Assignments, EndSession, NodeChanged
 from shoal.model.node_port import (
     CertificateAnswer,
@@ -61,6 +61,7 @@ from shoal.store.store import Store
 _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+A = TypeVar("A", bound=Struct)
 PREFER_OFFLINE_VARIABLE = "DOCKER_SERVICE_PREFER_OFFLINE_IMAGE"
 JOIN_RETRY_SECONDS = 5.0
 BARRIER_RETRY_SECONDS = 1.0
@@ -95,6 +96,7 @@ class Machinery:
         describe: what it is like now, given what it is to say of a swarm's trust.
         forwarded_api: makes Docker's API as other managers forward it to this one.
         wires: to other nodes.
+        session_began: called whenever a manager tells this node of itself, first thing in a session.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class Machinery:
         describe: Callable[[NodeDescription], NodeDescription],
         forwarded_api: Callable[[], web.Application],
         wires: Wires | None = None,
+        session_began: Callable[[], None] = lambda: None,
     ) -> None:
         self.layout = layout
         self.engine = engine
@@ -116,6 +119,7 @@ class Machinery:
         self.describe = describe
         self.forwarded_api = forwarded_api
         self.wires = wires or Wires()
+        self.session_began = session_began
 
 
 class Participation:
@@ -361,6 +365,19 @@ class Participation:
         self._remember(advertise_address=answer.address, managers=answer.members)
         self.error = ""
 
+    async def ask_leader(self, path: str, call: Struct, answer: type[A], here: Callable[[Manager], Awaitable[A]]) -> A:
+        """Ask whoever leads. `here` answers if that is this node's manager. Raises Unavailable, and what it refuses."""
+        manager = self._manager
+        if manager is not None and manager.is_leader:
+            return await here(manager)
+        last = Unavailable("no manager of the swarm is known")
+        for address in self._managers_to_try():
+            try:
+                return await self.dialer.call(address, path, call, answer)
+            except Unavailable as error:
+                last = error
+        raise last
+
     async def _ask_in_turn(self, ask: Callable[[str], Awaitable[T]]) -> T:
         """Return the first answer of a manager. Raises what the last one refused it with."""
         last: ShoalError = Unavailable("no manager of the swarm is known")
@@ -448,6 +465,7 @@ class Participation:
         """The swarm says what this node is to be, where the managers are, and which roots to trust."""
         self.error = ""
         self._in_session.set()
+        self._machinery.session_began()
         self._changes.put_nowait(changed)
 
     async def _follow_changes(self) -> None:

@@ -17,33 +17,33 @@ import structlog
 
 from shoal.core.health import merged
 from shoal.engine import records, rootfs
-from shoal.engine.attachment import attach
 from shoal.engine.events import ContainerEvents
-from shoal.engine.execs import Execs, check_runs
+from shoal.engine.execs import Execs
 from shoal.engine.freezer import freeze, is_frozen
 from shoal.engine.health import HealthChecks
 from shoal.engine.host import Host, read_host
 from shoal.engine.images.images import LocalImages
+from shoal.engine.inside import InsideContainers
 from shoal.engine.keeper_client import KeeperClient
-from shoal.engine.live import Live, LiveContainers
+from shoal.engine.limits import apply_limits, limit_arguments
+from shoal.engine.live import Live, LiveContainers, amended_container, wait_for
 from shoal.engine.log_options import log_settings
 from shoal.engine.log_reader import read_log
 from shoal.engine.node_volumes import NodeVolumes
 from shoal.engine.oci import arguments_of, check_config
 from shoal.engine.preparation import load_containers, prepare_run, run_request
 from shoal.engine.probes import Probes
-from shoal.engine.process_table import pids_of, run_ps
-from shoal.engine.protocol import ContainerStream, Images
+from shoal.engine.protocol import Images
 from shoal.engine.records import FailedStart
 from shoal.engine.signals import parse_signal
 from shoal.engine.start_errors import start_error_code, start_error_text
-from shoal.engine.usage import read_usage
 from shoal.engine.volumes import LocalVolumes
 from shoal.errors import Conflict, InvalidArgument, NotFound, ShoalError
 from shoal.lib.clock import Clock, SystemClock
 from shoal.lib.ids import Ids
 from shoal.model.base import replace
 from shoal.model.container import (
+    Amendment,
     Container,
     ContainerConfig,
     ContainerState,
@@ -52,8 +52,8 @@ from shoal.model.container import (
     HealthStatus,
     LogLine,
     LogOptions,
+    WaitCondition,
 )
-from shoal.model.streams import AttachOptions, ContainerStats, ExecConfig, ExecRecord, ProcessTable
 
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -62,7 +62,7 @@ DEFAULT_STOP_SECONDS = 10.0
 KILL_WAIT_SECONDS = 30.0
 
 
-class RuncEngine:
+class RuncEngine(InsideContainers):
     """The containers of one node.
 
     Args:
@@ -247,14 +247,9 @@ class RuncEngine:
             _log.info("container started", container_id=container_id, pid=answer["pid"])
             return live.container
 
-    async def wait(self, container: str) -> ExitStatus:
-        """Wait until a container has ended (at once if it has)."""
-        live = self._live.find(container)
-        await live.ended.wait()
-        if live.status is not None:
-            return live.status
-        state = live.container.state
-        return ExitStatus(code=state.exit_code, finished_at_ns=state.finished_at_ns)
+    async def wait(self, container: str, condition: WaitCondition = WaitCondition.ENDED) -> ExitStatus:
+        """Wait until a container has ended (at once if it has), or for another condition. Raises NotFound."""
+        return await wait_for(self._live.find(container), condition)
 
     async def wait_for_health(self, container: str, wanted: frozenset[HealthStatus]) -> Health | None:
         """Wait until what checks say of a container is one of `wanted`; None if it is not checked or has ended."""
@@ -317,7 +312,11 @@ class RuncEngine:
                 live.unguard()
                 self._live.forget(live.container)
                 self._execs.forget_container(live.container.id)
+                live.removed.set()
                 break
+        if live.is_awaited:
+            # who is attached waits for a start that will never be
+            await self._keeper.request("expect-none", id=live.container.id)
         await self._renew_lease()
         self.events.tell(live.container, "destroy")
         _log.info("container removed", container_id=live.container.id)
@@ -363,6 +362,30 @@ class RuncEngine:
             self._live.unname(old.config.name)
             live.container = replace(live.container, config=renamed.config)
 
+    async def update(self, container: str, config: ContainerConfig) -> None:
+        """Give a container other limits, at once if it runs. Raises InvalidArgument: the host or kernel refuses."""
+        check_config(config, self.host)
+        live = self._live.find(container)
+        arguments = limit_arguments(live.container.config, config)
+        async with live.lock:
+            if arguments and live.container.state.status == "running":
+                await asyncio.to_thread(apply_limits, self._layout.runc_root, live.container.id, arguments)
+        await self.amend(live.container.id, Amendment(config=config))
+
+    async def amend(self, container: str, change: Amendment) -> Container:
+        """Change what is known of a container: for its next start, and for who inspects it. On disk when it returns."""
+        live = self._live.find(container)
+        async with live.lock:
+            amended = amended_container(live.container, change)
+            if replace(amended, state=live.container.state) != live.container:
+                directory = self._layout.directory(amended.id)
+                await self._in_thread(lambda: records.save_container(directory, amended))
+            # it may have ended meanwhile
+            live.container = amended_container(live.container, change)
+            if change.config is not None and live.container.state.status == "running":
+                await self._in_thread(lambda: rootfs.rewrite_etc_files(self._layout, amended.id, amended.config))
+            return live.container
+
     def get(self, container: str) -> Container:
         """Return a container. Raises NotFound (`No such container: …`)."""
         return self._live.find(container).container
@@ -382,55 +405,6 @@ class RuncEngine:
         )
         async for line in lines:
             yield line
-
-    # streams
-
-    async def attach(self, container: str, options: AttachOptions) -> ContainerStream:
-        """Attach to a container; the stream ends with it (at once if it does not run)."""
-        return await attach(self._layout, self._keeper, self._live.find(container).container, options)
-
-    async def resize(self, container: str, height: int, width: int) -> None:
-        """Give a container's terminal a size in characters. Raises Conflict if it does not run."""
-        found = self._live.find(container).container
-        check_runs(replace(found, state=replace(found.state, paused=False)))
-        answer = await self._keeper.request("resize", id=found.id, height=height, width=width)
-        if "error" in answer:
-            raise InvalidArgument(f"invalid size of a terminal: {height} by {width}: {answer['error']}")
-
-    async def stats(self, container: str) -> ContainerStats:
-        """Return what a container uses now; `at_ns` 0 if it does not run."""
-        found = self._live.find(container).container
-        if found.state.status != "running":
-            return ContainerStats()
-        cgroup, now_ns = self._layout.cgroup(found.id), self._clock.now_ns()
-        return await asyncio.to_thread(read_usage, self.host, cgroup, found.state.pid, now_ns)
-
-    async def top(self, container: str, ps_arguments: str = "-ef") -> ProcessTable:
-        """Return a container's processes as `ps` shows them. Raises Conflict (not running), ShoalError (no `ps`)."""
-        found = self._live.find(container).container
-        if found.state.status != "running":
-            raise Conflict(f"container {found.id} is not running")
-        pids = await asyncio.to_thread(pids_of, self.host, self._layout.cgroup(found.id))
-        return await asyncio.to_thread(run_ps, ps_arguments, pids)
-
-    def exec_create(self, container: str, config: ExecConfig) -> ExecRecord:
-        """Prepare a command in a container. Raises Conflict if it does not run or is paused, InvalidArgument."""
-        return self._execs.create(self._live.find(container).container, config)
-
-    async def exec_start(
-        self, exec_id: str, detach: bool = False, console_size: tuple[int, int] | None = None
-    ) -> ContainerStream | None:
-        """Start a command; None with `detach`. Raises NotFound, Conflict, InvalidArgument with runc's reason."""
-        live = self._live.find(self._execs.get(exec_id).container_id)
-        return await self._to_the_end(self._execs.start(live.container, exec_id, detach, console_size))
-
-    async def exec_resize(self, exec_id: str, height: int, width: int) -> None:
-        """Give a command's terminal a size in characters. Raises NotFound if there is none."""
-        await self._execs.resize(exec_id, height, width)
-
-    def exec_inspect(self, exec_id: str) -> ExecRecord:
-        """Return a command. Raises NotFound (`No such exec instance: …`)."""
-        return self._execs.get(exec_id)
 
     # within
 
@@ -580,8 +554,7 @@ class RuncEngine:
         """Say that a run has ended, and take away what it needed, off the way of who waits."""
         self._health.end(live.container.id)
         self.events.tell(live.container, "die", exitCode=str(live.container.state.exit_code))
-        live.ended.set()
-        live.tell()
+        live.end()
         live.unguard()
         live.release = self._spawn(self._in_thread(lambda: self._release(live.container.id)))
 

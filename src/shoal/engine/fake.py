@@ -13,12 +13,14 @@ from shoal.core.health import check_of
 from shoal.core.volume import check_volume
 from shoal.engine.events import ContainerEvents
 from shoal.engine.fake_streams import FakeStreams
+from shoal.engine.live import amended_container
 from shoal.engine.protocol import ContainerStream, PullProgress, RegistryCredentials
 from shoal.errors import Conflict, NameConflict, NotFound, Unavailable
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
 from shoal.model.base import replace
 from shoal.model.container import (
+    Amendment,
     Container,
     ContainerConfig,
     ContainerState,
@@ -28,7 +30,9 @@ from shoal.model.container import (
     ImageRecord,
     LogLine,
     LogOptions,
+    PathStat,
     RemoteManifest,
+    WaitCondition,
 )
 from shoal.model.streams import AttachOptions, ContainerStats, ExecConfig, ExecRecord, ProcessTable
 from shoal.model.volume import Volume, VolumeRequest, VolumeUsage
@@ -211,8 +215,9 @@ class FakeEngine:
         line = LogLine(stream=stream, at_ns=self._clock.now_ns(), data=data)
         self._logs.setdefault(self.get(container).id, []).append(line)
 
-    async def wait(self, container: str) -> ExitStatus:
-        """Wait for the end."""
+    async def wait(self, container: str, condition: WaitCondition = WaitCondition.ENDED) -> ExitStatus:
+        """Wait for the end; all conditions are that."""
+        del condition
         record = self.get(container)
         if record.state.status == "created":
             raise Conflict("the container was never started")
@@ -262,6 +267,15 @@ class FakeEngine:
             self.finish(container, SIGKILL_EXIT_CODE)
         del self._containers[record.id]
 
+    async def update(self, container: str, config: ContainerConfig) -> None:
+        """Change a record."""
+        await self.amend(container, Amendment(config=config))
+
+    async def amend(self, container: str, change: Amendment) -> Container:
+        """Change a record."""
+        record = self._containers[self.get(container).id] = amended_container(self.get(container), change)
+        return record
+
     def get(self, container: str) -> Container:
         """Return a container by id, prefix or name."""
         name = container.removeprefix("/")
@@ -301,6 +315,20 @@ class FakeEngine:
     async def attach(self, container: str, options: AttachOptions) -> ContainerStream:
         """Return a stream that says what it is told."""
         return self.streams.attach(options, self._logs.get(self.get(container).id, []))
+
+    async def stat_path(self, container: str, path: str) -> PathStat:
+        """Have no files."""
+        raise NotFound(f"Could not find the file {path} in container {container}")
+
+    async def read_archive(self, container: str, path: str) -> AsyncIterator[bytes]:
+        """Have no files."""
+        await self.stat_path(container, path)
+        yield b""
+
+    async def write_archive(self, container: str, path: str, archive: AsyncIterator[bytes], keeps_kinds: bool) -> None:
+        """Have no directory."""
+        del archive, keeps_kinds
+        await self.stat_path(container, path)
 
     async def resize(self, container: str, height: int, width: int) -> None:
         """Check that it runs."""

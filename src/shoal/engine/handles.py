@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from shoal.engine.protocol import ContainerStream, Engine
-from shoal.model.container import Container, ExitStatus, LogLine, LogOptions
+from shoal.model.container import Container, ExitStatus, LogLine, LogOptions, WaitCondition
 from shoal.model.streams import AttachOptions, ContainerStats, ExecConfig, ExecRecord, ProcessTable
 
 
@@ -35,8 +35,8 @@ class ContainerHandle(Protocol):
     async def kill(self, signal: str) -> None:
         """Send a signal to its first process."""
 
-    async def wait(self) -> ExitStatus:
-        """Wait until it has ended."""
+    async def wait(self, condition: WaitCondition = WaitCondition.ENDED) -> ExitStatus:
+        """Wait until it has ended, or for another condition."""
 
     async def exec_create(self, config: ExecConfig) -> ExecRecord:
         """Prepare a command in it."""
@@ -91,9 +91,9 @@ class LocalContainer:
         """Send a signal to its first process."""
         await self._engine.kill(self.container.id, signal)
 
-    async def wait(self) -> ExitStatus:
-        """Wait until it has ended."""
-        return await self._engine.wait(self.container.id)
+    async def wait(self, condition: WaitCondition = WaitCondition.ENDED) -> ExitStatus:
+        """Wait until it has ended, or for another condition."""
+        return await self._engine.wait(self.container.id, condition)
 
     async def exec_create(self, config: ExecConfig) -> ExecRecord:
         """Prepare a command in it."""

@@ -114,12 +114,13 @@ class KeeperClient:
             self._pending.pop(seq, None)
             self._once.discard(seq)
 
-    async def listen(self, container_id: str, pending: bool) -> KeeperListener:
+    async def listen(self, container_id: str, pending: bool, wait: bool = False) -> KeeperListener:
         """Hear what a container says from now on.
 
         Args:
             container_id: full id of a container that runs.
             pending: first what it has said and no log holds: the beginning of a line.
+            wait: if it does not run, from its next start on.
 
         Raises:
             Unavailable: the keeper does not answer, or knows of no such run.
@@ -129,7 +130,7 @@ class KeeperClient:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await asyncio.get_running_loop().sock_connect(connection, str(self._socket))
-                await listener.begin({"seq": 1, "op": "attach", "id": container_id, "pending": pending})
+                await listener.begin({"seq": 1, "op": "attach", "id": container_id, "pending": pending, "wait": wait})
         except (OSError, EOFError, ValueError, TimeoutError) as error:
             listener.close()
             raise Unavailable(f"cannot attach to container {container_id}: {error or type(error).__name__}") from None

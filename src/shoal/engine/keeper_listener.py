@@ -18,7 +18,10 @@ from shoal.model.streams import Output
 
 
 class KeeperListener:
-    """See the module. `terminal` is the master, None without one; `at_ns`: what was said before is in the log."""
+    """See the module. `terminal` is the master, None without one; `at_ns`: what was said before is in the log.
+
+    `waits`: the container does not run yet; what it says, and its terminal, come once `start` has returned.
+    """
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -26,17 +29,38 @@ class KeeperListener:
         self._stream: Descriptor | None = None
         self.terminal: Descriptor | None = None
         self.at_ns = 0
+        self.waits = False
 
     async def begin(self, request: dict[str, Any]) -> None:
         """Send the request and take the answer. Raises Unavailable (refused), OSError, EOFError, ValueError."""
         loop = asyncio.get_running_loop()
         await loop.sock_sendall(self._connection, wire.encode(request))
-        answer = await self._message()
-        while "event" in answer:
-            answer = await self._message()
+        answer = await self._answer()
         if "error" in answer:
             raise Unavailable(f"cannot attach to container {request['id']}: {answer['error']}")
         self.at_ns = int(answer["at_ns"])
+        self.waits = bool(answer.get("waits"))
+        if not self.waits:
+            self._take_streams()
+
+    async def start(self) -> bool:
+        """Wait until the container runs; False if its start failed, or the keeper went."""
+        if self.waits:
+            try:
+                await self._answer()
+            except (OSError, EOFError, ValueError):
+                return False
+            self.waits = False
+            self._take_streams()
+        return True
+
+    async def _answer(self) -> dict[str, Any]:
+        answer = await self._message()
+        while "event" in answer:
+            answer = await self._message()
+        return answer
+
+    def _take_streams(self) -> None:
         if self._descriptors:
             self.terminal = Descriptor(self._descriptors.pop(0))
         self._stream = Descriptor(self._connection.detach())

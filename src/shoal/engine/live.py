@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shoal.errors import InvalidArgument, NameConflict, NotFound
 from shoal.model.base import replace
-from shoal.model.container import Container, ExitStatus, Health
+from shoal.model.container import Amendment, Container, ExitStatus, Health, WaitCondition
 
 _NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 
@@ -26,6 +26,9 @@ class Live:
         self.guards: list[int] = []
         self.release: asyncio.Task[None] | None = None
         self.news = asyncio.Event()
+        self.removed = asyncio.Event()
+        self.is_awaited = False  # a client was attached to it before a start
+        self._next_end = asyncio.Event()
 
     def set_health(self, health: Health | None) -> None:
         """Take what checks say; who waits for it is told."""
@@ -43,10 +46,57 @@ class Live:
         while self.guards:
             os.close(self.guards.pop())
 
+    def end(self) -> None:
+        """A run has ended: wake who waits for that."""
+        self.ended.set()
+        self._next_end.set()
+        self._next_end = asyncio.Event()
+        self.tell()
+
     def tell(self) -> None:
         """Wake who waits for news of the container's health or end."""
         self.news.set()
         self.news = asyncio.Event()
+
+    async def wait_for_next_end(self) -> None:
+        """Wait until a run ends that has not ended yet, or until the container is removed."""
+        waits = [asyncio.create_task(event.wait()) for event in (self._next_end, self.removed)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+
+async def wait_for(live: Live, condition: WaitCondition) -> ExitStatus:
+    """Wait for a condition of a container; return how it ended last."""
+    state = live.container.state
+    match condition:
+        case WaitCondition.REMOVED:
+            await live.removed.wait()
+        case WaitCondition.NEXT_EXIT:
+            await live.wait_for_next_end()
+        case WaitCondition.NOT_RUNNING if state.restarting:
+            await live.wait_for_next_end()
+        case WaitCondition.NOT_RUNNING if state.status == "created":
+            pass
+        case _:
+            await live.ended.wait()
+    if live.status is not None:
+        return live.status
+    state = live.container.state
+    return ExitStatus(code=state.exit_code, finished_at_ns=state.finished_at_ns)
+
+
+def amended_container(container: Container, change: Amendment) -> Container:
+    """Return a container with a change made to it."""
+    if change.config is not None:
+        container = replace(container, config=replace(change.config, name=container.config.name))
+    if change.restart_count is not None:
+        container = replace(container, restart_count=change.restart_count)
+    if change.restarting is not None and container.state.status == "exited":
+        container = replace(container, state=replace(container.state, restarting=change.restarting))
+    return container
 
 
 class LiveContainers:

@@ -323,6 +323,11 @@ def _seccomp(config: ContainerConfig, capabilities: frozenset[str], host: Host) 
     return custom_profile(text, capabilities, host.machine)
 
 
+def cpu_quota_microseconds(nano_cpus: int) -> int:
+    """Return how long the processes of a container may run in each period; the kernel takes 1 ms at least."""
+    return max(nano_cpus * CPU_PERIOD_MICROSECONDS // 1_000_000_000, 1000)
+
+
 def _resources(config: ContainerConfig) -> dict[str, Any]:
     rules: list[dict[str, Any]] = [{"allow": False, "access": "rwm"}]
     for kind, major, minor, access in _DEVICES:
@@ -336,14 +341,15 @@ def _resources(config: ContainerConfig) -> dict[str, Any]:
     if config.memory_bytes:
         resources["memory"] = {"limit": config.memory_bytes}
     if config.nano_cpus:
-        quota = config.nano_cpus * CPU_PERIOD_MICROSECONDS // 1_000_000_000
-        resources["cpu"] = {"quota": max(quota, 1000), "period": CPU_PERIOD_MICROSECONDS}
+        quota = cpu_quota_microseconds(config.nano_cpus)
+        resources["cpu"] = {"quota": quota, "period": CPU_PERIOD_MICROSECONDS}
     if config.pids_limit:
         resources["pids"] = {"limit": config.pids_limit}
     return resources
 
 
 def _mounts(config: ContainerConfig, places: Places, host: Host) -> list[dict[str, Any]]:
+    shm_bytes = config.shm_bytes or SHM_BYTES
     mounts = [
         _mount("/proc", "proc", "proc", "nosuid", "noexec", "nodev"),
         _mount("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
@@ -353,7 +359,7 @@ def _mounts(config: ContainerConfig, places: Places, host: Host) -> list[dict[st
         _mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", "ro"),
         _mount("/sys/fs/cgroup", "cgroup", "cgroup", "ro", "nosuid", "noexec", "nodev"),
         _mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"),
-        _mount("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", f"size={SHM_BYTES}"),  # noqa: S108
+        _mount("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", f"size={shm_bytes}"),  # noqa: S108
     ]
     binds = [
         _mount(bind.target, "bind", bind.source, "rbind", "rprivate", "ro" if bind.read_only else "rw")

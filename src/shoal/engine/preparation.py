@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -46,11 +47,8 @@ def prepare_run(layout: rootfs.Layout, images: LocalImages, volumes: LocalVolume
     rootfs.release(layout, container_id)
     records.forget_run(layout.directory(container_id))
     image = images.get(container.image_id)
-    layers = [images.content.index.layer(diff_id) for diff_id in reversed(image.layers)]
-    if None in layers:
-        raise ShoalError(f"the layers of image {container.image_id} are gone; pull it again")
     rootfs.check_binds(config)
-    root = rootfs.mount_root(layout, container_id, tuple(layer.directory for layer in layers if layer is not None))
+    root = mount_root(layout, images, container)
     passwd, group = (syscalls.read_in_root(root, f"/etc/{name}") for name in ("passwd", "group"))
     identity = resolve(config.user or image.user, config.groups, passwd, group)
     binds = rootfs.write_etc_files(layout, container_id, config) + rootfs.file_binds(layout, container_id, config)
@@ -64,6 +62,16 @@ def prepare_run(layout: rootfs.Layout, images: LocalImages, volumes: LocalVolume
             os.mkfifo(bundle / name, 0o600)
 
 
+def mount_root(layout: rootfs.Layout, images: LocalImages, container: Container) -> Path:
+    """Mount the root filesystem of a container that does not run; return where. Raises ShoalError."""
+    image = images.get(container.image_id)
+    layers = [images.content.index.layer(diff_id) for diff_id in reversed(image.layers)]
+    if None in layers:
+        raise ShoalError(f"the layers of image {container.image_id} are gone; pull it again")
+    directories = tuple(layer.directory for layer in layers if layer is not None)
+    return rootfs.mount_root(layout, container.id, directories)
+
+
 def run_request(layout: rootfs.Layout, container: Container) -> dict[str, Any]:
     """Return what the keeper is asked to run."""
     settings: LogSettings = log_settings(container.config, container.log_path)
@@ -75,6 +83,7 @@ def run_request(layout: rootfs.Layout, container: Container) -> dict[str, Any]:
         "memory_cgroup": layout.memory_cgroup(container.id),
         "terminal": container.config.tty,
         "open_stdin": container.config.open_stdin,
+        "stdin_once": container.config.plain is not None and container.config.plain.stdin_once,
         "console_socket": str(layout.consoles / container.id[:12]),
         "log": {"path": settings.path, "max_bytes": settings.max_bytes, "max_files": settings.max_files},
     }

@@ -8,6 +8,7 @@ from typing import Protocol
 from shoal.engine.events import ContainerEvents
 from shoal.model.base import Struct
 from shoal.model.container import (
+    Amendment,
     Container,
     ContainerConfig,
     ExitStatus,
@@ -16,7 +17,9 @@ from shoal.model.container import (
     ImageRecord,
     LogLine,
     LogOptions,
+    PathStat,
     RemoteManifest,
+    WaitCondition,
 )
 from shoal.model.streams import AttachOptions, ContainerStats, ExecConfig, ExecRecord, Output, ProcessTable
 from shoal.model.volume import Volume, VolumeRequest, VolumeUsage
@@ -143,10 +146,16 @@ class Engine(Protocol):
         """Create a container. Raises NotFound (image), NameConflict, InvalidArgument (the host refuses)."""
 
     async def start(self, container: str) -> Container:
-        """Start a created container; returns it with its pid. Raises InvalidArgument with runc's reason."""
+        """Start a container, one that has ended over what it left; returns it with its pid.
 
-    async def wait(self, container: str) -> ExitStatus:
-        """Wait until a container has ended (at once if it has); survives restarts of the daemon and the keeper."""
+        Raises InvalidArgument with runc's reason.
+        """
+
+    async def wait(self, container: str, condition: WaitCondition = WaitCondition.ENDED) -> ExitStatus:
+        """Wait until a container has ended (at once if it has), or for another condition.
+
+        Survives restarts of the daemon and the keeper.
+        """
 
     async def wait_for_health(self, container: str, wanted: frozenset[HealthStatus]) -> Health | None:
         """Wait until what checks say of a container is one of `wanted`; None if it is not checked or has ended."""
@@ -159,6 +168,15 @@ class Engine(Protocol):
 
     async def remove(self, container: str, force: bool = False) -> None:
         """Remove an ended container (with `force` a running one, too) and all it left. Raises Conflict if running."""
+
+    async def update(self, container: str, config: ContainerConfig) -> None:
+        """Give a container other limits (memory, processors, processes), at once if it runs, and keep the config.
+
+        Raises InvalidArgument: the host or the kernel refuses.
+        """
+
+    async def amend(self, container: str, change: Amendment) -> Container:
+        """Change what is known of a container: for its next start, and for who inspects it. On disk when it returns."""
 
     def get(self, container: str) -> Container:
         """Return a container. Raises NotFound (`No such container: …`)."""
@@ -179,7 +197,23 @@ class Engine(Protocol):
         """Give a container another name. Raises NameConflict, InvalidArgument."""
 
     async def attach(self, container: str, options: AttachOptions) -> ContainerStream:
-        """Attach to a container; the stream ends with it (at once if it does not run)."""
+        """Attach to a container; the stream ends with it.
+
+        At once if it does not run; of a plain container that does not, it begins with its next start.
+        """
+
+    async def stat_path(self, container: str, path: str) -> PathStat:
+        """Return what a path in a container is. Raises NotFound, NotBuilt (in a volume of one that does not run)."""
+
+    def read_archive(self, container: str, path: str) -> AsyncIterator[bytes]:
+        """Yield a tar of a path in a container. Raises as `stat_path`."""
+
+    async def write_archive(self, container: str, path: str, archive: AsyncIterator[bytes], keeps_kinds: bool) -> None:
+        """Unpack a tar, plain or compressed, into a directory of a container.
+
+        `keeps_kinds`: a directory is not replaced by something else, and nothing else by a directory.
+        Raises as `stat_path`; InvalidArgument, Forbidden (read-only).
+        """
 
     async def resize(self, container: str, height: int, width: int) -> None:
         """Give a container's terminal a size in characters. Raises Conflict if it does not run."""

@@ -158,6 +158,17 @@ def write_etc_files(layout: Layout, container_id: str, config: ContainerConfig) 
     return tuple(binds)
 
 
+def rewrite_etc_files(layout: Layout, container_id: str, config: ContainerConfig) -> None:
+    """Bring /etc/hosts and /etc/resolv.conf of a container that runs up to date, in place: they are bound there."""
+    directory = layout.bundle(container_id)
+    texts = {"hosts": hosts_text(config, config.hostname or container_id[:12]), "resolv.conf": resolv_text(config)}
+    for name, text in texts.items():
+        with contextlib.suppress(FileNotFoundError):
+            path = directory / name
+            if path.read_text() != text:
+                path.write_text(text)
+
+
 def hosts_text(config: ContainerConfig, hostname: str) -> str:
     """Return /etc/hosts: loopback, what was asked for, the container's own addresses."""
     lines = [

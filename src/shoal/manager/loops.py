@@ -13,6 +13,7 @@ from shoal.core.allocate.plan import (
     say_what_is_lacking,
 )
 from shoal.core.allocate.ports import complete
+from shoal.core.attachments import is_attachment
 from shoal.core.defaults import is_replicated, task_history_limit
 from shoal.core.network_keys import order_rotation, rotation_due_ns
 from shoal.core.orchestrate import global_, replicated
@@ -108,6 +109,8 @@ def _orchestrate(view: View, service_id: str, nodes: dict[str, Node], now_ns: in
         gone = OrchestrationPlan()
         plan_orphans(gone, tasks, nodes, now_ns)
         for task in tasks:
+            if is_attachment(task) and task.node_id in nodes:
+                continue  # its node says when it goes
             gone.desire(task, TaskState.REMOVE, "its service is gone")
         return Round(actions=gone.actions, why=gone.why)
     module = replicated if is_replicated(service.spec) else global_

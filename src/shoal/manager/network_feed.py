@@ -135,7 +135,8 @@ class NetworkFeed:
         before = self._networks_of_service.get(service_id, frozenset())
         service = view.get(Service, service_id)
         targets = [each.target for each in service.spec.task_template.networks] if service is not None else []
-        if not before and not targets:
+        # what is nobody's service may be a plain container on a network
+        if not before and not targets and service is not None:
             return
         tasks = view.tasks_of_service(service_id)
         attached = (each.network_id for task in tasks for each in task.attachments if each.driver == OVERLAY_DRIVER)

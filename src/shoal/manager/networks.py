@@ -92,6 +92,12 @@ class Networks:
             if users:
                 raise InvalidArgument(f"network {network.spec.name} is in use by service {', '.join(users)}")
             tasks = view.tasks_on(network.id)
+            attached = next((task for task in tasks if task.container is not None), None)
+            if attached is not None and attached.container is not None:
+                raise InvalidArgument(
+                    f"network {network.spec.name} is in use by container {attached.container.name}: "
+                    "remove the container, or disconnect it (docker network disconnect)"
+                )
             if tasks:
                 raise TasksLeft(f"network {network.spec.name} is in use by task {tasks[0].id}")
             return [Remove(kind="network", id=network.id, must_exist=True)]

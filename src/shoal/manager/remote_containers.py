@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from shoal.engine.protocol import ContainerStream
 from shoal.errors import NotFound, ShoalError
-from shoal.model.container import Container, ExitStatus, LogLine, LogOptions
+from shoal.model.container import Container, ExitStatus, LogLine, LogOptions, WaitCondition
 from shoal.model.relay import (
     INPUT_FRAMES_MOST,
     AttachContainer,
@@ -135,8 +135,9 @@ class RemoteContainer:
         """Send a signal to its first process."""
         await self._end.ask(SendSignal(task_id=self._task_id, signal=signal), Done)
 
-    async def wait(self) -> ExitStatus:
-        """Wait until it has ended."""
+    async def wait(self, condition: WaitCondition = WaitCondition.ENDED) -> ExitStatus:
+        """Wait until it has ended: a task's container runs once, so all conditions are that."""
+        del condition
         return (await self._end.ask(AwaitExit(task_id=self._task_id), Exited)).status
 
     async def exec_create(self, config: ExecConfig) -> ExecRecord:

@@ -1,4 +1,4 @@
-"""What the engine is asked to run, and what it says of it: one shape for tasks and, later, for plain containers."""
+"""What the engine is asked to run, and what it says of it: one shape for tasks and for plain containers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from enum import StrEnum
 from shoal.model.base import Struct
 from shoal.model.container_spec import HealthConfig, Mount, Ulimit
 from shoal.model.netstate import HostPort, JoinedNetwork
+from shoal.model.plain import PlainConfig
 
 # as `network_namespace`: the host's own
 HOST_NETWORK = ""
@@ -65,6 +66,8 @@ class ContainerConfig(Struct):
     nano_cpus: int = 0
     memory_bytes: int = 0
     pids_limit: int = 0
+    # of /dev/shm
+    shm_bytes: int = 0
     healthcheck: HealthConfig | None = None
     hosts: tuple[str, ...] = ()
     dns_nameservers: tuple[str, ...] = ()
@@ -80,6 +83,8 @@ class ContainerConfig(Struct):
     networks: tuple[JoinedNetwork, ...] = ()
     # what the node forwards to it, for inspect; the engine opens none
     host_ports: tuple[HostPort, ...] = ()
+    # of a container that belongs to no task
+    plain: PlainConfig | None = None
 
 
 class ExitStatus(Struct):
@@ -118,11 +123,12 @@ class Health(Struct):
 class ContainerState(Struct):
     """State of a container: `status` is created, running, exited or dead; a running one may be `paused`.
 
-    `health` None: nothing checks it.
+    `restarting`: it has ended, and is about to be started again. `health` None: nothing checks it.
     """
 
     status: str
     paused: bool = False
+    restarting: bool = False
     pid: int = 0
     exit_code: int = 0
     error: str = ""
@@ -146,6 +152,33 @@ class Container(Struct):
     log_path: str = ""
     # where what a run needs lies: /etc/hosts and its like; written anew at each start
     run_directory: str = ""
+
+
+class PathStat(Struct):
+    """A path in a container: `mode` is the kernel's, `link_target` where a symbolic link leads inside the container."""
+
+    name: str
+    size_bytes: int = 0
+    mode: int = 0
+    modified_at_ns: int = 0
+    link_target: str = ""
+
+
+class WaitCondition(StrEnum):
+    """What is waited for: the end of the run (ENDED: also of one that is to begin), the next end, the removal."""
+
+    ENDED = "ended"
+    NOT_RUNNING = "not-running"
+    NEXT_EXIT = "next-exit"
+    REMOVED = "removed"
+
+
+class Amendment(Struct):
+    """A change to what is known of a container; None leaves a part as it is. The name is not part of it."""
+
+    config: ContainerConfig | None = None
+    restart_count: int | None = None
+    restarting: bool | None = None
 
 
 class ImageRecord(Struct):

@@ -62,6 +62,38 @@ class CertificateAnswer(Struct):
     managers: tuple[ManagerAddress, ...]
 
 
+class AttachCall(Struct):
+    """A node asks for a place of a plain container on a network (name or id); `addresses` (no masks) if it must be."""
+
+    network: str
+    container_id: str
+    name: str
+    aliases: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+
+
+class AttachAnswer(Struct):
+    """The place given; `addresses` are CIDR."""
+
+    task_id: str
+    network_id: str
+    network_name: str
+    addresses: tuple[str, ...]
+    internal: bool = False
+
+
+class ReleaseCall(Struct):
+    """A node needs these places no more."""
+
+    task_ids: tuple[str, ...] = ()
+
+
+class AttachmentsAnswer(Struct):
+    """The places that containers of the node have."""
+
+    task_ids: tuple[str, ...] = ()
+
+
 class JoinGroupCall(Struct):
     """A manager asks to become a member of the raft group. `address`: where it answers (unspecified host: as seen)."""
 

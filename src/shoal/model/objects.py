@@ -187,6 +187,14 @@ class Attachment(Struct):
     encrypted: bool = False
 
 
+class AttachedContainer(Struct):
+    """A plain container that a task stands for on a network: its id, its name, and what else it is called there."""
+
+    container_id: str
+    name: str
+    aliases: tuple[str, ...] = ()
+
+
 class Task(Struct, tag="task"):
     """One run of a slot of a service (`slot` 0 for global services), made from revision `spec_version`."""
 
@@ -204,6 +212,8 @@ class Task(Struct, tag="task"):
     job_iteration: int | None = None
     # what the scheduler gave it of its node's generic resources: names, or how many
     generic_resources: tuple[GenericResource, ...] = ()
+    # of the attachment runtime: nothing is run for it
+    container: AttachedContainer | None = None
 
 
 class JoinTokens(Struct):

@@ -7,7 +7,7 @@ carried out whole.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -79,6 +79,7 @@ class NodeNetwork:
         self._sandboxes: tuple[str, ...] = ()
         self._has_overlays = False
         self._worker: ThreadPoolExecutor | None = None
+        self._told = asyncio.Event()
 
     @property
     def ingress_version(self) -> int:
@@ -103,6 +104,10 @@ class NodeNetwork:
     def sandboxes(self) -> tuple[str, ...]:
         """Return the ids of the tasks that are attached."""
         return self._sandboxes
+
+    def published_ports(self) -> frozenset[tuple[str, int]]:
+        """Return the ports (protocol, number) of the mesh, which every node answers on."""
+        return frozenset((port.protocol, port.published_port) for port in self._ingress.ports)
 
     async def start_up(self) -> None:
         """Create or adopt bridges, ingress sandbox and rules, and take up the namespaces of tasks.
@@ -129,6 +134,10 @@ class NodeNetwork:
                 return
             await self.start_up()
         await self._stop(self._remove if remove else self._close)
+
+    async def forget_swarm(self, kept: Collection[str]) -> None:
+        """Take away all that was the swarm's; these namespaces, which are on no network of it, stay as they are."""
+        await self._run(lambda: self._forget_swarm(kept))
 
     async def attach(self, request: SandboxRequest) -> Sandbox:
         """Make a task's namespace with links, addresses, routes and host ports; one that exists is led to the request.
@@ -161,6 +170,13 @@ class NodeNetwork:
             Unavailable: not started, or a part was refused: the same change may be given again.
         """
         await self._run(lambda: self._change(update))
+        self._told.set()
+        self._told = asyncio.Event()
+
+    async def wait_for_network(self, network_id: str) -> None:
+        """Wait until a change has told of an overlay network."""
+        while not self._overlays.is_known(network_id):
+            await self._told.wait()
 
     async def set_ingress(self, state: IngressState) -> None:
         """Make the kernel balance to these backends, port by port atomic; an older version is ignored.
@@ -334,6 +350,16 @@ class NodeNetwork:
             if task_id != without and record.address
         ]
         return desired(self._ingress, tasks, self._settings.node_number, self._mesh.reached)
+
+    def _forget_swarm(self, kept: Collection[str]) -> None:
+        for task_id in list(self._wiring.tasks):
+            if task_id not in kept:
+                self._overlays.disconnect(task_id)
+                self._wiring.detach(task_id)
+        self._change(NetworkChange(version=0, ingress=IngressState(), data_path=DataPath(), complete=True))
+        self._set_node_number(0)
+        self._overlays.sweep(self._wiring.networks())
+        self._publish()
 
     def _publish(self) -> None:
         self._sandboxes = tuple(sorted(self._wiring.tasks))

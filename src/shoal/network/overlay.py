@@ -110,6 +110,10 @@ class OverlaySide:
             raise Unavailable(f"the kernel refuses a part of the overlay networks: {'; '.join(refusals)}")
         self.version = after.version
 
+    def is_known(self, network_id: str) -> bool:
+        """Tell whether a change has told of a network; may be asked in any thread."""
+        return network_id in self._holding.overlays
+
     def version_falls(self, version: int) -> None:
         """Count from this version on, if it is lower than the one held."""
         if version < self._holding.version:

@@ -66,7 +66,7 @@ def test_outside_the_product_says_so() -> None:
     async def test(api: Api) -> None:
         for method, path, word in (
             ("POST", "/build", "building images"),
-            ("POST", "/v1.45/containers/create?name=x", "plain containers"),
+            ("POST", "/v1.45/commit?container=x", "making images"),
             ("GET", "/images/search?term=x", "searching"),
             ("POST", "/networks/create", "networks"),
             ("PUT", "/volumes/x", "cluster volumes"),

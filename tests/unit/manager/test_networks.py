@@ -10,11 +10,13 @@ import pytest
 
 from shoal.errors import Forbidden, InvalidArgument, NameConflict, NotBuilt, NotFound, Unavailable
 from shoal.lib.ids import Ids
+from shoal.manager.attachments import Attachments
 from shoal.manager.networks import Networks
 from shoal.manager.removals import PATIENCE_SECONDS, Removals
 from shoal.model.actions import Remove, Replace
 from shoal.model.base import replace
 from shoal.model.netstate import NetworkChange
+from shoal.model.node_port import AttachCall
 from shoal.model.objects import Network, Node, Service
 from shoal.model.specs import EndpointSpec, NetworkAttachmentConfig, NetworkSpec, PortConfig
 from shoal.model.states import TaskState
@@ -216,3 +218,30 @@ def test_an_encrypted_network_needs_a_node_that_can_encrypt(tmp_path: Path) -> N
             await networks.create(replace(secret, name="mesh", ingress=True))
 
     scenario(tmp_path, 1, body)
+
+
+def test_a_plain_container_is_told_to_the_nodes_of_its_network_until_it_or_its_node_goes(tmp_path: Path) -> None:
+    async def body(cluster: FakeCluster, networks: Networks) -> None:
+        net = await networks.create(NetworkSpec(name="net", driver="overlay", attachable=True))
+        attachments = Attachments(cluster.store, Ids(), cluster.clock)
+        here, other = cluster.nodes[0], cluster.nodes[1]
+        call = AttachCall(network="net", container_id="c" * 64, name="one", aliases=("uno",))
+        first = await attachments.attach(call, here.id)
+        second = await attachments.attach(replace(call, name="two"), other.id)
+        await cluster.until(lambda: second.task_id in here.network.overlays.get(net, {}), "the nodes are told")
+        (endpoint,) = here.network.overlays[net][first.task_id].endpoints
+        assert (endpoint.name, endpoint.serving, endpoint.aliases) == ("one", True, ("cccccccccccc", "uno"))
+        # other tasks are placed and run beside them
+        id_ = await cluster.create(spec("web", 2))
+        await cluster.until(lambda: len(cluster.wanted_running(id_)) == 2, "they run")
+        with pytest.raises(InvalidArgument, match="in use by container one"):
+            await networks.remove(net)
+        assert (await attachments.release((second.task_id,), here.id)).task_ids == (first.task_id,), "another's"
+        await attachments.release((first.task_id,), here.id)
+        await cluster.until(lambda: here.network.overlays == {}, "it takes part no more")
+        await cluster.store.update(lambda _view: [Remove(kind="node", id=other.id)])
+        await cluster.until(lambda: not cluster.store.view.tasks_on(net), "what it had is free")
+        with pytest.raises(Forbidden, match="network ingress not manually attachable"):
+            await attachments.attach(replace(call, network="ingress"), here.id)
+
+    scenario(tmp_path, 2, body)

@@ -70,6 +70,8 @@ ROUTES: dict[tuple[str, str], dict[str, int | str]] = {
     ("POST", "/root"): EVERYBODY,
     ("POST", "/certificate"): EVERYBODY,
     ("POST", "/certificate/renew"): NODES,
+    ("POST", "/attachments"): NODES,
+    ("POST", "/attachments/release"): NODES,
     ("GET", "/session"): NODES,
     ("GET", "/streams/{id}"): NODES,
     ("GET", "/nodes/{id}/stream"): MANAGERS,

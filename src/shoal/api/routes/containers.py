@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from aiohttp import web
@@ -9,17 +10,22 @@ from aiohttp import web
 from shoal.api.container_lookup import found_container
 from shoal.api.context import CONTEXT
 from shoal.api.filters import Filters, matches_labels, parse_filters
-from shoal.api.requests import flag
+from shoal.api.requests import flag, read_body
 from shoal.api.responses import empty_response, encode, json_response, list_response
 from shoal.api.routing import Route, api_version
 from shoal.api.streams import format_line, read_log_request, run_until_gone, stream_response, warning_line
-from shoal.api.views.container import container_summary_view, container_view, health_word, state_word
+from shoal.api.views.container import container_summary_view, container_view, health_word, is_shown_running, state_word
 from shoal.api.views.shared import Json
 from shoal.api.views.task import TaskViews
+from shoal.core.validate.plain_container import plain_config, plain_warnings, updated_config
+from shoal.core.validate.plain_network import parse_port
+from shoal.engine.handles import LocalContainer
 from shoal.engine.log_options import log_details
+from shoal.engine.oci import MASKED_PATHS, READONLY_PATHS
 from shoal.engine.protocol import Engine
-from shoal.errors import InvalidArgument, Unavailable
-from shoal.model.container import Container
+from shoal.errors import Conflict, InvalidArgument, NotBuilt, NotFound, Unavailable
+from shoal.model.container import Container, ContainerConfig, WaitCondition
+from shoal.model.container_request import ContainerRequest, HostConfig
 from shoal.model.objects import Task
 
 FILTERS = frozenset(
@@ -28,8 +34,14 @@ FILTERS = frozenset(
         "publish", "since", "status", "volume",
     }
 )  # fmt: skip
+PRUNE_FILTERS = frozenset({"label", "label!", "until"})
 STATUSES = frozenset({"created", "running", "paused", "restarting", "removing", "exited", "dead"})
-WAIT_CONDITIONS = frozenset({"", "not-running", "next-exit", "removed"})
+WAIT_CONDITIONS = {
+    "": WaitCondition.NOT_RUNNING,
+    "not-running": WaitCondition.NOT_RUNNING,
+    "next-exit": WaitCondition.NEXT_EXIT,
+    "removed": WaitCondition.REMOVED,
+}
 UNKNOWN_EXIT_CODE = 255
 TASK_LABEL = "com.docker.swarm.task.id"
 
@@ -46,10 +58,16 @@ async def list_containers(request: web.Request) -> web.Response:
             raise InvalidArgument(f"invalid filter 'status={status}'")
     show_all = flag(request, "all") or "status" in filters or "exited" in filters
     limit = _integer(request, "limit", 0)
+    engine = _engine(request)
+    later = max((engine.get(each).created_at_ns for each in filters.get("since", ())), default=None)
+    earlier = min((engine.get(each).created_at_ns for each in filters.get("before", ())), default=None)
     found = [
         container
-        for container in _engine(request).list()
-        if (show_all or limit > 0 or container.state.status == "running") and _passes(container, filters)
+        for container in engine.list()
+        if (later is None or container.created_at_ns > later)
+        and (earlier is None or container.created_at_ns < earlier)
+        and (show_all or limit > 0 or is_shown_running(container.state))
+        and _passes(container, filters)
     ]
     now_ns = request.app[CONTEXT].clock.now_ns()
     shown = found[:limit] if limit > 0 else found
@@ -79,11 +97,35 @@ def _passes(container: Container, filters: Filters) -> bool:
         ("is-task", lambda value: (TASK_LABEL in config.labels) == (value in ("1", "true"))),
         ("volume", lambda value: any(value in (mount.source, mount.target) for mount in config.mounts)),
         ("health", lambda value: health_word(container.state) == value),
+        ("network", lambda value: _is_on(config, value)),
+        ("publish", lambda value: any(_is_port(value, p.published_port, p.protocol) for p in config.host_ports)),
+        ("expose", lambda value: any(_is_port(value, *port) for port in _exposed_ports(config))),
     )
     for key, test in tests:
         if key in filters and not any(test(value) for value in filters[key]):
             return False
     return matches_labels(config.labels, filters.get("label", ()))
+
+
+def _is_on(config: ContainerConfig, network: str) -> bool:
+    """Tell whether a container is on a network, by name or the beginning of an id."""
+    if config.plain is not None and config.plain.network_mode == network:
+        return True
+    return any(network == each.name or each.network_id.startswith(network) for each in config.networks)
+
+
+def _exposed_ports(config: ContainerConfig) -> list[tuple[int, str]]:
+    exposed = config.plain.exposed_ports if config.plain is not None else ()
+    return [*map(parse_port, exposed), *((port.target_port, port.protocol) for port in config.host_ports)]
+
+
+def _is_port(text: str, number: int, protocol: str) -> bool:
+    """Tell whether a port is that of a filter: `80`, `80/tcp`, `8000-8080/udp`."""
+    wanted, _, of_protocol = text.partition("/")
+    first, _, last = wanted.partition("-")
+    if not first.isdecimal() or not (last or first).isdecimal():
+        raise InvalidArgument(f"invalid port of a filter: {text}")
+    return int(first) <= number <= int(last or first) and protocol == (of_protocol or "tcp")
 
 
 async def inspect(request: web.Request) -> web.Response:
@@ -126,24 +168,25 @@ async def logs(request: web.Request) -> web.StreamResponse:
         return response
 
 
+async def create(request: web.Request) -> web.Response:
+    """Create a plain container; answers its id."""
+    body = await read_body(request, ContainerRequest)
+    config = plain_config(body, request.query.get("name", ""), MASKED_PATHS, READONLY_PATHS)
+    container = await request.app[CONTEXT].containers.create(config)
+    return json_response({"Id": container.id, "Warnings": list(plain_warnings(body))}, status=201)
+
+
 async def start(request: web.Request) -> web.Response:
     """Start a container; 304 if it runs."""
-    engine = _engine(request)
-    container = engine.get(request.match_info["id"])
-    if container.state.status == "running":
-        return empty_response(304)
-    await engine.start(container.id)
-    return empty_response(204)
+    started = await request.app[CONTEXT].containers.start(request.match_info["id"])
+    return empty_response(204 if started else 304)
 
 
 async def stop(request: web.Request) -> web.Response:
     """Stop a container; 304 if it does not run."""
-    engine = _engine(request)
-    container = engine.get(request.match_info["id"])
-    if container.state.status != "running":
-        return empty_response(304)
-    await engine.stop(container.id, _timeout(request), request.query.get("signal") or None)
-    return empty_response(204)
+    signal = request.query.get("signal") or None
+    stopped = await request.app[CONTEXT].containers.stop(request.match_info["id"], _timeout(request), signal)
+    return empty_response(204 if stopped else 304)
 
 
 def _timeout(request: web.Request) -> float | None:
@@ -152,27 +195,54 @@ def _timeout(request: web.Request) -> float | None:
 
 async def restart(request: web.Request) -> web.Response:
     """Stop a container if it runs, and start it."""
-    engine = _engine(request)
-    container = engine.get(request.match_info["id"])
-    if container.state.status == "running":
-        await engine.stop(container.id, _timeout(request), request.query.get("signal") or None)
-    await engine.start(container.id)
+    signal = request.query.get("signal") or None
+    await request.app[CONTEXT].containers.restart(request.match_info["id"], _timeout(request), signal)
     return empty_response(204)
+
+
+async def update(request: web.Request) -> web.Response:
+    """Give a plain container other limits, or another restart policy."""
+    body = await read_body(request, HostConfig)
+    await request.app[CONTEXT].containers.update(request.match_info["id"], lambda config: updated_config(config, body))
+    return json_response({"Warnings": None})
 
 
 async def kill(request: web.Request) -> web.Response:
     """Send a signal to a container."""
+    signal = request.query.get("signal") or "SIGKILL"
     async with found_container(request) as found:
-        await found.kill(request.query.get("signal") or "SIGKILL")
+        if isinstance(found, LocalContainer):
+            await request.app[CONTEXT].containers.note_signal(found.container.id, signal)
+        await found.kill(signal)
     return empty_response(204)
 
 
 async def remove(request: web.Request) -> web.Response:
     """Remove a container."""
-    engine = _engine(request)
-    container = engine.get(request.match_info["id"])
-    await engine.remove(container.id, flag(request, "force"))
+    if flag(request, "link"):
+        raise NotBuilt("link: links between containers are not built, so there are none to remove")
+    await request.app[CONTEXT].containers.remove(request.match_info["id"], flag(request, "force"))
     return empty_response(204)
+
+
+async def prune(request: web.Request) -> web.Response:
+    """Remove the containers that have ended or were never started; what they took of the disk is not counted."""
+    filters = parse_filters(request.query.get("filters"), PRUNE_FILTERS)
+    if "until" in filters:
+        raise NotBuilt("pruning containers by age (until) is not built yet: use --filter label")
+    context = request.app[CONTEXT]
+    removed = []
+    for container in context.engine.list():
+        labels = container.config.labels
+        if is_shown_running(container.state) or TASK_LABEL in labels:
+            # what a task has left is its node's to remove: its log is still asked for
+            continue
+        unwanted = any(matches_labels(labels, (label,)) for label in filters.get("label!", ()))
+        if matches_labels(labels, filters.get("label", ())) and not unwanted:
+            with contextlib.suppress(NotFound, Conflict):
+                await context.containers.remove(container.id)
+                removed.append(container.id)
+    return json_response({"ContainersDeleted": removed or None, "SpaceReclaimed": 0})
 
 
 async def pause(request: web.Request) -> web.Response:
@@ -205,18 +275,21 @@ async def wait(request: web.Request) -> web.StreamResponse:
         async def send() -> None:
             answer: Json
             try:
-                status = await found.wait()
+                status = await found.wait(WAIT_CONDITIONS[condition])
                 answer = {"StatusCode": status.code if status.code is not None else UNKNOWN_EXIT_CODE}
             except Unavailable as error:
                 answer = {"StatusCode": UNKNOWN_EXIT_CODE, "Error": {"Message": error.message}}
             await response.write(encode(answer) + b"\n")
 
-        if await run_until_gone(request, send()):
-            await response.write_eof()
+        with contextlib.suppress(ConnectionError):  # the client has gone just now
+            if await run_until_gone(request, send()):
+                await response.write_eof()
         return response
 
 
 ROUTES = (
+    Route("POST", "/containers/create", create),
+    Route("POST", "/containers/prune", prune),
     Route("GET", "/containers/json", list_containers),
     Route("GET", "/containers/{id}/json", inspect),
     Route("GET", "/containers/{id}/logs", logs),
@@ -224,6 +297,7 @@ ROUTES = (
     Route("POST", "/containers/{id}/stop", stop),
     Route("POST", "/containers/{id}/restart", restart),
     Route("POST", "/containers/{id}/kill", kill),
+    Route("POST", "/containers/{id}/update", update),
     Route("POST", "/containers/{id}/pause", pause),
     Route("POST", "/containers/{id}/unpause", unpause),
     Route("POST", "/containers/{id}/rename", rename),

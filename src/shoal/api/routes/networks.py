@@ -17,7 +17,9 @@ from shoal.api.routing import Route, Scope
 from shoal.api.views.network import local_network_views, network_view, verbose_view, with_containers
 from shoal.api.views.shared import Json
 from shoal.core.networks import OVERLAY_DRIVER, PREDEFINED
+from shoal.core.validate.plain_network import endpoint_request
 from shoal.errors import Forbidden, InvalidArgument, NotBuilt, NotFound
+from shoal.model.container_request import ConnectRequest, DisconnectRequest, EndpointSettings
 from shoal.model.objects import Network
 from shoal.model.specs import NetworkSpec
 from shoal.model.states import LocalNodeState
@@ -135,6 +137,40 @@ async def remove(request: web.Request) -> web.Response:
     return empty_response(204)
 
 
+async def connect(request: web.Request) -> web.Response:
+    """Put a plain container of this node on a network of the swarm."""
+    body = await read_body(request, ConnectRequest)
+    reference = _attachable(request)
+    endpoint = endpoint_request(reference, body.endpoint_config or EndpointSettings(), "EndpointConfig")
+    await request.app[CONTEXT].containers.connect(_container(body.container), endpoint)
+    return empty_response(200)
+
+
+async def disconnect(request: web.Request) -> web.Response:
+    """Take a plain container of this node off a network of the swarm."""
+    body = await read_body(request, DisconnectRequest)
+    await request.app[CONTEXT].containers.disconnect(_container(body.container), _attachable(request))
+    return empty_response(200)
+
+
+def _container(reference: str) -> str:
+    if not reference:
+        raise InvalidArgument("Container: name the container, by its id or its name")
+    return reference
+
+
+def _attachable(request: web.Request) -> str:
+    """Return which network is meant. Raises NotBuilt: one that every node has of its own."""
+    reference = request.match_info["id"]
+    for network in local_network_views(request.app[CONTEXT].host().daemon_id):
+        if reference in (network["Name"], network["Id"]):
+            raise NotBuilt(
+                f"network {network['Name']}: a container is on it from its creation (--network) or not at all; "
+                "connecting and disconnecting is for attachable overlay networks"
+            )
+    return reference
+
+
 async def prune(request: web.Request) -> web.Response:
     """Remove the networks that nothing uses. Outside a manager there are none to remove."""
     filters = parse_filters(request.query.get("filters"), PRUNE_FILTERS)
@@ -161,5 +197,7 @@ ROUTES = (
     Route("POST", "/networks/create", create, Scope.LEADER),
     Route("POST", "/networks/prune", prune, Scope.LEADER),
     Route("GET", "/networks/{id}", inspect),
+    Route("POST", "/networks/{id}/connect", connect),
+    Route("POST", "/networks/{id}/disconnect", disconnect),
     Route("DELETE", "/networks/{id}", remove, Scope.LEADER),
 )

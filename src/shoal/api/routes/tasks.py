@@ -11,6 +11,7 @@ from shoal.api.requests import read_view
 from shoal.api.responses import ENCODED_TASKS, json_response, list_response
 from shoal.api.routing import Route
 from shoal.api.views.task import TaskViews
+from shoal.core.attachments import ATTACHMENT_RUNTIME
 from shoal.core.orchestrate.slots import is_dirty
 from shoal.errors import InvalidArgument
 from shoal.manager.lookup import find_node, find_service, find_task
@@ -73,7 +74,7 @@ def _passes(view: View, task: Task, filters: Filters) -> bool:
     if not matches_prefix(task.id, filters.get("id", ())):
         return False
     runtimes = filters.get("runtime", ())
-    if runtimes and "container" not in runtimes:
+    if ((task.container and ATTACHMENT_RUNTIME) or "container") not in (runtimes or ("container",)):
         return False
     names, labels = filters.get("name", ()), filters.get("label", ())
     if not names and not labels:

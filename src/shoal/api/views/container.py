@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from shoal.api.views.shared import Json, endpoint_id, mac_of, plain, time_text
+from shoal.api.views.shared import Json, endpoint_id, mac_of, time_text
+from shoal.api.views.shared import plain as docker_shape
+from shoal.engine.oci import MASKED_PATHS, READONLY_PATHS, SHM_BYTES
 from shoal.lib.clock import NANOSECONDS_PER_SECOND
+from shoal.model.base import replace
 from shoal.model.container import HOST_NETWORK, Container, ContainerConfig, ContainerState
 from shoal.model.container_spec import Mount
 from shoal.model.netstate import JoinedNetwork
+from shoal.model.plain import PlainConfig
 
 NO_HEALTH = "none"
 STORAGE_DRIVER = "overlay2"
-SIZE_OF_SHM = 64 << 20
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - what is shown, not listened on
 
 
@@ -24,22 +27,44 @@ def container_summary_view(container: Container, now_ns: int) -> Json:
         "ImageID": container.image_id,
         "Command": " ".join(container.arguments),
         "Created": container.created_at_ns // NANOSECONDS_PER_SECOND,
-        "Ports": [
-            {
-                "IP": ANY_ADDRESS,
-                "PrivatePort": port.target_port,
-                "PublicPort": port.published_port,
-                "Type": port.protocol,
-            }
-            for port in config.host_ports
-        ],
+        "Ports": _ports(container),
         "Labels": config.labels,
         "State": state_word(container.state),
         "Status": status_text(container, now_ns),
         "HostConfig": {"NetworkMode": _network_mode(config)},
-        "NetworkSettings": {"Networks": _networks(config)},
+        "NetworkSettings": {"Networks": _networks(_seen_now(container))},
         "Mounts": [_mount_point(mount) for mount in config.mounts],
     }
+
+
+def _ports(container: Container) -> list[Json]:
+    """Return published ports, and of a plain container those that are only exposed."""
+    config = _seen_now(container)
+    ports: list[Json] = [
+        {
+            "IP": ANY_ADDRESS,
+            "PrivatePort": port.target_port,
+            "PublicPort": port.published_port,
+            "Type": port.protocol,
+        }
+        for port in config.host_ports
+    ]
+    published = {f"{port.target_port}/{port.protocol}" for port in config.host_ports}
+    if config.plain is not None and is_shown_running(container.state):
+        for text in config.plain.exposed_ports:
+            number, _, protocol = text.partition("/")
+            if text not in published:
+                ports.append({"PrivatePort": int(number), "Type": protocol})
+    return ports
+
+
+def _seen_now(container: Container) -> ContainerConfig:
+    """Return the config without what a plain container has only while it runs: addresses and ports."""
+    config = container.config
+    if config.plain is None or is_shown_running(container.state):
+        return config
+    networks = tuple(replace(joined, addresses=()) for joined in config.networks)
+    return replace(config, addresses=(), host_ports=(), networks=networks)
 
 
 def status_text(container: Container, now_ns: int) -> str:
@@ -51,6 +76,8 @@ def status_text(container: Container, now_ns: int) -> str:
             return f"{up} (Paused)"
         word = health_word(state)
         return up if word == NO_HEALTH else f"{up} (health: starting)" if word == "starting" else f"{up} ({word})"
+    if state.restarting:
+        return f"Restarting ({state.exit_code}) {human_duration(now_ns - state.finished_at_ns)} ago"
     if state.status == "exited":
         return f"Exited ({state.exit_code}) {human_duration(now_ns - state.finished_at_ns)} ago"
     return "Dead" if state.status == "dead" else "Created"
@@ -63,7 +90,14 @@ def health_word(state: ContainerState) -> str:
 
 def state_word(state: ContainerState) -> str:
     """Return Docker's word for a state."""
+    if state.restarting:
+        return "restarting"
     return "paused" if state.status == "running" and state.paused else state.status
+
+
+def is_shown_running(state: ContainerState) -> bool:
+    """Tell whether Docker calls a container running: it runs, or is about to be started again."""
+    return state.status == "running" or state.restarting
 
 
 def human_duration(nanoseconds: int) -> str:
@@ -115,7 +149,7 @@ def container_view(container: Container, data_root: str) -> Json:
         "GraphDriver": {"Name": STORAGE_DRIVER, "Data": None},
         "Mounts": [_mount_point(mount) for mount in config.mounts],
         "Config": _config_view(container),
-        "NetworkSettings": _network_settings(config),
+        "NetworkSettings": _network_settings(_seen_now(container)),
     }
 
 
@@ -123,9 +157,9 @@ def _state_view(container: Container) -> Json:
     state = container.state
     view: Json = {
         "Status": state_word(state),
-        "Running": state.status == "running",
+        "Running": is_shown_running(state),
         "Paused": state.paused,
-        "Restarting": False,
+        "Restarting": state.restarting,
         "OOMKilled": state.oom_killed,
         "Dead": state.status == "dead",
         "Pid": state.pid if state.status == "running" else 0,
@@ -152,17 +186,17 @@ def _state_view(container: Container) -> Json:
 
 
 def _config_view(container: Container) -> Json:
-    config = container.config
+    config, plain = container.config, container.config.plain or PlainConfig()
     view: Json = {
-        "Hostname": config.hostname,
+        "Hostname": config.hostname if config.plain is None else config.hostname or container.id[:12],
         "Domainname": config.domainname,
         "User": config.user,
-        "AttachStdin": False,
-        "AttachStdout": False,
-        "AttachStderr": False,
+        "AttachStdin": plain.attach_stdin,
+        "AttachStdout": plain.attach_stdout,
+        "AttachStderr": plain.attach_stderr,
         "Tty": config.tty,
         "OpenStdin": config.open_stdin,
-        "StdinOnce": False,
+        "StdinOnce": plain.stdin_once,
         "Env": list(config.env) or None,
         "Cmd": list(config.command) if config.command is not None else None,
         "Image": config.image,
@@ -172,8 +206,10 @@ def _config_view(container: Container) -> Json:
         "OnBuild": None,
         "Labels": config.labels,
     }
+    if plain.exposed_ports:
+        view["ExposedPorts"] = {text: {} for text in plain.exposed_ports}
     if config.healthcheck is not None:
-        view["Healthcheck"] = plain(config.healthcheck)
+        view["Healthcheck"] = docker_shape(config.healthcheck)
     if config.stop_signal:
         view["StopSignal"] = config.stop_signal
     if config.stop_timeout_seconds is not None:
@@ -185,14 +221,15 @@ def _host_config(config: ContainerConfig) -> Json:
     security = [f"seccomp={config.seccomp_mode}"] if config.seccomp_mode == "unconfined" else []
     if config.no_new_privileges:
         security.append("no-new-privileges=true")
+    plain = config.plain or PlainConfig()
     return {
-        "Binds": None,
+        "Binds": list(plain.binds) or None,
         "ContainerIDFile": "",
         "LogConfig": {"Type": config.log_driver, "Config": config.log_options},
         "NetworkMode": _network_mode(config),
-        "PortBindings": _port_bindings(config, ""),
-        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
-        "AutoRemove": False,
+        "PortBindings": _port_bindings(config, "") if config.plain is None else _asked_ports(plain),
+        "RestartPolicy": {"Name": plain.restart.name.value, "MaximumRetryCount": plain.restart.most_retries},
+        "AutoRemove": plain.auto_remove,
         "VolumeDriver": "",
         "VolumesFrom": None,
         "ConsoleSize": [0, 0],
@@ -210,19 +247,19 @@ def _host_config(config: ContainerConfig) -> Json:
         "OomScoreAdj": config.oom_score_adj,
         "PidMode": "",
         "Privileged": False,
-        "PublishAllPorts": False,
+        "PublishAllPorts": plain.publish_all,
         "ReadonlyRootfs": config.read_only,
         "SecurityOpt": security or None,
         "UTSMode": "",
         "UsernsMode": "",
-        "ShmSize": SIZE_OF_SHM,
+        "ShmSize": config.shm_bytes or SHM_BYTES,
         "Sysctls": config.sysctls,
         "Runtime": "runc",
         "Isolation": "default",
         **_limits(config),
-        "Mounts": [plain(mount) for mount in config.mounts],
-        "MaskedPaths": [],
-        "ReadonlyPaths": [],
+        "Mounts": [docker_shape(mount) for mount in _shown_mounts(config)],
+        "MaskedPaths": list(MASKED_PATHS),
+        "ReadonlyPaths": list(READONLY_PATHS),
         "Init": config.init,
     }
 
@@ -289,7 +326,25 @@ def _port_bindings(config: ContainerConfig, address: str) -> Json:
     return bindings
 
 
+def _asked_ports(plain: PlainConfig) -> Json:
+    bindings: Json = {}
+    for port in plain.ports:
+        binding = {"HostIp": "", "HostPort": str(port.published_port or "")}
+        bindings.setdefault(f"{port.target_port}/{port.protocol}", []).append(binding)
+    return bindings
+
+
+def _shown_mounts(config: ContainerConfig) -> tuple[Mount, ...]:
+    """Return the mounts that are not shown as they were written, among the binds or as volumes."""
+    if config.plain is None:
+        return config.mounts
+    written = {part for bind in config.plain.binds for part in bind.split(":")}
+    return tuple(mount for mount in config.mounts if mount.target not in written and mount.source)
+
+
 def _network_mode(config: ContainerConfig) -> str:
+    if config.plain is not None:
+        return config.plain.network_mode
     if config.network_namespace == HOST_NETWORK:
         return "host"
     return "bridge" if config.addresses else "none"
@@ -310,11 +365,13 @@ def _endpoint(joined: JoinedNetwork, config: ContainerConfig) -> Json:
     address, _, prefix = next((each for each in joined.addresses if ":" not in each), "").partition("/")
     address6, _, prefix6 = next((each for each in joined.addresses if ":" in each), "").partition("/")
     is_of_swarm = bool(joined.network_id)
-    names = [config.name, config.hostname] if is_of_swarm else None
+    names = [name for name in (config.name, config.hostname) if name] if is_of_swarm else None
+    attachments = config.plain.attachments if config.plain is not None else ()
+    aliases = [alias for each in attachments if each.network_id == joined.network_id for alias in each.aliases]
     return {
         "IPAMConfig": {"IPv4Address": address} if is_of_swarm and address else None,
         "Links": None,
-        "Aliases": None,
+        "Aliases": aliases or None,
         "MacAddress": mac_of(address) if is_of_swarm else "",
         "NetworkID": joined.network_id,
         "EndpointID": endpoint_id(joined.network_id, config.name) if is_of_swarm else "",
@@ -325,7 +382,7 @@ def _endpoint(joined: JoinedNetwork, config: ContainerConfig) -> Json:
         "GlobalIPv6Address": address6,
         "GlobalIPv6PrefixLen": int(prefix6 or 0),
         "DriverOpts": None,
-        "DNSNames": names,
+        "DNSNames": [*names, *aliases] if names is not None else None,
     }
 
 

@@ -69,13 +69,18 @@ def with_containers(network: Json, view: View, node_id: str) -> Json:
     containers: Json = {}
     for task in view.tasks_on(network["Id"]):
         service = view.get(Service, task.service_id)
-        container = task.status.container
-        if task.node_id != node_id or container is None or not container.container_id or service is None:
+        container = task.container or task.status.container
+        if task.node_id != node_id or container is None or not container.container_id:
             continue
+        if task.container is None and service is None:
+            continue
+        name = task.container.name if task.container is not None else ""
+        if service is not None:
+            name = task_name(service.spec.name, task)
         by_family = _addresses(task, network["Id"])
         containers[container.container_id] = {
-            "Name": task_name(service.spec.name, task),
-            "EndpointID": endpoint_id(network["Id"], task_name(service.spec.name, task)),
+            "Name": name,
+            "EndpointID": endpoint_id(network["Id"], name),
             "MacAddress": mac_of(by_family[0]),
             "IPv4Address": by_family[0],
             "IPv6Address": by_family[1],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+from shoal.core.attachments import is_attachment
 from shoal.core.schedule.resources import Needs, needs_of
 from shoal.model.objects import Node, Revision, Service, Task
 from shoal.model.specs import GenericResource
@@ -114,8 +115,8 @@ def survey(
         info = infos[node.id] = NodeInfo(node)
         for task in tasks_of_node(node.id):
             state = task.status.state
-            if state < TaskState.ASSIGNED:
-                continue  # chosen for this node (global services), but not confirmed yet
+            if state < TaskState.ASSIGNED or is_attachment(task):
+                continue  # chosen for this node (global services), but not confirmed yet; or nothing that runs
             if state > TaskState.RUNNING:
                 recent = task.status.applied_at_ns > now_ns - FAILURE_WINDOW_NS
                 if state in (TaskState.FAILED, TaskState.REJECTED) and recent:

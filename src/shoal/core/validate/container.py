@@ -39,7 +39,7 @@ def normalise_container(spec: ContainerSpec) -> ContainerSpec:
         _check_config_target(config)
     if spec.privileges is not None:
         _check_privileges(spec.privileges)
-    return replace(spec, isolation="default", mounts=tuple(_normalise_mount(mount) for mount in spec.mounts))
+    return replace(spec, isolation="default", mounts=tuple(normalise_mount(mount) for mount in spec.mounts))
 
 
 def _check_config_target(config: ConfigReference) -> None:
@@ -65,7 +65,8 @@ def _check_privileges(privileges: Privileges) -> None:
         raise InvalidArgument(f'invalid AppArmor mode: "{privileges.app_armor.mode}": use default or disabled')
 
 
-def _normalise_mount(mount: Mount) -> Mount:
+def normalise_mount(mount: Mount) -> Mount:
+    """Return a mount with its type in lower case. Raises InvalidArgument: a type or propagation that is none."""
     kind = mount.type.lower()
     if kind not in MOUNT_TYPES:
         raise InvalidArgument(f'invalid MountType: "{mount.type}"')
@@ -121,15 +122,15 @@ def validate_container(spec: ContainerSpec) -> None:
             raise InvalidArgument(f"ContainerSpec: duplicate mount point: {mount.target}")
         targets.add(mount.target)
     for mount in spec.mounts:
-        _validate_mount(mount)
+        check_mount(mount)
     if spec.healthcheck is not None:
-        _validate_health(spec.healthcheck)
+        check_health(spec.healthcheck, "ContainerSpec: ", "HealthConfig")
     if spec.stop_grace_period is not None and spec.stop_grace_period < 0:
         raise InvalidArgument("ContainerSpec: StopGracePeriod cannot be negative")
 
 
-def _validate_mount(mount: Mount) -> None:
-    """Refuse at once what every node would refuse when it makes the container."""
+def check_mount(mount: Mount) -> None:
+    """Refuse at once what every node would refuse when it makes the container. Raises InvalidArgument."""
     if not mount.target.startswith("/") or mount.target == "/":
         raise InvalidArgument(f'invalid mount target, must be an absolute path below the root: "{mount.target}"')
     if mount.type == "bind" and not mount.source.startswith("/"):
@@ -140,7 +141,8 @@ def _validate_mount(mount: Mount) -> None:
         raise InvalidArgument("invalid tmpfs source, source must be empty")
 
 
-def _validate_health(health: HealthConfig) -> None:
+def check_health(health: HealthConfig, prefix: str, field: str) -> None:
+    """Refuse what no health check can be. Raises InvalidArgument, its text after `prefix`, with the field's name."""
     durations = (
         ("Interval", health.interval),
         ("Timeout", health.timeout),
@@ -149,6 +151,6 @@ def _validate_health(health: HealthConfig) -> None:
     )
     for name, duration in durations:
         if duration != 0 and duration < NANOSECONDS_PER_MILLISECOND:
-            raise InvalidArgument(f"ContainerSpec: {name} in HealthConfig cannot be less than 1ms")
+            raise InvalidArgument(f"{prefix}{name} in {field} cannot be less than 1ms")
     if health.retries < 0:
-        raise InvalidArgument("ContainerSpec: Retries in HealthConfig cannot be negative")
+        raise InvalidArgument(f"{prefix}Retries in {field} cannot be negative")

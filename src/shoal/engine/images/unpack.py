@@ -14,7 +14,7 @@ import os
 import stat
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -113,6 +113,25 @@ def unpack(archive: Path, directory: Path) -> tuple[str, int]:
         raise InvalidArgument(f"the layer is no whole tar archive: {error}") from None
 
 
+def unpack_files(archive: Path, directory: Path, keeps_kinds: bool, check: Callable[[str], None]) -> None:
+    """Unpack a tar of plain files, plain or compressed, over what is in a directory; no name of it is special.
+
+    Args:
+        archive: the tar.
+        directory: where to.
+        keeps_kinds: a directory is not replaced by something else, and nothing else by a directory.
+        check: is given every name before it is made, and raises if it must not be.
+
+    Raises:
+        InvalidArgument: the archive is broken, names something outside of itself, or would replace another kind.
+    """
+    try:
+        with open_plain(archive) as stream:
+            _Unpacker(directory, keeps_kinds, check).unpack(stream)
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
+        raise InvalidArgument(f"the body is no whole tar archive: {error}") from None
+
+
 def split_name(name: str) -> list[str]:
     """Return the parts of a member's name. Raises InvalidArgument if it leads out of the archive."""
     parts = [part for part in name.split("/") if part not in {"", "."}]
@@ -122,7 +141,10 @@ def split_name(name: str) -> list[str]:
 
 
 class _Unpacker:
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, keeps_kinds: bool = False, check: Callable[[str], None] | None = None) -> None:
+        self._check = check
+        self._is_layer = check is None
+        self._keeps_kinds = keeps_kinds
         self._root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._parent: tuple[list[str], int] = ([], os.dup(self._root))
         self._size = 0
@@ -181,11 +203,13 @@ class _Unpacker:
                 os.fchmod(self._root, stat.S_IMODE(member.mode))
                 os.chown(self._root, member.uid, member.gid)
             return
+        if self._check is not None:
+            self._check("/".join(parts))
         parent, name = self._parent_of(parts), parts[-1]
-        if name == OPAQUE_NAME:
+        if self._is_layer and name == OPAQUE_NAME:
             os.setxattr(f"/proc/self/fd/{parent}", _OPAQUE_ATTRIBUTE, b"y")
             return
-        if name.startswith(WHITEOUT_PREFIX):
+        if self._is_layer and name.startswith(WHITEOUT_PREFIX):
             hidden = name.removeprefix(WHITEOUT_PREFIX)
             if hidden in {"", ".", ".."}:
                 raise InvalidArgument(f"invalid whiteout {member.name!r} in the layer")
@@ -197,6 +221,8 @@ class _Unpacker:
 
     def _make(self, archive: tarfile.TarFile, member: tarfile.TarInfo, parent: int, parts: list[str]) -> None:
         name = parts[-1]
+        if self._keeps_kinds:
+            _refuse_other_kind(member, parent, name)
         if member.isdir():
             self._make_directory(parent, name)
             self._directory_times.append((parts, member.mtime))
@@ -278,3 +304,13 @@ class _Unpacker:
                     os.setxattr(f"/proc/self/fd/{parent}/{name}", attribute, content, follow_symlinks=False)
         if not member.isdir():
             os.utime(name, (member.mtime, member.mtime), dir_fd=parent, follow_symlinks=False)
+
+
+def _refuse_other_kind(member: tarfile.TarInfo, parent: int, name: str) -> None:
+    try:
+        is_directory = stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return
+    if is_directory != member.isdir():
+        words = ("non-directory", "directory") if member.isdir() else ("directory", "non-directory")
+        raise InvalidArgument(f"cannot overwrite {words[0]} {member.name!r} with {words[1]}")

@@ -28,7 +28,7 @@ MOST_START_SECONDS = 60.0
 class KeptContainer:
     """A container from the request to run it until its exit is on disk.
 
-    `request` is what the engine sent: id, directory, bundle, runc_root, cgroup, log, terminal, open_stdin.
+    `request` is what the engine sent: id, directory, bundle, runc_root, cgroup, log, terminal, open_stdin, stdin_once.
     """
 
     def __init__(self, request: dict[str, Any], scratch: ScratchPipe) -> None:
@@ -47,6 +47,7 @@ class KeptContainer:
         self.streams: list[FifoStream | TerminalStream] = []
         self.console: socket.socket | None = None
         self.audience = Audience()
+        self._stdin_guard = -1  # keeps stdin open between its clients
         self._scratch = scratch
         self._log: LogFile | None = None
 
@@ -84,8 +85,21 @@ class KeptContainer:
     def _open_stdin(self) -> int:
         if not self.request.get("open_stdin"):
             return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        _make_fifo(f"{self.bundle}/stdin")
-        return os.open(f"{self.bundle}/stdin", os.O_RDWR | os.O_CLOEXEC)
+        path = f"{self.bundle}/stdin"
+        _make_fifo(path)
+        if not self.request.get("stdin_once"):
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        # only its reader: once the guard and the clients have closed theirs, it sees the end
+        reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._stdin_guard = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.set_blocking(reading, True)
+        return reading
+
+    def close_stdin(self) -> None:
+        """Let stdin end with its last client."""
+        if self._stdin_guard >= 0:
+            os.close(self._stdin_guard)
+            self._stdin_guard = -1
 
     def _runc_arguments(self) -> list[str]:
         arguments = ["runc", "--root", self.request["runc_root"], "--log", f"{self.bundle}/runc.log"]
@@ -198,6 +212,7 @@ class KeptContainer:
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
+        self.close_stdin()
         self.close_console()
 
     def send_signal(self, number: int) -> bool:

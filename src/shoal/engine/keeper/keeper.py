@@ -52,6 +52,7 @@ class Keeper:
         self._by_pid: dict[int, KeptContainer | KeptExec] = {}
         self._early_ends: dict[int, int] = {}  # ends of processes that runc has not told of yet: pid -> wait status
         self._clients: dict[int, _Client] = {}
+        self._expecting: dict[str, dict[int, dict[str, Any]]] = {}  # who listens from a container's next start on
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._eager: deque[FifoStream | TerminalStream] = deque()  # have had their turn and may have more
         self._scratch = ScratchPipe()
@@ -182,6 +183,9 @@ class Keeper:
         """Watch a container that runs, and tell who asked for its start."""
         container.pidfd = processes.open_pidfd(container.pid, container.started)
         self._by_pid[container.pid] = container
+        # before a byte of its output is taken
+        for descriptor, message in self._expecting.pop(container.id, {}).items():
+            self._begin_listening(container, descriptor, message)
         for stream in container.streams:
             self._watch_stream(stream)
         self._answer(container, {"pid": container.pid, "started_at_ns": container.started_at_ns})
@@ -196,6 +200,8 @@ class Keeper:
     def _fail_start(self, container: KeptContainer, reason: str) -> None:
         self._containers.pop(container.id, None)
         container.close()
+        for descriptor in list(self._expecting.pop(container.id, {})):
+            self._drop(descriptor)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{container.directory}/{RUNNING_FILE}")  # noqa: PTH108 - pathlib is a large import
         self._answer(container, {"error": reason})
@@ -359,7 +365,7 @@ class Keeper:
             return
         for message in messages:
             if message.get("op") == "attach":
-                self._on_attach(descriptor, client, message)
+                self._on_attach(descriptor, message)
                 return
             self._on_request(descriptor, message)
 
@@ -373,6 +379,14 @@ class Keeper:
             self._queue.append(command)
         elif operation == "resize":
             self._send(descriptor, {"seq": seq, **self._resize(message)})
+        elif operation == "expect-none":
+            for waiting in list(self._expecting.pop(str(message.get("id")), {})):
+                self._drop(waiting)
+            self._send(descriptor, {"seq": seq})
+        elif operation == "close-stdin":
+            if (kept := self._containers.get(str(message.get("id")))) is not None:
+                kept.close_stdin()
+            self._send(descriptor, {"seq": seq})
         elif operation == "kill":
             container = self._containers.get(str(message.get("id")))
             sent = container is not None and container.is_running and container.send_signal(int(message["signal"]))
@@ -391,13 +405,24 @@ class Keeper:
         except (OSError, OverflowError) as error:
             return {"error": str(error)}
 
-    def _on_attach(self, descriptor: int, client: _Client, message: dict[str, Any]) -> None:
-        """Make this connection a listener: an answer, with the terminal's master if there is one, then output."""
-        container = self._containers.get(str(message.get("id")))
-        seq = int(message.get("seq", 0))
-        if container is None or not container.is_running:
+    def _on_attach(self, descriptor: int, message: dict[str, Any]) -> None:
+        """Make this connection a listener: an answer, with the terminal's master if there is one, then output.
+
+        With `wait` one of a container that does not run is told to wait, and answered again when it is started.
+        """
+        container_id, seq = str(message.get("id")), int(message.get("seq", 0))
+        container = self._containers.get(container_id)
+        if container is not None and container.is_running:
+            self._begin_listening(container, descriptor, message)
+        elif message.get("wait"):
+            self._expecting.setdefault(container_id, {})[descriptor] = message
+            self._send(descriptor, {"seq": seq, "waits": True, "at_ns": time.time_ns()})
+        else:
             self._send(descriptor, {"seq": seq, "error": "it does not run"})
-            return
+
+    def _begin_listening(self, container: KeptContainer, descriptor: int, message: dict[str, Any]) -> None:
+        client = self._clients[descriptor]
+        seq = int(message.get("seq", 0))
         answer = wire.encode({"seq": seq, "at_ns": time.time_ns()})
         terminal = container.terminal
         try:
@@ -466,6 +491,10 @@ class Keeper:
         if client is not None:
             self._unwatch(descriptor)
             client.connection.close()
+            for container_id, waiting in list(self._expecting.items()):
+                waiting.pop(descriptor, None)
+                if not waiting:
+                    del self._expecting[container_id]
             every: list[KeptContainer | KeptExec] = [*self._containers.values(), *self._execs.values()]
             for kept in every:
                 kept.waiting = [(other, seq) for other, seq in kept.waiting if other != descriptor]

@@ -1,0 +1,93 @@
+"""`/containers/{id}/archive`: files of this node's containers as tars, out and in (`docker cp`)."""
+
+from __future__ import annotations
+
+import base64
+import stat
+
+from aiohttp import web
+
+from shoal.api.context import CONTEXT
+from shoal.api.requests import flag
+from shoal.api.responses import empty_response, encode
+from shoal.api.routing import Route
+from shoal.api.streams import run_until_gone
+from shoal.api.views.shared import time_text
+from shoal.errors import InvalidArgument, NotBuilt
+from shoal.model.container import PathStat
+
+STAT_HEADER = "X-Docker-Container-Path-Stat"
+CHUNK_BYTES = 64 * 1024
+# Go's os.FileMode: the bits above those of permission, by kind of file and by what the kernel has beside them
+_KINDS = {
+    stat.S_IFDIR: 1 << 31,
+    stat.S_IFLNK: 1 << 27,
+    stat.S_IFBLK: 1 << 26,
+    stat.S_IFIFO: 1 << 25,
+    stat.S_IFSOCK: 1 << 24,
+    stat.S_IFCHR: 1 << 26 | 1 << 21,
+}
+_BITS = {stat.S_ISUID: 1 << 23, stat.S_ISGID: 1 << 22, stat.S_ISVTX: 1 << 20}
+
+
+def _path(request: web.Request) -> str:
+    path = request.query.get("path", "")
+    if not path or "\0" in path:
+        raise InvalidArgument("path: name a file or directory of the container")
+    return path
+
+
+def stat_header(found: PathStat) -> str:
+    """Return what a path is, as clients read it from a header."""
+    mode = found.mode & 0o777 | _KINDS.get(stat.S_IFMT(found.mode), 0)
+    mode |= sum(theirs for ours, theirs in _BITS.items() if found.mode & ours)
+    view = {
+        "name": found.name,
+        "size": found.size_bytes,
+        "mode": mode,
+        "mtime": time_text(found.modified_at_ns),
+        "linkTarget": found.link_target,
+    }
+    return base64.b64encode(encode(view)).decode()
+
+
+async def look(request: web.Request) -> web.Response:
+    """Say what a path is."""
+    found = await request.app[CONTEXT].engine.stat_path(request.match_info["id"], _path(request))
+    response = empty_response(200)
+    response.headers[STAT_HEADER] = stat_header(found)
+    return response
+
+
+async def get(request: web.Request) -> web.StreamResponse:
+    """Send a path as a tar."""
+    engine, path = request.app[CONTEXT].engine, _path(request)
+    container = engine.get(request.match_info["id"])
+    found = await engine.stat_path(container.id, path)
+    response = web.StreamResponse(headers={"Content-Type": "application/x-tar", STAT_HEADER: stat_header(found)})
+    await response.prepare(request)
+
+    async def send() -> None:
+        async for chunk in engine.read_archive(container.id, path):
+            await response.write(chunk)
+
+    if await run_until_gone(request, send()):
+        await response.write_eof()
+    return response
+
+
+async def put(request: web.Request) -> web.Response:
+    """Unpack the body, a tar, into a directory."""
+    if flag(request, "copyUIDGID"):
+        raise NotBuilt("copyUIDGID (docker cp -a) is not built: owners are those of the archive; leave -a out")
+    archive = aiter(request.content.iter_chunked(CHUNK_BYTES))
+    keeps_kinds = flag(request, "noOverwriteDirNonDir")
+    await request.app[CONTEXT].engine.write_archive(request.match_info["id"], _path(request), archive, keeps_kinds)
+    return empty_response(200)
+
+
+ROUTES = (
+    Route("HEAD", "/containers/{id}/archive", look),
+    Route("GET", "/containers/{id}/archive", get),
+    Route("PUT", "/containers/{id}/archive", put),
+)

@@ -1,0 +1,80 @@
+"""Plain containers (`docker run`): what they have that a task's container has not."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from shoal.model.base import Struct
+
+BRIDGE, HOST, NONE = "bridge", "host", "none"
+CONTAINER_PREFIX = "container:"
+
+
+class RestartName(StrEnum):
+    """When a container that has ended is started again."""
+
+    NO = "no"
+    ON_FAILURE = "on-failure"
+    ALWAYS = "always"
+    UNLESS_STOPPED = "unless-stopped"
+
+
+class RestartRule(Struct):
+    """When a container is started again; `most_retries` (of on-failure) 0 is without end."""
+
+    name: RestartName = RestartName.NO
+    most_retries: int = 0
+
+
+class PortRequest(Struct):
+    """A port of a container to publish on this node; `published_port` 0 is any that is free."""
+
+    protocol: str
+    target_port: int
+    published_port: int = 0
+
+
+class EndpointRequest(Struct):
+    """A network of the swarm a container is to be on, by name or id; `addresses` it asks for, without masks."""
+
+    network: str
+    aliases: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+
+
+class Attachment(Struct):
+    """A place on a network of the swarm that this container was given; `task_id` stands for it in the swarm.
+
+    `addresses` are CIDR. `internal`: the network leads nowhere else.
+    """
+
+    task_id: str
+    network_id: str
+    network_name: str
+    addresses: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    internal: bool = False
+
+
+class PlainConfig(Struct):
+    """What a container that belongs to no task was asked for, and what stands of it.
+
+    `network_mode`: bridge, none, host, `container:ID`, or a network of the swarm. `binds` and `exposed_ports` are as
+    they were written. `stdin_once`: its stdin ends with the first client that was attached to it. `attachments` are
+    what it has on networks now. `stopped_by_hand`: somebody ended it.
+    """
+
+    restart: RestartRule = RestartRule()
+    auto_remove: bool = False
+    network_mode: str = BRIDGE
+    endpoints: tuple[EndpointRequest, ...] = ()
+    ports: tuple[PortRequest, ...] = ()
+    publish_all: bool = False
+    exposed_ports: tuple[str, ...] = ()
+    binds: tuple[str, ...] = ()
+    stdin_once: bool = False
+    attach_stdin: bool = False
+    attach_stdout: bool = False
+    attach_stderr: bool = False
+    attachments: tuple[Attachment, ...] = ()
+    stopped_by_hand: bool = False

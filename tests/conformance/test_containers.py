@@ -1,0 +1,269 @@
+"""Plain containers through the stock docker command and docker-py: run, stop, start again, restart, remove."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import tarfile
+from pathlib import Path
+
+import docker as docker_py
+import pytest
+
+from tests.conformance.conftest import SERVE_HOSTNAME
+from tests.conformance.terminal import on_terminal
+from tests.system.daemon import wait_for
+
+pytestmark = pytest.mark.root
+
+SLEEP = ("busybox", "sleep", "1000")
+
+
+@pytest.fixture(autouse=True)
+def no_container_is_left(daemon):
+    yield
+    left = daemon.docker("ps", "-aq").stdout.split()
+    if left:
+        daemon.docker("rm", "-f", *left)
+
+
+@pytest.fixture
+def client(daemon):
+    client = docker_py.DockerClient(base_url=daemon.host, timeout=30)
+    yield client
+    client.close()
+
+
+def state_of(daemon, name):
+    return json.loads(daemon.docker("inspect", name, "--format", "{{json .State}}").stdout)
+
+
+def fetch(daemon, port):
+    return daemon.execute("curl", "-sS", "--max-time", "5", f"http://127.0.0.1:{port}", check=False).stdout.strip()
+
+
+def test_run_in_the_foreground(daemon):
+    said = daemon.docker("run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 7", check=False)
+    assert (said.returncode, said.stdout, said.stderr) == (7, "out\n", "err\n")
+    # what is piped in ends the container's input
+    read = daemon.docker("run", "-i", "--rm", "busybox", "sh", "-c", "wc -c; echo done", input="x" * 200_000)
+    assert read.stdout == "200000\ndone\n"
+    shell = ("docker", "run", "-it", "--rm", "busybox", "sh")
+    with on_terminal(*shell, environment={"DOCKER_HOST": daemon.host, "TERM": "xterm"}) as terminal:
+        terminal.wait_for("# ")
+        terminal.type("tty; exit 3\n")
+        terminal.wait_for("/dev/pts/0")
+        assert terminal.wait() == 3
+    assert daemon.docker("ps", "-aq").stdout == ""
+
+
+def test_a_container_is_started_again_over_what_it_left(daemon, client):
+    container = client.containers.create(
+        "busybox", ["sh", "-c", "echo run >> /runs; wc -l < /runs; exec sleep 1000"], name="again", labels={"a": "b"}
+    )
+    assert (container.status, container.labels) == ("created", {"a": "b"})
+    container.start()
+    wait_for(lambda: container.logs() == b"1\n", "it runs")
+    container.stop(timeout=0)
+    assert container.wait()["StatusCode"] == 137
+    container.start()
+    wait_for(lambda: container.logs() == b"1\n2\n", "it runs again")
+    container.restart(timeout=0)
+    wait_for(lambda: container.logs() == b"1\n2\n3\n", "three runs over one filesystem")
+    container.pause()
+    container.reload()
+    assert container.status == "paused"
+    container.unpause()
+    container.rename("other")
+    daemon.docker("kill", "other")
+    assert state_of(daemon, "other")["ExitCode"] == 137
+    # attached to one that has ended: what the next run says, and its code
+    daemon.docker("run", "--name", "once", "busybox", "sh", "-c", "echo here; exit 4", check=False)
+    once = daemon.docker("start", "-a", "once", check=False)
+    assert (once.returncode, once.stdout) == (4, "here\n")
+
+
+def test_restart_policies(daemon):
+    daemon.docker("run", "-d", "--name", "fails", "--restart", "on-failure:2", "busybox", "sh", "-c", "exit 3")
+    daemon.docker("run", "-d", "--name", "stays", "--restart", "always", *SLEEP)
+    before = state_of(daemon, "stays")["Pid"]
+    daemon.execute("kill", "-9", str(before))
+    wait_for(lambda: state_of(daemon, "stays")["Pid"] not in (0, before), "it runs again")
+    daemon.docker("stop", "-t", "0", "stays")
+    state = state_of(daemon, "stays")
+    assert (state["Status"], state["Running"]) == ("exited", False)
+    wait_for(lambda: state_of(daemon, "fails")["Status"] == "exited", "its restarts are used up")
+    count = daemon.docker("inspect", "fails", "--format", "{{.RestartCount}} {{.HostConfig.RestartPolicy}}").stdout
+    assert count == "2 {on-failure 2}\n"
+
+
+def test_limits(daemon):
+    limits = ("--memory", "32m", "--cpus", "0.5", "--pids-limit", "50", "--ulimit", "nofile=99:99")
+    daemon.docker("run", "-d", "--name", "box", *limits, *SLEEP)
+    assert daemon.docker("exec", "box", "sh", "-c", "ulimit -n").stdout == "99\n"
+    usage = ("stats", "--no-stream", "--format", "{{.MemUsage}} {{.PIDs}}", "box")
+    assert "/ 32MiB" in daemon.docker(*usage).stdout
+    daemon.docker("update", "--memory", "64m", "--pids-limit", "60", "--restart", "always", "box")
+    assert "/ 64MiB" in daemon.docker(*usage).stdout
+    shown = json.loads(daemon.docker("inspect", "box", "--format", "{{json .HostConfig}}").stdout)
+    found = [shown[key] for key in ("Memory", "NanoCpus", "PidsLimit", "RestartPolicy")]
+    assert found == [64 << 20, 500_000_000, 60, {"Name": "always", "MaximumRetryCount": 0}]
+    refused = daemon.docker("update", "--cpu-shares", "5", "box", check=False)
+    assert "HostConfig.CpuShares is not built: use NanoCpus" in refused.stderr
+
+
+def test_ports_and_networks(daemon):
+    serve = ("busybox", "sh", "-c", SERVE_HOSTNAME)
+    web = daemon.docker("run", "-d", "--name", "web", "-p", "8080:80", "-p", "81", *serve).stdout[:12]
+    wait_for(lambda: fetch(daemon, 8080) == web, "it answers")
+    assert "0.0.0.0:8080->80/tcp" in daemon.docker("ps").stdout
+    assert daemon.docker("port", "web", "81").stdout.startswith("0.0.0.0:")
+    taken = daemon.docker("run", "-d", "-p", "8080:80", *serve, check=False)
+    assert "Bind for 0.0.0.0:8080 failed: port is already allocated" in taken.stderr
+    shared = ("run", "--rm", "--network", "container:web", "busybox", "wget", "-qO-", "127.0.0.1")
+    assert web in daemon.docker(*shared).stdout
+    links = ("busybox", "ls", "/sys/class/net")
+    assert daemon.docker("run", "--rm", "--network", "none", *links).stdout == "lo\n"
+    assert "ingh-" in daemon.docker("run", "--rm", "--network", "host", *links).stdout
+    daemon.docker("stop", "-t", "0", "web")
+    assert fetch(daemon, 8080) == ""
+    assert "8080" not in daemon.docker("ps", "-a", "--filter", "name=web").stdout
+
+
+def test_lists_and_clients_that_wait(daemon):
+    daemon.docker("create", "--name", "first", "--expose", "81", *SLEEP)
+    daemon.docker("run", "-d", "--name", "second", "--network", "none", *SLEEP)
+
+    def listed(*filters):
+        words = [word for each in filters for word in ("--filter", each)]
+        return daemon.docker("ps", "-a", "--format", "{{.Names}}", *words).stdout.split()
+
+    assert listed("since=first") == listed("network=none") == ["second"]
+    assert listed("before=second") == listed("expose=81/tcp") == ["first"]
+    attached = socket.socket(socket.AF_UNIX)
+    attached.settimeout(20)
+    attached.connect(str(daemon.socket_path))
+    attached.sendall(b"POST /containers/first/attach?stream=1&stdout=1 HTTP/1.1\r\nHost: d\r\n\r\n")
+    assert attached.recv(4096).startswith(b"HTTP/1.1 200")
+    daemon.docker("rm", "first")
+    assert attached.recv(4096) == b"", "its stream ends with it"
+    attached.close()
+
+
+@pytest.fixture
+def networks(daemon):
+    """An attachable network with a service on it, and one that is not attachable."""
+    daemon.docker("network", "create", "-d", "overlay", "--attachable", "open")
+    daemon.docker("network", "create", "-d", "overlay", "closed")
+    service = ("service", "create", "-d", "--no-resolve-image", "--stop-grace-period", "0s", "--name", "web")
+    daemon.docker(*service, "--network", "open", "busybox", "sh", "-c", SERVE_HOSTNAME)
+    wait_for(lambda: "1/1" in daemon.docker("service", "ls").stdout, "it runs")
+    yield
+    daemon.docker("rm", "-f", "one", "two", check=False)
+    daemon.docker("service", "rm", "web")
+    daemon.docker("network", "rm", "open", "closed")
+
+
+def test_networks_of_the_swarm(daemon, client, networks):
+    daemon.docker("run", "-d", "--name", "one", "--network", "open", "--network-alias", "uno", *SLEEP)
+    daemon.docker("run", "-d", "--name", "two", *SLEEP)
+    client.networks.get("open").connect("two", aliases=["dos"])
+
+    def finds(container, name):
+        return daemon.docker("exec", container, "nslookup", name, check=False).returncode == 0
+
+    wait_for(lambda: finds("two", "uno") and finds("two", "one") and finds("one", "dos"), "they find each other")
+    answer = daemon.docker("exec", "-i", "two", "nc", "web", "80", input="GET / HTTP/1.0\r\n\r\n").stdout
+    assert "200 OK" in answer
+    task = daemon.docker("ps", "-q", "--filter", "name=web.1.").stdout.strip()
+    assert finds(task, "two")
+    shown = daemon.docker("network", "inspect", "open", "--format", "{{range .Containers}}{{.Name}} {{end}}").stdout
+    assert {name.split(".")[0] for name in shown.split()} == {"one", "two", "web"}
+    assert len(daemon.docker("node", "ps", "self", "-q").stdout.split()) == 1, "no task is shown for them"
+    assert "in use" in daemon.docker("network", "rm", "open", check=False).stderr
+    refused = daemon.docker("network", "connect", "closed", "two", check=False)
+    assert "Could not attach to network closed" in refused.stderr
+    assert "PermissionDenied desc = network closed not manually attachable" in refused.stderr
+    client.networks.get("open").disconnect("two")
+    wait_for(lambda: not finds("one", "two"), "it has left")
+    asked = ("run", "--rm", "--network", "open", "--ip", "10.0.1.77", "busybox", "ip", "-4", "addr")
+    assert "10.0.1.77/24" in daemon.docker(*asked).stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (("--pull", "never", "nothing"), "No such image: nothing:latest"),
+        (("--name", "!", "busybox"), "Invalid container name (!), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"),
+        (("--privileged", "busybox"), "HostConfig.Privileged is not built"),
+        (("--network", "nowhere", "busybox", "true"), "network nowhere not found"),
+        (("--rm", "busybox", "nothing"), 'exec: "nothing": executable file not found in $PATH'),
+    ],
+)
+def test_what_is_refused(daemon, flags, text):
+    done = daemon.docker("run", *flags, check=False)
+    assert done.returncode in (125, 127)
+    assert text in done.stderr
+
+
+def test_containers_outlive_the_daemon_and_the_swarm(daemon):
+    serve = ("busybox", "sh", "-c", SERVE_HOSTNAME)
+    web = daemon.docker("run", "-d", "--name", "web", "-p", "8080:80", *serve).stdout[:12]
+    daemon.docker("run", "-d", "--name", "ends", "--rm", *SLEEP)
+    daemon.docker("run", "-d", "--name", "stopped", "--restart", "unless-stopped", *SLEEP)
+    daemon.docker("stop", "-t", "0", "stopped")
+    daemon.docker("run", "-d", "--name", "again", "--restart", "always", *SLEEP)
+    pids = {name: state_of(daemon, name)["Pid"] for name in ("web", "ends", "again")}
+    daemon.kill()
+    wait_for(lambda: fetch(daemon, 8080) == web, "it answers without a daemon")
+    daemon.execute("kill", "-9", str(pids["ends"]), str(pids["again"]))
+    daemon.start()
+    wait_for(lambda: state_of(daemon, "again")["Pid"] not in (0, pids["again"]), "it was started again")
+    wait_for(lambda: daemon.docker("inspect", "ends", check=False).returncode, "it was removed")
+    assert state_of(daemon, "web")["Pid"] == pids["web"]
+    assert state_of(daemon, "stopped")["Status"] == "exited"
+    daemon.docker("service", "create", "-d", "--no-resolve-image", "--name", "bare", *SLEEP)
+    wait_for(lambda: "1/1" in daemon.docker("service", "ls").stdout, "it runs")
+    daemon.docker("swarm", "leave", "--force")
+    assert fetch(daemon, 8080) == web
+    kept = {container[:12] for container in daemon.docker("ps", "-q").stdout.split()}
+    assert {path.name for path in (daemon.exec_root / "netns").iterdir() if "-" not in path.name} == kept
+    # in no swarm
+    assert daemon.docker("run", "--rm", "busybox", "echo", "hi").stdout == "hi\n"
+    daemon.docker("swarm", "init", "--advertise-addr", "127.0.0.1")
+    assert fetch(daemon, 8080) == web
+
+
+def test_copying_files_and_pruning(daemon, client, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "file").write_text("hello\n")
+    daemon.docker(
+        "create", "--name", "box", "-v", "vol:/vol", "busybox", "sh", "-c", "cat /etc/in/file; exec sleep 1000"
+    )
+    # into one that does not run, and out of it
+    daemon.docker("cp", str(tmp_path / "in"), "box:/etc")
+    daemon.docker("cp", "box:/etc/in/file", str(tmp_path / "out"))
+    assert (tmp_path / "out").read_text() == "hello\n"
+    refused = daemon.docker("cp", str(tmp_path / "in"), "box:/vol", check=False)
+    assert "a mount of a container that does not run" in refused.stderr
+    daemon.docker("start", "box")
+    wait_for(lambda: daemon.docker("logs", "box").stdout == "hello\n", "what was copied is there")
+    daemon.docker("cp", str(tmp_path / "in" / "file"), "box:/vol/there")
+    assert daemon.docker("exec", "box", "cat", "/vol/there").stdout == "hello\n"
+    # a link inside leads nowhere outside: to the container's own file of that name
+    daemon.docker("exec", "box", "ln", "-s", "/etc", "/link")
+    daemon.docker("cp", "box:/link/passwd", str(tmp_path / "passwd"))
+    assert (tmp_path / "passwd").read_text() == daemon.docker("exec", "box", "cat", "/etc/passwd").stdout
+    assert (tmp_path / "passwd").read_text() != Path("/etc/passwd").read_text()
+    missing = daemon.docker("cp", "box:/link/shadow", str(tmp_path), check=False)
+    assert "Could not find the file /link/shadow" in missing.stderr
+    stream, found = client.containers.get("box").get_archive("/link/in/")
+    with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
+        assert sorted(archive.getnames()) == ["in", "in/file"]
+    assert (found["name"], found["mode"] >> 31) == ("in", 1)
+    daemon.docker("create", "--name", "old", "--label", "keep", *SLEEP)
+    daemon.docker("create", "--name", "older", *SLEEP)
+    pruned = daemon.docker("container", "prune", "-f", "--filter", "label!=keep").stdout
+    assert "Deleted Containers" in pruned
+    assert set(daemon.docker("ps", "-a", "--format", "{{.Names}}").stdout.split()) == {"box", "old"}
