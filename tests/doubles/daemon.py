@@ -8,7 +8,9 @@ from shoal.agent.container_network import ContainerNetwork
 from shoal.agent.containers import PlainContainers
 from shoal.api.context import HostFacts
 from shoal.ca.root import create_root
+from shoal.core.local_networks import make_local_network
 from shoal.core.validate.cluster import prepare_cluster
+from shoal.core.validate.network import prepare_local_network
 from shoal.errors import Conflict, NotBuilt, NotFound, Unavailable
 from shoal.lib.clock import Clock, ManualClock, SystemClock
 from shoal.lib.ids import Ids
@@ -116,6 +118,27 @@ class MemoryManager:
         return "reachable"
 
 
+class MemoryLocalNetworks:
+    """Networks of one node that are only records."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Network] = {}
+
+    def list(self) -> tuple[Network, ...]:
+        return tuple(self._known.values())
+
+    def find(self, reference: str) -> Network | None:
+        return next((each for each in self._known.values() if reference in (each.id, each.spec.name)), None)
+
+    async def create(self, spec: NetworkSpec) -> str:
+        network = make_local_network(Ids().new_hex(), prepare_local_network(spec), self.list(), (), 1)
+        self._known[network.id] = network
+        return network.id
+
+    async def remove(self, network: Network) -> None:
+        del self._known[network.id]
+
+
 class MemoryDaemon:
     """Implements `ApiContext`. `task_lines` holds what tasks wrote, `remote` what registries have."""
 
@@ -128,6 +151,7 @@ class MemoryDaemon:
         self.containers = PlainContainers(
             self.engine, ContainerNetwork(self.engine, MemoryNetwork(), NoSwarmNetworks())
         )
+        self.local_networks = MemoryLocalNetworks()
         self.state = LocalNodeState.INACTIVE
         self.error = ""
         self.the_manager: MemoryManager | None = None

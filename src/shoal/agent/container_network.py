@@ -157,13 +157,15 @@ class ContainerNetwork:
     async def leave_swarm(self, container: Container) -> None:
         """Take a container off all networks of a swarm that the node leaves."""
         plain = container.config.plain
-        if plain is None or not plain.attachments:
+        of_swarm = tuple(each for each in plain.attachments if not each.is_local) if plain is not None else ()
+        if plain is None or not of_swarm:
             return
-        config = replace(container.config, plain=replace(plain, attachments=()))
+        own = tuple(each for each in plain.attachments if each.is_local)
+        config = replace(container.config, plain=replace(plain, attachments=own))
         if container.state.status == "running":
             config = await self._connect(container, config)
         await self._engine.amend(container.id, Amendment(config=config))
-        await self._release(plain.attachments)
+        await self._release(of_swarm)
 
     async def _join(self, container: Container, config: ContainerConfig, endpoint: EndpointRequest) -> ContainerConfig:
         """Get a place on a network and write it down; return the config with it."""

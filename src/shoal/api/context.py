@@ -17,9 +17,9 @@ from shoal.model.base import Struct
 from shoal.model.container import LogLine, LogOptions, RemoteManifest
 from shoal.model.diagnosis import Finding
 from shoal.model.metrics import ConsensusStatus
-from shoal.model.objects import NodeDescription, Task
+from shoal.model.objects import Network, NodeDescription, Task
 from shoal.model.requests import JoinRequest, RestoreRequest
-from shoal.model.specs import InitRequest
+from shoal.model.specs import InitRequest, NetworkSpec
 from shoal.model.states import LocalNodeState
 from shoal.store.store import Store
 
@@ -91,6 +91,22 @@ class ManagerView(Protocol):
         """Return how this manager stands in the Raft group."""
 
 
+class LocalNetworks(Protocol):
+    """The networks of this node alone."""
+
+    def list(self) -> tuple[Network, ...]:
+        """Return them by id."""
+
+    def find(self, reference: str) -> Network | None:
+        """Return one by id, name or beginning of its id."""
+
+    async def create(self, spec: NetworkSpec) -> str:
+        """Make one; returns its id. Raises NameConflict, InvalidArgument, Forbidden, NotFound, NotBuilt."""
+
+    async def remove(self, network: Network) -> None:
+        """Remove one. Raises Forbidden: a container that runs is on it."""
+
+
 class ApiContext(Protocol):
     """The daemon, as the API sees it."""
 
@@ -117,6 +133,10 @@ class ApiContext(Protocol):
     @property
     def containers(self) -> PlainContainers:
         """The life of this node's containers."""
+
+    @property
+    def local_networks(self) -> LocalNetworks:
+        """The networks of this node alone."""
 
     def local_state(self) -> LocalNodeState:
         """Return how this daemon stands to a swarm."""

@@ -21,6 +21,11 @@ async def route_to_leader(request: web.Request, handler: Handler) -> web.StreamR
     """Answer here what this manager may answer, and hand the rest to the leader; a node that is no manager says so."""
     if request.match_info.handler not in request.app[LEADER_HANDLERS]:
         return await handler(request)
+    return await at_leader(request, handler)
+
+
+async def at_leader(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer with `handler` where this manager leads or none is here, else with what the leader answers."""
     context = request.app[CONTEXT]
     manager = context.manager()
     if manager is None or manager.is_leader:

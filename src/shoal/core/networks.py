@@ -10,6 +10,7 @@ from shoal.model.objects import Network
 from shoal.model.specs import NetworkSpec
 
 OVERLAY_DRIVER = "overlay"
+BRIDGE_DRIVER = "bridge"
 VNI_OPTION = "com.docker.network.driver.overlay.vxlanid_list"
 MTU_OPTION = "com.docker.network.driver.mtu"
 ENCRYPTED_OPTION = "encrypted"

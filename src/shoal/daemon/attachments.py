@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from shoal.daemon.local_networks import LocalNetworks
 from shoal.daemon.node_port import ATTACH_PATH, RELEASE_PATH
 from shoal.daemon.participation import Participation
 from shoal.errors import NotFound, Unavailable
 from shoal.model.node_port import AttachAnswer, AttachCall, AttachmentsAnswer, ReleaseCall
+from shoal.model.plain import LOCAL_PREFIX
 from shoal.network.node import NodeNetwork
 
 NETWORK_SECONDS = 20.0
@@ -22,10 +24,12 @@ class NodeAttachments:
     Args:
         part: returns this node's part in the swarm, None in no swarm.
         network: is told of the networks.
+        local: networks of this node alone; their names come first.
     """
 
-    def __init__(self, part: Callable[[], Participation | None], network: NodeNetwork) -> None:
+    def __init__(self, part: Callable[[], Participation | None], network: NodeNetwork, local: LocalNetworks) -> None:
         self._part = part
+        self._local = local
         self._network = network
 
     async def attach(self, call: AttachCall) -> AttachAnswer:
@@ -35,6 +39,9 @@ class NodeAttachments:
             NotFound, InvalidArgument, Forbidden, Conflict: the leader refuses.
             Unavailable: no leader answers, or the node was not told in time.
         """
+        own = self._local.find(call.network)
+        if own is not None:
+            return await self._local.attach(own, call)
         part = self._part()
         if part is None:
             raise NotFound(f"network {call.network} not found")
@@ -57,11 +64,13 @@ class NodeAttachments:
 
     async def release(self, task_ids: Sequence[str]) -> tuple[str, ...]:
         """Give places back; returns those that are held after that. Raises Unavailable."""
+        held = await self._local.release(task_ids)
         part = self._part()
-        if part is None:
-            return ()
+        of_swarm = tuple(task_id for task_id in task_ids if not task_id.startswith(LOCAL_PREFIX))
+        if part is None or (task_ids and not of_swarm):
+            return held
         node_id = part.membership.node_id
-        call = ReleaseCall(task_ids=tuple(task_ids))
+        call = ReleaseCall(task_ids=of_swarm)
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
                 answer = await part.ask_leader(
@@ -72,4 +81,4 @@ class NodeAttachments:
                 )
         except TimeoutError:
             raise Unavailable("no manager takes a place on a network back at the moment") from None
-        return answer.task_ids
+        return (*held, *answer.task_ids)

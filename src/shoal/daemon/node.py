@@ -25,6 +25,7 @@ from shoal.daemon.doctor import examine_this_machine, look_at_helpers, look_at_m
 from shoal.daemon.forwarding import forward
 from shoal.daemon.joining import JoinPlan, enter, prepare_founding, revive
 from shoal.daemon.layout import Layout, SwarmMembership
+from shoal.daemon.local_networks import LocalNetworks
 from shoal.daemon.machine import DOCKER_VERSION, describe_node, survey_machine
 from shoal.daemon.manager import NO_LEADER, Manager
 from shoal.daemon.participation import Machinery, Participation
@@ -104,7 +105,9 @@ class SwarmNode:
         key_file = settings.data_root / "wireguard.key"
         network_settings = NetworkSettings(wireguard_port=settings.wireguard_port)
         self._network = NodeNetwork(settings.exec_root, daemon_id, network_settings, names, key_file)
-        attachments = NodeAttachments(lambda: self._part, self._network)
+        directory = settings.data_root / "networks"
+        self.local_networks = LocalNetworks(directory, self.engine, self._network, self.clock, self.ids)
+        attachments = NodeAttachments(lambda: self._part, self._network, self.local_networks)
         self.containers = PlainContainers(self.engine, ContainerNetwork(self.engine, self._network, attachments))
         self._machinery = Machinery(
             layout,
@@ -122,6 +125,7 @@ class SwarmNode:
     async def start(self) -> None:
         """Start the engine and the network, and take the swarm up again if this node is in one."""
         await asyncio.gather(self.engine.start_up(), self._network.start_up())
+        await self.local_networks.start_up()
         await self.containers.start_up()
         membership = self._layout.read_membership()
         if membership is None:

@@ -8,6 +8,8 @@ from shoal.model.base import Struct
 
 BRIDGE, HOST, NONE = "bridge", "host", "none"
 CONTAINER_PREFIX = "container:"
+# begins the `task_id` of a place on a network of this node alone: no task of the swarm stands for it
+LOCAL_PREFIX = "local-"
 
 
 class RestartName(StrEnum):
@@ -54,6 +56,11 @@ class Attachment(Struct):
     addresses: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     internal: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the network is this node's alone."""
+        return self.task_id.startswith(LOCAL_PREFIX)
 
 
 class PlainConfig(Struct):

@@ -18,8 +18,16 @@ from shoal.errors import InvalidArgument, Unavailable
 from shoal.lib.supervise import cancel_and_wait, supervise
 from shoal.model.base import replace
 from shoal.model.diagnosis import PathFacts
-from shoal.model.netstate import Connection, DataPath, IngressState, NetworkChange, Sandbox, SandboxRequest
-from shoal.network import connections
+from shoal.model.netstate import (
+    Connection,
+    DataPath,
+    IngressState,
+    NetworkChange,
+    OverlayUpdate,
+    Sandbox,
+    SandboxRequest,
+)
+from shoal.network import connections, rtnetlink
 from shoal.network.balancer import Balancer
 from shoal.network.diagnosis import Question, SecretQuestion
 from shoal.network.mesh import Mesh
@@ -172,6 +180,20 @@ class NodeNetwork:
         await self._run(lambda: self._change(update))
         self._told.set()
         self._told = asyncio.Event()
+
+    async def set_local_networks(self, updates: tuple[OverlayUpdate, ...]) -> None:
+        """Lead kernel and names to these networks of the node alone (VXLAN id 0), all there are. Raises as `change`."""
+        await self._run(lambda: self._overlays.set_local_networks(updates))
+
+    async def routed_subnets(self) -> tuple[str, ...]:
+        """Return the IPv4 subnets that the host leads to, those of the node's own network among them."""
+
+        def look() -> tuple[str, ...]:
+            plumbing = self._plumbing
+            routed = rtnetlink.routed_networks(plumbing.host_links, frozenset())
+            return (*map(str, routed), plumbing.link_network, plumbing.gateway_network)
+
+        return await self._run(look)
 
     async def wait_for_network(self, network_id: str) -> None:
         """Wait until a change has told of an overlay network."""

@@ -33,6 +33,8 @@ from shoal.network.sandboxes import Sandboxes, Trunk
 from shoal.network.secret_paths import SecretPaths
 from shoal.network.secret_plan import secret_mtu_bytes
 
+# of a network of this node alone: a bridge's own
+LOCAL_MTU_BYTES = 1500
 _log = structlog.get_logger(__name__)
 
 
@@ -109,6 +111,13 @@ class OverlaySide:
         if refusals:
             raise Unavailable(f"the kernel refuses a part of the overlay networks: {'; '.join(refusals)}")
         self.version = after.version
+
+    def set_local_networks(self, updates: tuple[OverlayUpdate, ...]) -> None:
+        """Lead everything to these networks of the node alone; others that are held are gone."""
+        named = {update.overlay.network_id for update in updates}
+        held = (each.overlay for each in self._holding.overlays.values())
+        gone = tuple(overlay.network_id for overlay in held if not overlay.vni and overlay.network_id not in named)
+        self.change(NetworkChange(version=self._holding.version, overlays=updates, removed_network_ids=gone))
 
     def is_known(self, network_id: str) -> bool:
         """Tell whether a change has told of a network; may be asked in any thread."""
@@ -220,6 +229,8 @@ class OverlaySide:
         self.clients.add_network(network_id, held.services.values(), self._node_number)
 
     def _trunk(self, held: HeldOverlay) -> Trunk:
+        if not held.overlay.vni:
+            return Trunk(vni=0, port=0, local=None, mtu_bytes=held.overlay.mtu_bytes or LOCAL_MTU_BYTES)
         data_path = self._holding.data_path
         hosts: Iterable[str] = hosts_of(data_path, self._node_number).values()
         found = underlay.look(self._plumbing.host_links, own_address(data_path, self._node_number), tuple(hosts))

@@ -39,7 +39,8 @@ def merge(holding: Holding, change: NetworkChange) -> Holding:
     overlays = {
         network_id: held
         for network_id, held in holding.overlays.items()
-        if network_id in named or not (change.complete or network_id in removed)
+        # a network of this node alone is no manager's to tell of: `complete` leaves it
+        if network_id in named or not ((change.complete and held.overlay.vni) or network_id in removed)
     }
     for update in change.overlays:
         overlays[update.overlay.network_id] = _merge_overlay(overlays.get(update.overlay.network_id), update)

@@ -135,7 +135,7 @@ class Sandboxes:
         if sandbox.trunk is not None:
             kept = sandbox.trunk.mtu_bytes
             trunk = Trunk(vni=trunk.vni, port=trunk.port, local=trunk.local, mtu_bytes=kept)
-        if sandbox.trunk != trunk or not sandbox.vxlan_index:
+        if sandbox.trunk != trunk or not sandbox.bridge_index or (trunk.vni and not sandbox.vxlan_index):
             self._build(overlay, sandbox, trunk)
         return sandbox
 
@@ -189,6 +189,10 @@ class Sandboxes:
                 mtu_bytes=trunk.mtu_bytes,
             )
         )
+        if not trunk.vni:
+            # of this node alone
+            sandbox.trunk = trunk
+            return
         link = vxlan.add_vxlan(
             VXLAN,
             trunk.vni,
@@ -251,7 +255,8 @@ class Sandboxes:
                 with namespace.inside(descriptor, self._plumbing.home):
                     links = Socket(ROUTE)
                 try:
-                    links.talk([rtnetlink.delete_link(VXLAN)])
+                    if rtnetlink.link_index(links, VXLAN):
+                        links.talk([rtnetlink.delete_link(VXLAN)])
                 finally:
                     links.close()
             finally:

@@ -68,7 +68,6 @@ def test_outside_the_product_says_so() -> None:
             ("POST", "/build", "building images"),
             ("POST", "/v1.45/commit?container=x", "making images"),
             ("GET", "/images/search?term=x", "searching"),
-            ("POST", "/networks/create", "networks"),
             ("PUT", "/volumes/x", "cluster volumes"),
             ("POST", "/auth", "logins"),
         ):

@@ -1,6 +1,6 @@
 """`/networks`.
 
-Networks of the swarm are written by the leader; those of the node itself are shown only.
+Networks of the swarm are written by the leader, those of the node alone here.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from aiohttp import web
 
 from shoal.api.context import CONTEXT
 from shoal.api.filters import Filters, matches_labels, parse_filters
+from shoal.api.forwarding import at_leader
 from shoal.api.requests import NOT_IN_SWARM, actor_of, flag, read_body, read_view, require_manager
 from shoal.api.responses import empty_response, json_response, list_response
 from shoal.api.routing import Route, Scope
-from shoal.api.views.network import local_network_views, network_view, verbose_view, with_containers
+from shoal.api.views.network import local_network_views, local_view, network_view, verbose_view, with_containers
 from shoal.api.views.shared import Json
 from shoal.core.networks import OVERLAY_DRIVER, PREDEFINED
 from shoal.core.validate.plain_network import endpoint_request
-from shoal.errors import Forbidden, InvalidArgument, NotBuilt, NotFound
+from shoal.errors import Forbidden, InvalidArgument, NameConflict, NotBuilt, NotFound
 from shoal.model.container_request import ConnectRequest, DisconnectRequest, EndpointSettings
 from shoal.model.objects import Network
 from shoal.model.specs import NetworkSpec
@@ -36,6 +37,8 @@ async def _networks(request: web.Request) -> list[Json]:
     if context.manager() is not None:
         view = await read_view(request)
         found += [network_view(network) for network in sorted(view.find(Network), key=lambda each: each.id)]
+    containers = context.engine.list()
+    found += [local_view(network, containers) for network in context.local_networks.list()]
     in_swarm = context.local_state() == LocalNodeState.ACTIVE
     found += [
         network
@@ -111,26 +114,39 @@ async def _find(request: web.Request, reference: str, scope: str) -> Json:
     raise NotFound(f"network {reference} not found")
 
 
-async def create(request: web.Request) -> web.Response:
-    """Make a network of the swarm; answers its id."""
+async def create(request: web.Request) -> web.StreamResponse:
+    """Make a network, of this node alone unless it is an overlay or `scope` says swarm; answers its id."""
     spec = await read_body(request, NetworkSpec)
-    if spec.driver not in ("", OVERLAY_DRIVER) and spec.scope != "swarm":
-        raise NotBuilt(
-            f'networks of one node (driver "{spec.driver}") are not built yet: use -d overlay for one of the swarm'
-        )
-    if not spec.driver and spec.scope != "swarm":
-        raise NotBuilt("networks of one node (driver bridge) are not built yet: add -d overlay for one of the swarm")
+    if spec.driver == OVERLAY_DRIVER or spec.scope == "swarm":
+        return await at_leader(request, _create_in_swarm)
+    context = request.app[CONTEXT]
+    manager = context.manager()
+    if manager is not None and any(network.spec.name == spec.name for network in manager.store.view.find(Network)):
+        raise NameConflict(f"network with name {spec.name} already exists")
+    network_id = await context.local_networks.create(spec)
+    return json_response({"Id": network_id, "Warning": ""}, status=201)
+
+
+async def _create_in_swarm(request: web.Request) -> web.Response:
     if request.app[CONTEXT].manager() is None:
         raise Forbidden(NOT_IN_SWARM)
+    spec = await read_body(request, NetworkSpec)
     await read_view(request)
     network_id = await require_manager(request).control.networks.create(spec, actor_of(request))
     return json_response({"Id": network_id, "Warning": ""}, status=201)
 
 
-async def remove(request: web.Request) -> web.Response:
-    """Remove a network of the swarm that nothing uses."""
-    reference = request.match_info["id"]
-    network = await _find(request, reference, "")
+async def remove(request: web.Request) -> web.StreamResponse:
+    """Remove a network that nothing uses."""
+    local = request.app[CONTEXT].local_networks.find(request.match_info["id"])
+    if local is None:
+        return await at_leader(request, _remove_of_swarm)
+    await request.app[CONTEXT].local_networks.remove(local)
+    return empty_response(204)
+
+
+async def _remove_of_swarm(request: web.Request) -> web.Response:
+    network = await _find(request, request.match_info["id"], "")
     if network["Scope"] == "local":
         raise Forbidden(f"{network['Name']} is a pre-defined network and cannot be removed")
     await require_manager(request).control.networks.remove(network["Id"], actor_of(request))
@@ -166,7 +182,7 @@ def _attachable(request: web.Request) -> str:
         if reference in (network["Name"], network["Id"]):
             raise NotBuilt(
                 f"network {network['Name']}: a container is on it from its creation (--network) or not at all; "
-                "connecting and disconnecting is for attachable overlay networks"
+                "connecting and disconnecting is for networks that were made by hand"
             )
     return reference
 
@@ -194,10 +210,10 @@ async def prune(request: web.Request) -> web.Response:
 ROUTES = (
     Route("GET", "/networks", list_networks),
     Route("GET", "/networks/", list_networks),
-    Route("POST", "/networks/create", create, Scope.LEADER),
+    Route("POST", "/networks/create", create),
     Route("POST", "/networks/prune", prune, Scope.LEADER),
     Route("GET", "/networks/{id}", inspect),
     Route("POST", "/networks/{id}/connect", connect),
     Route("POST", "/networks/{id}/disconnect", disconnect),
-    Route("DELETE", "/networks/{id}", remove, Scope.LEADER),
+    Route("DELETE", "/networks/{id}", remove),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from itertools import zip_longest
 
 from shoal.api.views.shared import Json, endpoint_id, mac_of, meta_view, time_text
@@ -10,6 +11,7 @@ from shoal.core.container import task_name
 from shoal.core.ingress import is_placed, is_serving
 from shoal.core.networks import OVERLAY_DRIVER, VNI_OPTION
 from shoal.core.overlay import data_path
+from shoal.model.container import Container
 from shoal.model.objects import Network, Node, Service, Task
 from shoal.store.view import View
 
@@ -39,6 +41,30 @@ def network_view(network: Network) -> Json:
         "Containers": None,
         "Options": _options(network),
         "Labels": network.spec.labels or None,
+    }
+
+
+def local_view(network: Network, containers: Iterable[Container]) -> Json:
+    """Return a network of this node alone with those of the containers that are on it."""
+    shown: Json = {}
+    for container in containers:
+        plain = container.config.plain
+        for place in plain.attachments if plain is not None else ():
+            if place.network_id == network.id:
+                by_family = {":" in address: address for address in place.addresses}
+                shown[container.id] = {
+                    "Name": container.config.name,
+                    "EndpointID": endpoint_id(network.id, container.config.name),
+                    "MacAddress": mac_of(by_family.get(False, "")),
+                    "IPv4Address": by_family.get(False, ""),
+                    "IPv6Address": by_family.get(True, ""),
+                }
+    view = network_view(network)
+    return view | {
+        "Scope": "local",
+        "Containers": shown,
+        "Options": dict(network.spec.options),
+        "Labels": dict(network.spec.labels),
     }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 
 from shoal.core.networks import (
+    BRIDGE_DRIVER,
+    MTU_OPTION,
     NODE_LOCAL_DRIVERS,
     OVERLAY_DRIVER,
     RESERVED_NAMES,
@@ -21,6 +23,12 @@ VNI_MOST = 2**24 - 1
 MTU_LEAST_BYTES = 576
 MTU_MOST_BYTES = 65_485
 LONGEST_IPV4_PREFIX = 29
+# what is so anyway
+BRIDGE_OPTIONS = {
+    "com.docker.network.bridge.enable_icc": "true",
+    "com.docker.network.bridge.enable_ip_masquerade": "true",
+    "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",  # noqa: S104 - what Docker's client writes
+}
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -33,19 +41,11 @@ def prepare_network(spec: NetworkSpec) -> NetworkSpec:
         NotFound: a driver that Shoal does not have, as Docker says it of a plugin.
         NotBuilt: another way of giving addresses.
     """
-    if spec.name in RESERVED_NAMES:
-        raise Forbidden(f"operation is not permitted on predefined {spec.name} network")
-    if not spec.name:
-        raise InvalidArgument("invalid name: ")
-    validate_dns_name(spec.name)
+    _check_name(spec)
     driver = spec.driver or OVERLAY_DRIVER
     config_from = spec.config_from if spec.config_from is not None and spec.config_from.network else None
     spec = replace(spec, driver=driver, scope="swarm", config_from=config_from)
-    if spec.ipam.driver not in ("", "default"):
-        raise NotBuilt(f'IPAM driver "{spec.ipam.driver}": Shoal has the driver "default" only')
-    for pool in spec.ipam.config:
-        _check_pool(pool)
-    _refuse_overlaps(spec)
+    _check_addresses(spec)
     if driver not in (OVERLAY_DRIVER, *NODE_LOCAL_DRIVERS):
         raise NotFound(f'plugin "{driver}" not found')
     if driver != OVERLAY_DRIVER or spec.config_only:
@@ -55,6 +55,48 @@ def prepare_network(spec: NetworkSpec) -> NetworkSpec:
         )
     _check_overlay(spec)
     return replace(spec, ipam=replace(spec.ipam, driver="default"))
+
+
+def prepare_local_network(spec: NetworkSpec) -> NetworkSpec:
+    """Return the spec of a network of one node as it is kept. Raises as `prepare_network`."""
+    _check_name(spec)
+    driver = spec.driver or BRIDGE_DRIVER
+    if driver not in NODE_LOCAL_DRIVERS:
+        raise NotFound(f'plugin "{driver}" not found')
+    if driver != BRIDGE_DRIVER or spec.config_only or (spec.config_from is not None and spec.config_from.network):
+        raise NotBuilt(
+            f'networks of one node with driver "{driver}", --config-only or --config-from are not built yet: use the '
+            "driver bridge"
+        )
+    if spec.ingress:
+        raise InvalidArgument("Ingress: only a network of the swarm (-d overlay) can be the routing mesh's")
+    _check_addresses(spec)
+    for option, value in spec.options.items():
+        if BRIDGE_OPTIONS.get(option) != value.lower() and option != MTU_OPTION:
+            raise NotBuilt(f"Options: {option}={value} of a bridge is not built: leave it out")
+    if spec.enable_ipv4 is False:
+        raise InvalidArgument("EnableIPv4: a network needs IPv4; leave it on and add --ipv6 for both")
+    try:
+        overlay_options(spec.options)
+    except ValueError as error:
+        raise InvalidArgument(f"Options: {error}") from None
+    return replace(spec, driver=driver, scope="local", config_from=None, ipam=replace(spec.ipam, driver="default"))
+
+
+def _check_name(spec: NetworkSpec) -> None:
+    if spec.name in RESERVED_NAMES:
+        raise Forbidden(f"operation is not permitted on predefined {spec.name} network")
+    if not spec.name:
+        raise InvalidArgument("invalid name: ")
+    validate_dns_name(spec.name)
+
+
+def _check_addresses(spec: NetworkSpec) -> None:
+    if spec.ipam.driver not in ("", "default"):
+        raise NotBuilt(f'IPAM driver "{spec.ipam.driver}": Shoal has the driver "default" only')
+    for pool in spec.ipam.config:
+        _check_pool(pool)
+    _refuse_overlaps(spec)
 
 
 def _check_overlay(spec: NetworkSpec) -> None:
