@@ -20,7 +20,7 @@ from shoal.manager.lookup import find_node, find_service, require_cluster
 from shoal.manager.networks import Networks
 from shoal.manager.payloads import Payloads
 from shoal.manager.root_change import Signer
-from shoal.manager.service_plans import ServiceUpdate, new_service, refuse_job, updated_service
+from shoal.manager.service_plans import ServiceUpdate, new_service, updated_service
 from shoal.model.actions import Action, Create, PatchNode, Remove, Replace
 from shoal.model.base import Struct, replace
 from shoal.model.objects import Cluster, JoinTokens, ManagerStatus, Node, RootCA, Service
@@ -91,7 +91,7 @@ class Control:
             InvalidArgument: bad spec, or a published port is taken.
             NameConflict: the name is taken.
             NotFound: an unknown network.
-            NotBuilt: a job, or another part of the spec that this version cannot run.
+            NotBuilt: a part of the spec that this version cannot run.
         """
         service_id = self._ids.new()
         made: list[Service] = []
@@ -99,7 +99,6 @@ class Control:
         def plan(view: View) -> Sequence[Action]:
             named = spec if spec.name else replace(spec, name=self._free_name(view))
             service = new_service(view, service_id, named, registry_auth, self._clock.now_ns())
-            refuse_job(service)
             made[:] = [service]
             return [Create(object=service)]
 

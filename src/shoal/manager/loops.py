@@ -13,8 +13,8 @@ from shoal.core.allocate.plan import (
     say_what_is_lacking,
 )
 from shoal.core.allocate.ports import complete
-from shoal.core.defaults import is_replicated, task_history_limit
-from shoal.core.orchestrate import global_, replicated
+from shoal.core.defaults import is_job, is_replicated, task_history_limit
+from shoal.core.orchestrate import global_, jobs, replicated
 from shoal.core.orchestrate.plan import NewId
 from shoal.core.orchestrate.plan import Plan as OrchestrationPlan
 from shoal.core.orchestrate.reap import plan_reaping
@@ -108,8 +108,11 @@ def _orchestrate(view: View, service_id: str, nodes: dict[str, Node], now_ns: in
         for task in tasks:
             gone.desire(task, TaskState.REMOVE, "its service is gone")
         return Round(actions=gone.actions, why=gone.why)
-    module = replicated if is_replicated(service.spec) else global_
-    result = module.plan(service, tasks, nodes, view.revision_of, now_ns, new_id, _previous_spec(view, service))
+    if is_job(service.spec):
+        result = jobs.plan(service, tasks, nodes, view.revision_of, now_ns, new_id)
+    else:
+        module = replicated if is_replicated(service.spec) else global_
+        result = module.plan(service, tasks, nodes, view.revision_of, now_ns, new_id, _previous_spec(view, service))
     why = [f"{service.spec.name}: {reason}" for reason in result.why]
     return Round(actions=result.actions, wake_at_ns=result.wake_at_ns, why=why)
 
@@ -178,9 +181,7 @@ def _allocate(view: View, service_id: str, networks: Networks, claims: Claims, n
         return Round()
     name = service.spec.name
     waiting = [
-        task
-        for task in view.tasks_of_service(service_id)
-        if task.status.state == TaskState.NEW and task.desired_state <= TaskState.RUNNING
+        task for task in view.tasks_of_service(service_id) if task.status.state == TaskState.NEW and task.is_wanted
     ]
     allocation = plan_service(service, networks, claims)
     if allocation.patch is not None:
@@ -228,7 +229,7 @@ def scheduler(store: Store, clock: Clock) -> LeaderLoop:
 
 
 def _is_pending(task: Task) -> bool:
-    return task.status.state == TaskState.PENDING and task.desired_state <= TaskState.RUNNING
+    return task.status.state == TaskState.PENDING and task.is_wanted
 
 
 def reaper(store: Store, clock: Clock) -> LeaderLoop:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shoal.core.defaults import is_job
 from shoal.core.validate.service import prepare_service
 from shoal.errors import InvalidArgument, NotBuilt, NotFound
 from shoal.manager.lookup import find_network
@@ -35,7 +36,7 @@ class ServiceUpdate(Struct):
 def new_service(view: View, service_id: str, spec: ServiceSpec, registry_auth: str, now_ns: int) -> Service:
     """Return the service that `spec` asks for. Raises InvalidArgument, NotFound (a network), NotBuilt."""
     prepared = _prepare(view, _with_auth(spec, registry_auth))
-    job_status = JobStatus(last_execution_ns=now_ns) if is_job(prepared.mode) else None
+    job_status = JobStatus(last_execution_ns=now_ns) if is_job(prepared) else None
     return Service(id=service_id, spec=prepared, spec_version=1, job_status=job_status)
 
 
@@ -64,7 +65,7 @@ def updated_service(view: View, service: Service, update: ServiceUpdate, now_ns:
         spec_version=_next_spec_version(view, service) if changed else service.spec_version,
         previous_spec_version=service.spec_version,
         update_status=None,
-        job_status=_next_run(service, now_ns),
+        job_status=next_run(service, now_ns),
     )
 
 
@@ -79,7 +80,7 @@ def _rolled_back(view: View, service: Service, now_ns: int) -> Service:
         spec_version=service.spec_version if same else _next_spec_version(view, service),
         previous_spec_version=service.spec_version,
         update_status=UpdateStatus(state=UpdateState.ROLLBACK_STARTED, started_at_ns=now_ns, message=ROLLBACK_MESSAGE),
-        job_status=_next_run(service, now_ns),
+        job_status=next_run(service, now_ns),
     )
 
 
@@ -89,22 +90,11 @@ def _next_spec_version(view: View, service: Service) -> int:
     return max([service.spec_version, *held]) + 1
 
 
-def _next_run(service: Service, now_ns: int) -> JobStatus | None:
+def next_run(service: Service, now_ns: int) -> JobStatus | None:
     """Return the status of the next run: any update of a job, even an equal one, starts it anew."""
     if service.job_status is None:
         return None
     return JobStatus(iteration=service.job_status.iteration + 1, last_execution_ns=now_ns)
-
-
-def is_job(mode: ServiceMode) -> bool:
-    """Tell whether a service of this mode runs to completion."""
-    return mode.replicated_job is not None or mode.global_job is not None
-
-
-def refuse_job(service: Service) -> None:
-    """Raise NotBuilt for a job: no loop runs jobs yet, and one that is stored would wait for ever."""
-    if is_job(service.spec.mode):
-        raise NotBuilt(f"Mode: {_mode_word(service.spec.mode).removesuffix('-job')} jobs are not built yet")
 
 
 def _mode_word(mode: ServiceMode) -> str:

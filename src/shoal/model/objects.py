@@ -198,6 +198,11 @@ class Task(Struct, tag="task"):
     running_since_ns: int = 0
     job_iteration: int | None = None
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it is to run: on and on, or (a job's) to its end."""
+        return self.desired_state <= TaskState.COMPLETE
+
 
 class JoinTokens(Struct):
     """The secrets that let a node in, per role."""

@@ -8,14 +8,13 @@ import pytest
 from shoal.errors import InvalidArgument, NameConflict, NotBuilt, NotFound, OutOfSequence, ShoalError
 from shoal.manager.control import Control, Rotation
 from shoal.manager.lookup import find_service
-from shoal.manager.service_plans import ServiceUpdate, new_service
+from shoal.manager.service_plans import ServiceUpdate
 from shoal.model.actions import Create, Replace
 from shoal.model.base import replace
 from shoal.model.container_spec import ContainerSpec
 from shoal.model.objects import Cluster, Node, NodeDescription, Service
 from shoal.model.specs import (
     EndpointSpec,
-    GlobalJob,
     GlobalService,
     InitRequest,
     NetworkAttachmentConfig,
@@ -209,8 +208,7 @@ def test_networks() -> None:
 def test_every_update_of_a_job_is_a_new_run() -> None:
     async def test(store: Store, control: Control) -> None:
         job = spec(mode=ServiceMode(replicated_job=ReplicatedJob(max_concurrent=2)))
-        id_ = "job"
-        await store.update(lambda view: [Create(object=new_service(view, id_, job, "", 1))])
+        id_ = await control.create_service(job)
         before = service_of(store, id_)
         assert before.job_status is not None
         assert before.job_status.iteration == 0
@@ -218,22 +216,6 @@ def test_every_update_of_a_job_is_a_new_run() -> None:
         after = service_of(store, id_)
         assert after.job_status is not None
         assert after.job_status.iteration == 1
-
-    run(test)
-
-
-@pytest.mark.parametrize(
-    ("mode", "word"),
-    [
-        (ServiceMode(replicated_job=ReplicatedJob(max_concurrent=2)), "replicated"),
-        (ServiceMode(global_job=GlobalJob()), "global"),
-    ],
-)
-def test_jobs_are_refused_while_nothing_runs_them(mode: ServiceMode, word: str) -> None:
-    async def test(store: Store, control: Control) -> None:
-        create = control.create_service(spec(mode=mode))
-        await refused(NotBuilt, f"Mode: {word} jobs are not built yet", create)
-        assert store.view.count(Service) == 0
 
     run(test)
 

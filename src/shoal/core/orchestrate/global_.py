@@ -62,13 +62,13 @@ def plan(
             and constraint.matches_all(constraints, node)
         )
         present = slots.get(node.id)
-        if fits and (present is None or _may_return(present, revision_of)):
+        if fits and (present is None or may_return(present, revision_of)):
             result.create(service, new_id, now_ns, TaskState.RUNNING, "a node to fill", node_id=node.id)
     plan_update(result, service, updatable, nodes, revision_of, now_ns, new_id, previous, resting)
     return result
 
 
-def _may_return(slot: Slot, revision_of: RevisionOf) -> bool:
+def may_return(slot: Slot, revision_of: RevisionOf) -> bool:
     """Whether a node without a wanted task gets one.
 
     A task that ended for good on this node stays the last word; one that was shut down for a drain, was never given

@@ -1,7 +1,7 @@
 """Replacing tasks that have ended or lost their node, and letting replacements start when it is their turn.
 
-A replacement is made at once with desired state READY, so that it can be prepared; it becomes RUNNING when the task
-before it has stopped and the delay of the restart policy is over. All of it follows from the store: nothing is lost
+A replacement is made at once with desired state READY, so that it can be prepared; it becomes RUNNING (of a
+job: COMPLETE) when the task before it has stopped and the delay of the restart policy is over. All of it follows from the store: nothing is lost
 when the leader changes (docker-swarm.md 4.2).
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from shoal.core.defaults import OLD_TASK_WAIT_NS, restart_policy
-from shoal.core.orchestrate.plan import NewId, Plan, task_label
+from shoal.core.orchestrate.plan import NewId, Plan, goal_of, task_label
 from shoal.core.orchestrate.slots import RevisionOf, Slot, is_dirty, is_node_gone, should_restart
 from shoal.model.actions import PatchTask
 from shoal.model.base import replace
@@ -81,7 +81,7 @@ def plan_starts(
             continue
         start_at_ns = _start_time(task, service, slot, nodes, revision_of)
         if start_at_ns <= now_ns:
-            plan.desire(task, TaskState.RUNNING, "its turn has come")
+            plan.desire(task, goal_of(service), "its turn has come")
         else:
             plan.wake(start_at_ns)
 
@@ -89,7 +89,7 @@ def plan_starts(
 def _stop_deadline(task: Task, before: list[Task], nodes: Mapping[str, Node], now_ns: int) -> int | None:
     """Return until when to wait for older tasks to stop, None if there is nothing to wait for (any more)."""
     for other in before:
-        if other.desired_state <= TaskState.RUNNING:
+        if other.is_wanted:
             continue  # it was not told to stop: this one is to start beside it
         # A task of a node that is down cannot report that it stopped; one that is drained can.
         node = nodes.get(other.node_id)

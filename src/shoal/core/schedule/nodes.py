@@ -88,5 +88,5 @@ def survey(
             key = (task.service_id, task.spec_version)
             if key not in known:
                 known[key] = needs_of(revision_of(task).spec, service_of(task.service_id))
-            info.add(task.service_id, known[key], wanted=task.desired_state <= TaskState.COMPLETE)
+            info.add(task.service_id, known[key], wanted=task.is_wanted)
     return infos
