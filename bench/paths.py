@@ -21,6 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.system.network.hosts import Hosts, endpoint, overlay, service, update
 from tests.system.network.place import run
 
+from shoal.network.settings import names_of
+
 ROUNDS = 3
 CLIENTS = 32
 NGINX = """
@@ -118,10 +120,14 @@ def build(hosts: Hosts, ways: Ways) -> dict[str, tuple[str, str, int, int]]:
     near = hosts[1].attach("near", ("net", "10.0.1.12/24"))
     far = hosts[2].attach("far", ("net", "10.0.1.21/24"))
     ways.serve(server, "task")
-    ways.serve(hosts[1].path, "host")
     outside = hosts[3].path
+    # what nothing else may do: reach the task by its own address, through the same hops and no translation
+    nft = ("nft", "insert", "rule", "ip", names_of("daemon-1").table, "forward", "accept")
+    run("ip", "netns", "exec", hosts[1].host, *nft)
+    for host in (hosts[2], hosts[3]):
+        run("ip", "-n", host.host, "route", "replace", "10.0.0.11/32", "via", hosts[1].address)
     found = {
-        "direct, host to host": (outside, hosts[1].address, 80, 5201),
+        "direct, routed to the task": (outside, "10.0.0.11", 80, 5201),
         "mesh, task on the node asked": (outside, hosts[1].address, 8080, 8201),
         "mesh, task on another node": (outside, hosts[2].address, 8080, 8201),
         "overlay, same node": (near, "10.0.1.11", 80, 5201),
@@ -133,7 +139,7 @@ def build(hosts: Hosts, ways: Ways) -> dict[str, tuple[str, str, int, int]]:
     if proxy:
         for port, target in ((8081, 80), (8202, 5201)):
             # it reports to descriptor 3, which it must have
-            words = ("-proto", "tcp", "-host-ip", "0.0.0.0", "-host-port", str(port), "-container-ip", hosts[1].address)
+            words = ("-proto", "tcp", "-host-ip", "0.0.0.0", "-host-port", str(port), "-container-ip", "10.0.0.11")
             command = ["sh", "-c", 'exec "$0" "$@" 3>/dev/null', proxy, *words, "-container-port", str(target)]
             ways.spawn(hosts[2].path, *command)
         found["docker-proxy to another node"] = (outside, hosts[2].address, 8081, 8202)

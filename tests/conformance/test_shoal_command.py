@@ -1,6 +1,7 @@
 """The commands of the demo, with the stock docker command and with shoal, side by side on one real daemon."""
 
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -201,3 +202,74 @@ def test_lists_of_both_commands_are_alike(daemon):
 def test_pipe_that_ends_early_is_no_traceback(daemon):
     done = daemon.execute("sh", "-c", f"{sys.executable} -m shoal.cli.main --help | true")
     assert "Traceback" not in done.stderr
+
+
+def test_volumes(swarm):
+    run = swarm.run
+    assert run("volume", "create", "--label", "a=b", "kept").stdout == "kept\n"
+    options = ("-o", "type=tmpfs", "-o", "device=tmpfs", "-o", "o=size=1m,uid=7")
+    run("volume", "create", *options, "memory")
+    shown = json.loads(run("volume", "inspect", "kept").stdout)[0]
+    assert (shown["Driver"], shown["Labels"], shown["Options"], shown["Scope"]) == ("local", {"a": "b"}, None, "local")
+    mounts = ("--mount", "type=volume,source=kept,target=/kept", "--mount", "type=volume,source=memory,target=/memory")
+    made = ("--mount", "type=volume,source=made,target=/made,volume-label=by=service")
+    script = "grep -c '/memory tmpfs' /proc/mounts; stat -c %u /memory; date > /kept/date; exec sleep 1000"
+    run(*CREATE, "--name", "user", *mounts, *made, "busybox", "sh", "-c", script)
+    wait_for(lambda: run("service", "logs", "--raw", "user").stdout == "1\n7\n", "a mounted volume")
+    assert column(swarm, "{{.Name}}", "volume", "ls") == ["kept", "made", "memory"]
+    assert column(swarm, "{{.Name}}", "volume", "ls", "-f", "dangling=true") == []
+    assert column(swarm, "{{.Name}}", "volume", "ls", "-f", "label=by=service") == ["made"]
+    refused = run("volume", "rm", "kept", check=False)
+    assert refused.returncode == 1
+    assert "remove kept: volume is in use - [" in refused.stderr
+    mountpoint = Path(column(swarm, "{{.Mountpoint}}", "volume", "inspect", "memory")[0])
+    assert str(mountpoint) in swarm.execute("cat", "/proc/mounts").stdout
+    run("service", "rm", "user")
+    wait_for(lambda: column(swarm, "{{.ID}}", "ps") == [], "the end of the container")
+    wait_for(lambda: str(mountpoint) not in swarm.execute("cat", "/proc/mounts").stdout, "an unmounted volume")
+    wait_for(lambda: not swarm.request("GET", "/containers/json?all=1")[1], "the removal of the container")
+    assert (Path(shown["Mountpoint"]) / "date").read_text(), "what a task wrote outlives it"
+    assert run("volume", "rm", "kept").stdout == "kept\n"
+    assert "get kept: no such volume" in run("volume", "rm", "kept", check=False).stderr
+    assert "Total reclaimed space: 0B" in run("volume", "prune", "-f").stdout
+    pruned = run("volume", "prune", "-f", "-a").stdout.split("\n")
+    assert sorted(pruned[1:3]) == ["made", "memory"]
+    assert column(swarm, "{{.Name}}", "volume", "ls") == []
+
+
+def test_secrets_and_configs(swarm):
+    run = swarm.run
+    for kind in ("secret", "config"):
+        made = run(kind, "create", "-l", "a=b", "file", "-", input="one").stdout.strip()
+        assert column(swarm, "{{.ID}} {{.Name}}", kind, "ls", "-f", "label=a=b") == [f"{made} file"]
+        assert json.loads(run(kind, "inspect", "file").stdout)[0]["Spec"]["Labels"] == {"a": "b"}
+        pretty = run(kind, "inspect", "--pretty", "file").stdout
+        assert re.search(rf"ID:\s+{made}\nName:\s+file\nLabels:\n - a=b\n", pretty)
+        assert (
+            pretty == (swarm.docker if run == swarm.shoal else swarm.shoal)(kind, "inspect", "--pretty", "file").stdout
+        )
+        again = run(kind, "create", "file", "-", input="two", check=False)
+        assert again.returncode == 1
+        assert "already exists" in again.stderr
+        assert run(kind, "rm", "file").stdout in {f"{made}\n", "file\n"}
+        assert run(kind, "ls", "-q").stdout == ""
+
+
+def test_other_data_of_a_config_reaches_its_users(swarm):
+    swarm.run("config", "create", "page", "-", input="one")
+    web = ("busybox", "httpd", "-f", "-p", "80", "-h", "/etc/web")
+    swarm.run(*CREATE, "--name", "web", "-p", "8889:80", "--config", "source=page,target=/etc/web/index.html", *web)
+
+    def page():
+        # none while the one task is replaced
+        return swarm.execute("curl", "-sS", "--max-time", "5", "localhost:8889", check=False).stdout
+
+    wait_for(lambda: page() == "one", "the first page")
+    swarm.shoal("config", "update", "page", "-", input="two")
+    wait_for(lambda: page() == "two", "the second page")
+    state = ("service", "inspect", "web")
+    wait_for(lambda: column(swarm, "{{.UpdateStatus.State}}", *state) == ["completed"], "the end of the update")
+    swarm.run("service", "update", "--config-rm", "page", "--config-add", "source=page,target=/etc/web/b.html", "web")
+    assert swarm.execute("curl", "-sS", "--fail", "localhost:8889/b.html").stdout == "two"
+    swarm.run("service", "rm", "web")
+    swarm.run("config", "rm", "page")

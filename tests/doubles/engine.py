@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator
 
+from shoal.engine.events import ContainerEvents
+from shoal.engine.fake import FakeVolumes
 from shoal.engine.protocol import PullProgress, RegistryCredentials
 from shoal.errors import Conflict, InvalidArgument, NotFound
+from shoal.lib.clock import ManualClock
 from shoal.model.base import replace
 from shoal.model.container import (
     Container,
@@ -94,6 +97,8 @@ class MemoryImages:
 class MemoryEngine:
     def __init__(self) -> None:
         self.images = MemoryImages()
+        self.volumes = FakeVolumes()
+        self.events = ContainerEvents(ManualClock())
         self.containers: dict[str, Container] = {}
         self.lines: dict[str, tuple[LogLine, ...]] = {}
         self.signals: list[tuple[str, str]] = []

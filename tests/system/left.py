@@ -1,11 +1,18 @@
 """What a daemon has on the machine: for tests that it leaves nothing, and nothing twice."""
 
+import os
 from pathlib import Path
 
 
 def left_on_machine(daemon_id, root):
     """Return cgroups, mounts and processes that carry a daemon's id or the path of its roots."""
-    cgroups = [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/shoal*{daemon_id}*")]
+    # walked, not globbed: cgroups of others may go meanwhile
+    cgroups = [
+        f"{parent}/{name}"
+        for parent, names, _ in os.walk("/sys/fs/cgroup")
+        for name in names
+        if name.startswith("shoal") and daemon_id in name
+    ]
     mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(root) in line]
     return [*cgroups, *mounts, *processes_with(str(root))]
 

@@ -171,3 +171,21 @@ def test_a_dead_node_and_a_partition_leave_no_wrong_name(lab: Lab, swarm: tuple[
     with web.served() as served:
         for entry in lab.nodes:
             assert names(from_host(entry, "tcp", "127.0.0.1", 8080, 8)) == set(served), entry.name
+
+
+def test_a_network_with_ipv6(lab: Lab) -> None:
+    manager = lab.node("m1")
+    manager.docker("network", "create", "-d", "overlay", "--ipv6", "six")
+    six = create(lab, "six", 5, "--mode", "global", "--network", "six")
+    try:
+        with six.served() as served:
+            container, node, pid = next(task for task in six.tasks() if task[1].name == "w1")
+            answer = node.docker("exec", container, "nslookup", "-type=aaaa", "tasks.six").stdout
+            addresses = re.findall(r"^Address: (fd\S+)", answer, re.MULTILINE)
+            assert names([from_task(pid, "tcp", address, 80)[0] for address in addresses]) == set(served)
+            answer = node.docker("exec", container, "nslookup", "-type=aaaa", "six").stdout
+            (virtual_ip,) = re.findall(r"^Address: (fd\S+)", answer, re.MULTILINE)
+            assert names(from_task(pid, "tcp", virtual_ip, 80, 60)) == set(served)
+    finally:
+        manager.docker("service", "rm", "six")
+    manager.docker("network", "rm", "six")

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from shoal.agent.images import ImageSource
+from shoal.agent.payloads import NodePayloads
 from shoal.agent.ports import find_free_port
 from shoal.core.container import container_config, task_name
 from shoal.core.draining import any_active, drain_seconds
@@ -24,7 +25,7 @@ from shoal.errors import NotFound, ShoalError
 from shoal.lib.backoff import Backoff
 from shoal.lib.clock import Clock
 from shoal.model.base import replace
-from shoal.model.container import RESOLVER_ADDRESS, Container
+from shoal.model.container import RESOLVER_ADDRESS, Container, ExitStatus, HealthStatus
 from shoal.model.netstate import Connection, HostPort, JoinedNetwork, OverlayLink, Sandbox, SandboxRequest
 from shoal.model.objects import ContainerStatus, NodeDescription, Revision, Task, TaskStatus
 from shoal.model.specs import PortConfig
@@ -37,6 +38,8 @@ RETRY_FIRST_SECONDS = 0.5
 RETRY_MOST_SECONDS = 8.0
 LOOK_PERIOD_SECONDS = 0.05
 QUIET_LOOKS = 2
+UNHEALTHY_TEXT = "dockerexec: unhealthy container"
+_JUDGED = frozenset({HealthStatus.HEALTHY, HealthStatus.UNHEALTHY})
 
 
 class TaskNetwork(Protocol):
@@ -70,6 +73,7 @@ class NodeParts:
         self.network = network
         self.images = images
         self.clock = clock
+        self.payloads = NodePayloads()
 
 
 class _Unwanted(Exception):
@@ -100,6 +104,7 @@ class TaskRunner:
         self.revision = revision
         self._on_status = on_status
         self._remembered = remembered
+        self._is_attached = False
         self._desired_changed = asyncio.Event()
         self._unwanted = asyncio.Event()
         if task.desired_state >= TaskState.SHUTDOWN:
@@ -174,11 +179,14 @@ class TaskRunner:
         parts = self._parts
         container = self._find_container()
         if container is None:
+            spec = self.revision.spec.task_template.container_spec
+            payloads = await self._while_wanted(parts.payloads.for_container(spec))
             image_id = await self._while_wanted(parts.images.find(self.revision))
             host_ports = self._settle_host_ports()
             request = self._sandbox_request(host_ports)
-            sandbox = await parts.network.attach(request)
-            config = container_config(self.task, self.revision, parts.node_id, parts.describe(), image_id)
+            sandbox = await self._attach(request)
+            description = parts.describe()
+            config = container_config(self.task, self.revision, parts.node_id, description, image_id, payloads)
             config = replace(
                 config,
                 network_namespace=sandbox.path,
@@ -200,8 +208,23 @@ class TaskRunner:
         if container is None:
             raise NotFound("the task's container is gone")
         if container.state.status == "created":
+            if not self._is_attached:
+                # the host may have lost its power since the container was made, and with it the namespace
+                await self._attach(self._sandbox_request(self.status.host_ports))
             container = await self._parts.engine.start(container.id)
         status = ContainerStatus(container_id=container.id, pid=container.state.pid)
+        if container.state.health is not None and container.state.status == "running":
+            # it is STARTING until it is well, as under Docker; where it runs is told already
+            self._set(replace(self.status, container=status))
+            health = await self._while_wanted(self._parts.engine.wait_for_health(container.id, _JUDGED))
+            exit_status = None
+            if health is not None and health.status == HealthStatus.UNHEALTHY:
+                exit_status = await self._end_unhealthy(container.id)
+            elif health is None:
+                exit_status = await self._parts.engine.wait(container.id)
+            if exit_status is not None and (health is not None or exit_status.code != 0):
+                self._fail(container.id, exit_status, is_unhealthy=health is not None)
+                return
         self._advance(Event.STARTED, Detail(container=status))
 
     async def _wait(self) -> None:
@@ -209,19 +232,30 @@ class TaskRunner:
         if container is None:
             self._advance(Event.EXITED_WITH_ERROR, Detail(err="the task's container is gone"))
             return
-        exit_status = await self._while_wanted(self._parts.engine.wait(container.id))
-        code = exit_status.code
-        known = ContainerStatus(container_id=container.id, exit_code=code if code is not None else -1)
-        if code == 0:
-            self._advance(Event.EXITED_CLEANLY, Detail(container=known))
-            return
-        if code is None:
-            err = "task: exit code unknown, the container ended while nothing watched it"
+        is_unhealthy = False
+        if container.state.health is not None:
+            unhealthy = self._parts.engine.wait_for_health(container.id, frozenset({HealthStatus.UNHEALTHY}))
+            is_unhealthy = await self._while_wanted(unhealthy) is not None
+        if is_unhealthy:
+            exit_status = await self._end_unhealthy(container.id)
         else:
-            err = f"task: non-zero exit ({code})"
-        if exit_status.oom_killed:
-            err += ": OOM killed"
-        self._advance(Event.EXITED_WITH_ERROR, Detail(err=err, container=known))
+            exit_status = await self._while_wanted(self._parts.engine.wait(container.id))
+        if exit_status.code == 0 and not is_unhealthy:
+            known = ContainerStatus(container_id=container.id, exit_code=0)
+            self._advance(Event.EXITED_CLEANLY, Detail(container=known))
+        else:
+            self._fail(container.id, exit_status, is_unhealthy)
+
+    async def _end_unhealthy(self, container_id: str) -> ExitStatus:
+        """Stop a container that is not well; it has its grace period for that."""
+        _log.info("a task's container is unhealthy and is stopped", task=self.task.id, container=container_id)
+        await self._parts.engine.stop(container_id)
+        return await self._parts.engine.wait(container_id)
+
+    def _fail(self, container_id: str, exit_status: ExitStatus, is_unhealthy: bool) -> None:
+        code = exit_status.code
+        known = ContainerStatus(container_id=container_id, exit_code=code if code is not None else -1)
+        self._advance(Event.EXITED_WITH_ERROR, Detail(err=exit_text(exit_status, is_unhealthy), container=known))
 
     async def _stop(self) -> None:
         container = self._find_container()
@@ -270,6 +304,11 @@ class TaskRunner:
         await self._parts.network.detach(self.task.id)
 
     # -- parts of steps
+
+    async def _attach(self, request: SandboxRequest) -> Sandbox:
+        sandbox = await self._parts.network.attach(request)
+        self._is_attached = True
+        return sandbox
 
     def _find_container(self) -> Container | None:
         """Find the task's container, also one that was renamed, or that was made in a moment nobody wrote down."""
@@ -349,6 +388,18 @@ class TaskRunner:
                 await event.wait()
         except TimeoutError:
             return
+
+
+def exit_text(exit_status: ExitStatus, is_unhealthy: bool = False) -> str:
+    """Return the error of a task whose container has ended, in Docker's words where it has some."""
+    if exit_status.code is None:
+        text = "task: exit code unknown, the container ended while nothing watched it"
+    else:
+        text = f"task: non-zero exit ({exit_status.code})"
+    if is_unhealthy:
+        # one that ends well when it is stopped for being unwell has failed all the same
+        text = f"{text}: {UNHEALTHY_TEXT}" if exit_status.code else f"task: {UNHEALTHY_TEXT}"
+    return f"{text}: OOM killed" if exit_status.oom_killed else text
 
 
 def mesh_of(task: Task) -> tuple[JoinedNetwork, ...]:

@@ -59,6 +59,7 @@ class Worker:
 
     def take(self, assignments: Assignments) -> None:
         """Take assignments from a manager."""
+        self._parts.payloads.take(assignments)
         for revision in assignments.revisions:
             self._revisions[revision.id] = revision
         for task in assignments.tasks:
@@ -90,13 +91,14 @@ class Worker:
             task_id = labels.get(TASK_ID_LABEL, "")
             if task_id and labels.get(NODE_ID_LABEL) == self._parts.node_id and task_id not in self._known():
                 _log.info("removing a stray container", container=container.id, task=task_id)
-                self._start_removal(self._remove_stray(container.id), task_id)
+                self._start_removal(self._remove_stray(container.id, task_id), task_id)
 
     def _known(self) -> set[str]:
         return set(self._runners) | {removal.get_name().removeprefix("remove ") for removal in self._removing}
 
-    async def _remove_stray(self, container_id: str) -> None:
+    async def _remove_stray(self, container_id: str, task_id: str) -> None:
         await self._parts.engine.remove(container_id, force=True)
+        await self._parts.network.detach(task_id)
 
     def _begin(self, task: Task, revision: Revision) -> None:
         if task.status.state < TaskState.ASSIGNED:

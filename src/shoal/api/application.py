@@ -31,6 +31,7 @@ from shoal.api.routes import (
     system,
     tasks,
     usage,
+    volumes,
 )
 from shoal.api.routing import Handler, Route, Scope
 from shoal.api.streams import OPEN_STREAMS, end_streams
@@ -55,6 +56,7 @@ MODULES = (
     images,
     distribution,
     networks,
+    volumes,
     payloads,
     outside,
 )

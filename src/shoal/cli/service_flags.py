@@ -21,6 +21,7 @@ from shoal.cli.language.values import (
     parse_uint,
     parse_ulimit,
 )
+from shoal.cli.service_references import parse_network, parse_payload
 
 Add = Callable[[Any], Any]
 
@@ -161,6 +162,7 @@ def _shared(*, with_defaults: bool) -> tuple[Add, ...]:
 
 
 CREATE = flags(
+    flag("--config", "config", "Give a config to the containers", many=True, parse=parse_payload),
     flag("--constraint", "list", "Condition on nodes", many=True),
     flag("--container-label", "list", "Label of the containers", many=True, parse=parse_pair),
     flag("--dns", "list", "Name server", many=True),
@@ -183,9 +185,10 @@ CREATE = flags(
     ),
     flag("--mount", "mount", "Mount of the containers", many=True, parse=parse_mount),
     flag("--name", "string", "Name of the service"),
-    flag("--network", "network", "Network the service is on", many=True),
+    flag("--network", "network", "Network the service is on", many=True, parse=parse_network),
     flag("--placement-pref", "pref", "Wish of placement (spread=node.labels.KEY)", many=True, parse=parse_preference),
     flag("--publish", "port", "Publish a port", short="-p", many=True, parse=parse_ports),
+    flag("--secret", "secret", "Give a secret to the containers", many=True, parse=parse_payload),
     flag("--sysctl", "list", "Kernel parameter of the containers", many=True, parse=parse_pair),
     flag("--ulimit", "ulimit", "Resource limit (name=soft[:hard])", many=True, parse=parse_ulimit),
     *_shared(with_defaults=True),
@@ -193,6 +196,8 @@ CREATE = flags(
 
 UPDATE = flags(
     flag("--args", "command", "Arguments of the command", parse=parse_command),
+    flag("--config-add", "config", "Add or change a config of the containers", many=True, parse=parse_payload),
+    flag("--config-rm", "list", "Take a config away by its name", many=True),
     flag("--constraint-add", "list", "Add a condition on nodes", many=True),
     flag("--constraint-rm", "list", "Remove a condition", many=True),
     flag("--container-label-add", "list", "Add or change a label of the containers", many=True, parse=parse_pair),
@@ -223,11 +228,15 @@ UPDATE = flags(
     flag("--label-rm", "list", "Remove a label by its key", many=True),
     flag("--mount-add", "mount", "Add or change a mount", many=True, parse=parse_mount),
     flag("--mount-rm", "list", "Remove a mount by its target", many=True),
+    flag("--network-add", "network", "Add a network", many=True, parse=parse_network),
+    flag("--network-rm", "list", "Take the service off a network", many=True),
     flag("--placement-pref-add", "pref", "Add a wish of placement", many=True, parse=parse_preference),
     flag("--placement-pref-rm", "pref", "Remove a wish of placement", many=True, parse=parse_preference),
     flag("--publish-add", "port", "Add or change a published port", many=True, parse=parse_ports),
     flag("--publish-rm", "port", "Remove a published port by its target", many=True, parse=parse_port_match),
     flag("--rollback", text="Go back to the previous specification"),
+    flag("--secret-add", "secret", "Add or change a secret of the containers", many=True, parse=parse_payload),
+    flag("--secret-rm", "list", "Take a secret away by its name", many=True),
     flag("--sysctl-add", "list", "Add or change a kernel parameter", many=True, parse=parse_pair),
     flag("--sysctl-rm", "list", "Remove a kernel parameter", many=True),
     flag("--ulimit-add", "ulimit", "Add or change a resource limit", many=True, parse=parse_ulimit),

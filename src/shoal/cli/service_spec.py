@@ -130,7 +130,7 @@ def make_spec(given: Flags, image: str, arguments: Sequence[str], environment: M
         if given.get(name):
             section(spec, *path[:-1])[path[-1]] = list(given[name])
     if given.get("network"):
-        spec["TaskTemplate"]["Networks"] = [_network(text) for text in given["network"]]
+        spec["TaskTemplate"]["Networks"] = list(given["network"])
     if given.get("publish"):
         section(spec, "EndpointSpec")["Ports"] = [port for ports in given["publish"] for port in ports]
     spec["Mode"] = _mode(given)
@@ -231,24 +231,6 @@ def _host_line(text: str) -> str:
     if not found or not host or not address:
         raise InvalidArgument(f'bad format for --host "{text}": write host:ip')
     return f"{address} {host}"
-
-
-def _network(text: str) -> Json:
-    if "=" not in text:
-        return {"Target": text}
-    network: Json = {}
-    for field in text.split(","):
-        key, _, value = field.partition("=")
-        if key == "name":
-            network["Target"] = value
-        elif key == "alias":
-            network.setdefault("Aliases", []).append(value)
-        elif key == "driver-opt":
-            name, _, option = value.partition("=")
-            network.setdefault("DriverOpts", {})[name] = option
-        else:
-            raise InvalidArgument(f'--network "{text}": invalid field key {key}; use name, alias or driver-opt')
-    return network
 
 
 def _environment(existing: Sequence[str], added: Sequence[str], environment: Mapping[str, str]) -> list[str]:

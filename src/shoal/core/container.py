@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from shoal.core.payload_files import Payloads, container_files
 from shoal.core.template import Context, expand
-from shoal.errors import InvalidArgument, NotBuilt
+from shoal.errors import InvalidArgument
 from shoal.model.base import replace
 from shoal.model.container import ContainerConfig
-from shoal.model.container_spec import ContainerSpec, Mount
+from shoal.model.container_spec import Driver, Mount
 from shoal.model.objects import NodeDescription, Revision, Task
+from shoal.model.specs import Limit, ServiceSpec, TaskSpec
 
 TASK_ID_LABEL = "com.docker.swarm.task.id"
 NODE_ID_LABEL = "com.docker.swarm.node.id"
@@ -23,38 +25,41 @@ def task_name(service_name: str, task: Task) -> str:
 
 
 def container_config(
-    task: Task, revision: Revision, node_id: str, description: NodeDescription, image_id: str = ""
+    task: Task,
+    revision: Revision,
+    node_id: str,
+    description: NodeDescription,
+    image_id: str = "",
+    payloads: Payloads | None = None,
 ) -> ContainerConfig:
     """Return what the engine is to create for a task, without its network.
 
     Raises:
         InvalidArgument: a placeholder that stands for nothing.
+        NotFound: a secret or config that the node does not have.
         NotBuilt: a part of the spec that this version cannot give a container.
     """
     spec = revision.spec.task_template.container_spec
     if spec is None:
         raise InvalidArgument("the task has no ContainerSpec: only containers can be run")
-    _refuse_what_is_not_built(spec)
     context = _context(task, revision, node_id, description)
-    resources = revision.spec.task_template.resources
-    limits = resources.limits if resources else None
-    log_driver = revision.spec.task_template.log_driver
     privileges = spec.privileges
     seccomp = privileges.seccomp if privileges else None
     grace_ns = spec.stop_grace_period
-    return ContainerConfig(
+    config = ContainerConfig(
         name=context.task_name,
         image=spec.image,
         image_id=image_id,
         entrypoint=spec.command or None,
         command=spec.args or None,
-        env=tuple(expand(line, context) for line in spec.env),
+        env=tuple(expand(line, context, "ContainerSpec.Env") for line in spec.env),
         working_dir=spec.dir,
         user=spec.user,
         groups=spec.groups,
-        hostname=expand(spec.hostname, context),
+        hostname=expand(spec.hostname, context, "ContainerSpec.Hostname"),
         labels=spec.labels | _labels(context),
         mounts=tuple(_expand_mount(mount, context) for mount in spec.mounts),
+        files=container_files(spec, payloads or Payloads(), context),
         tty=spec.tty,
         open_stdin=spec.open_stdin,
         init=bool(spec.init),
@@ -69,17 +74,42 @@ def container_config(
         sysctls=spec.sysctls,
         ulimits=spec.ulimits,
         oom_score_adj=spec.oom_score_adj,
-        nano_cpus=limits.nano_cpus if limits else 0,
-        memory_bytes=limits.memory_bytes if limits else 0,
-        pids_limit=limits.pids if limits else 0,
         healthcheck=spec.healthcheck,
         hosts=spec.hosts,
         dns_nameservers=spec.dns_config.nameservers if spec.dns_config else (),
         dns_search=spec.dns_config.search if spec.dns_config else (),
         dns_options=spec.dns_config.options if spec.dns_config else (),
-        log_driver=(log_driver.name if log_driver else "") or "json-file",
-        log_options=log_driver.options if log_driver else {},
     )
+    return _with_limits_and_log(config, revision.spec.task_template)
+
+
+def _with_limits_and_log(config: ContainerConfig, template: TaskSpec) -> ContainerConfig:
+    limits = (template.resources.limits if template.resources else None) or Limit()
+    log_driver = template.log_driver or Driver()
+    return replace(
+        config,
+        nano_cpus=limits.nano_cpus,
+        memory_bytes=limits.memory_bytes,
+        pids_limit=limits.pids,
+        log_driver=log_driver.name or config.log_driver,
+        log_options=log_driver.options,
+    )
+
+
+def check_placeholders(spec: ServiceSpec) -> None:
+    """Refuse a spec whose placeholders no task could fill in, before it has tasks. Raises InvalidArgument."""
+    container = spec.task_template.container_spec
+    if container is None:
+        return
+    context = Context(
+        service_id="id", service_name=spec.name, service_labels=spec.labels, node_id="id", node_hostname="host",
+        node_architecture="x86_64", node_os="linux", task_id="id", task_name="name", task_slot="1",
+    )  # fmt: skip
+    for line in container.env:
+        expand(line, context, "ContainerSpec.Env")
+    expand(container.hostname, context, "ContainerSpec.Hostname")
+    for mount in container.mounts:
+        _expand_mount(mount, context)
 
 
 def _context(task: Task, revision: Revision, node_id: str, description: NodeDescription) -> Context:
@@ -108,28 +138,22 @@ def _labels(context: Context) -> dict[str, str]:
     }
 
 
-def _refuse_what_is_not_built(spec: ContainerSpec) -> None:
-    # Silently leaving these out would run something else than what was asked for.
-    if spec.secrets:
-        raise NotBuilt("ContainerSpec.Secrets: secrets in containers are not built yet")
-    if spec.configs:
-        raise NotBuilt("ContainerSpec.Configs: configs in containers are not built yet")
-
-
 def _expand_mount(mount: Mount, context: Context) -> Mount:
     options = mount.volume_options
     if options is not None:
         driver = options.driver_config
         if driver is not None:
-            driver = replace(driver, options=_expand_values(driver.options, context))
-        options = replace(options, labels=_expand_values(options.labels, context), driver_config=driver)
+            options_of_driver = _expand_values(driver.options, context, "VolumeOptions.DriverConfig.Options")
+            driver = replace(driver, options=options_of_driver)
+        labels = _expand_values(options.labels, context, "VolumeOptions.Labels")
+        options = replace(options, labels=labels, driver_config=driver)
     return replace(
         mount,
-        source=expand(mount.source, context),
-        target=expand(mount.target, context),
+        source=expand(mount.source, context, "Mounts.Source"),
+        target=expand(mount.target, context, "Mounts.Target"),
         volume_options=options,
     )
 
 
-def _expand_values(values: dict[str, str], context: Context) -> dict[str, str]:
-    return {key: expand(value, context) for key, value in values.items()}
+def _expand_values(values: dict[str, str], context: Context, field: str) -> dict[str, str]:
+    return {key: expand(value, context, f"{field}.{key}") for key, value in values.items()}

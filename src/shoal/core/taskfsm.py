@@ -50,6 +50,8 @@ TRANSITIONS: dict[tuple[TaskState, Event], tuple[TaskState, Instruction]] = {
     (_S.STARTING, _E.PROCEED): (_S.STARTING, _I.START),
     (_S.STARTING, _E.STARTED): (_S.RUNNING, _I.WAIT),
     (_S.STARTING, _E.REFUSED): (_S.FAILED, _I.CLEAN),
+    # before its health check has passed for the first time
+    (_S.STARTING, _E.EXITED_WITH_ERROR): (_S.FAILED, _I.CLEAN),
     (_S.RUNNING, _E.PROCEED): (_S.RUNNING, _I.WAIT),
     (_S.RUNNING, _E.EXITED_CLEANLY): (_S.COMPLETE, _I.CLEAN),
     (_S.RUNNING, _E.EXITED_WITH_ERROR): (_S.FAILED, _I.CLEAN),

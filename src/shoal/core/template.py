@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
+from typing import Any
 
+from shoal.core.golang_template import TemplateError, Values, render
 from shoal.errors import InvalidArgument
 from shoal.model.base import Struct
-
-_PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}")
-_INDEX = re.compile(r'index\s+\.Service\.Labels\s+"([^"]*)"')
 
 
 class Context(Struct):
@@ -25,38 +23,33 @@ class Context(Struct):
     task_name: str
     task_slot: str
 
-    def fields(self) -> dict[str, str]:
-        """Return each placeholder's value."""
+    def tree(self) -> dict[str, Any]:
+        """Return the values as templates name them."""
         return {
-            ".Service.ID": self.service_id,
-            ".Service.Name": self.service_name,
-            ".Node.ID": self.node_id,
-            ".Node.Hostname": self.node_hostname,
-            ".Node.Platform.Architecture": self.node_architecture,
-            ".Node.Platform.OS": self.node_os,
-            ".Task.ID": self.task_id,
-            ".Task.Name": self.task_name,
-            ".Task.Slot": self.task_slot,
-        } | {f".Service.Labels.{key}": value for key, value in self.service_labels.items()}
+            "Service": {"ID": self.service_id, "Name": self.service_name, "Labels": self.service_labels},
+            "Node": {
+                "ID": self.node_id,
+                "Hostname": self.node_hostname,
+                "Platform": {"Architecture": self.node_architecture, "OS": self.node_os},
+            },
+            "Task": {"ID": self.task_id, "Name": self.task_name, "Slot": self.task_slot},
+        }
 
 
-def expand(text: str, context: Context) -> str:
+def expand(text: str, context: Context, field: str) -> str:
     """Replace the placeholders of `text`.
 
+    Args:
+        text: what to expand.
+        context: what placeholders stand for.
+        field: of the spec, named in errors.
+
     Raises:
-        InvalidArgument: a placeholder that stands for nothing; it is named.
+        InvalidArgument: a placeholder that stands for nothing, or no template at all.
     """
     if "{{" not in text:
         return text
-    fields = context.fields()
-
-    def value_of(match: re.Match[str]) -> str:
-        expression = match[1].strip().strip("-").strip()
-        index = _INDEX.fullmatch(expression)
-        if index is not None:
-            return context.service_labels.get(index[1], "")
-        if expression not in fields:
-            raise InvalidArgument(f'invalid template "{text}": {{{{{match[1]}}}}} stands for nothing here')
-        return fields[expression]
-
-    return _PLACEHOLDER.sub(value_of, text)
+    try:
+        return render(text, Values(context.tree()))
+    except TemplateError as error:
+        raise InvalidArgument(f'{field}: invalid template "{text}": {error}') from None

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,28 +15,44 @@ from typing import Any, TypeVar
 
 import structlog
 
+from shoal.core.health import merged
 from shoal.engine import records, rootfs
 from shoal.engine.attachment import attach
+from shoal.engine.events import ContainerEvents
 from shoal.engine.execs import Execs, check_runs
 from shoal.engine.freezer import freeze, is_frozen
+from shoal.engine.health import HealthChecks
 from shoal.engine.host import Host, read_host
 from shoal.engine.images.images import LocalImages
 from shoal.engine.keeper_client import KeeperClient
+from shoal.engine.live import Live, LiveContainers
 from shoal.engine.log_options import log_settings
 from shoal.engine.log_reader import read_log
+from shoal.engine.node_volumes import NodeVolumes
 from shoal.engine.oci import arguments_of, check_config
 from shoal.engine.preparation import load_containers, prepare_run, run_request
+from shoal.engine.probes import Probes
 from shoal.engine.process_table import pids_of, run_ps
 from shoal.engine.protocol import ContainerStream, Images
 from shoal.engine.records import FailedStart
 from shoal.engine.signals import parse_signal
 from shoal.engine.start_errors import start_error_code, start_error_text
 from shoal.engine.usage import read_usage
-from shoal.errors import Conflict, InvalidArgument, NameConflict, NotFound, ShoalError
+from shoal.engine.volumes import LocalVolumes
+from shoal.errors import Conflict, InvalidArgument, NotFound, ShoalError
 from shoal.lib.clock import Clock, SystemClock
 from shoal.lib.ids import Ids
 from shoal.model.base import replace
-from shoal.model.container import Container, ContainerConfig, ContainerState, ExitStatus, LogLine, LogOptions
+from shoal.model.container import (
+    Container,
+    ContainerConfig,
+    ContainerState,
+    ExitStatus,
+    Health,
+    HealthStatus,
+    LogLine,
+    LogOptions,
+)
 from shoal.model.streams import AttachOptions, ContainerStats, ExecConfig, ExecRecord, ProcessTable
 
 _log = structlog.get_logger(__name__)
@@ -46,19 +60,6 @@ T = TypeVar("T")
 
 DEFAULT_STOP_SECONDS = 10.0
 KILL_WAIT_SECONDS = 30.0
-_NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]+")
-
-
-class _Live:
-    """A container in memory. `ended` is set when its last run has; `lock` orders what is done to it."""
-
-    def __init__(self, container: Container) -> None:
-        self.container = container
-        self.status: ExitStatus | None = None
-        self.ended = asyncio.Event()
-        self.lock = asyncio.Lock()
-        self.guards: list[int] = []
-        self.release: asyncio.Task[None] | None = None
 
 
 class RuncEngine:
@@ -74,6 +75,7 @@ class RuncEngine:
         insecure_registries: registries that speak plain HTTP besides those on loopback.
     """
 
+    events: ContainerEvents
     images: Images
     local_images: LocalImages
 
@@ -93,38 +95,40 @@ class RuncEngine:
         self._clock = clock or SystemClock()
         self._ids = ids or Ids()
         self.host = host or read_host()
+        self._live = LiveContainers()
+        self.events = ContainerEvents(self._clock)
         self.local_images = LocalImages(
-            image_root.resolve(), daemon_id, self.host.machine, self._clock, self._using, insecure_registries
+            image_root.resolve(), daemon_id, self.host.machine, self._clock, self._live.using, insecure_registries
         )
         self.images = self.local_images
-        layers = self.local_images.content.layers
-        self._layout = rootfs.Layout(data_root.resolve(), exec_root.resolve(), layers, daemon_id, self.host)
+        self._layout = rootfs.Layout(
+            data_root.resolve(), exec_root.resolve(), self.local_images.content.layers, daemon_id, self.host
+        )
+        self.volumes = NodeVolumes(LocalVolumes(self._layout.volumes, self._clock), self.list)
         self._keeper = KeeperClient(
             exec_root.resolve(), data_root.resolve(), self._layout.keeper_cgroup, self._on_event, self._on_hello
         )
-        self._live: dict[str, _Live] = {}
-        self._names: dict[str, str] = {}
         self._leased: frozenset[str] = frozenset()
         self._lease_lock = asyncio.Lock()
         # One thread: this work is many short system calls, and more threads spend their time on the interpreter's lock.
         self._files = ThreadPoolExecutor(max_workers=1, thread_name_prefix="container files")
         self._tasks: set[asyncio.Task[Any]] = set()
         self._execs = Execs(self._layout, self._keeper, self._clock, self._ids, self._in_thread)
+        self._probes = Probes(self._layout, self._keeper, self._ids)
+        self._health = HealthChecks(self._probes, self._clock, self._in_thread, self.events)
 
     # life of the engine
 
     async def start_up(self) -> None:
         """Read the records, take up running containers again, clean what was half-made, connect to the keeper."""
-        await asyncio.to_thread(self._layout.make)
-        await asyncio.to_thread(self._execs.start_up)
+        for part in (self._layout.make, self.volumes.local.start_up, self._execs.start_up, self._probes.start_up):
+            await asyncio.to_thread(part)
         for container in await asyncio.to_thread(load_containers, self._layout):
-            live = _Live(container)
-            self._live[container.id] = live
-            self._names[container.config.name] = container.id
+            live = self._live.add(container)
             if container.state.status == "running":
                 paused = await asyncio.to_thread(is_frozen, self.host, self._layout.cgroup(container.id))
                 live.container = replace(container, state=replace(container.state, paused=paused))
-                self._guard(live)
+                live.guard(self._layout.bundle(live.container.id))
             elif container.state.status == "exited":
                 live.status = await asyncio.to_thread(records.exit_status_of, self._layout.directory(container.id))
                 self._finish(live)
@@ -132,22 +136,25 @@ class RuncEngine:
                 live.ended.set()
         await self._renew_lease()
         await self._keeper.start_up()
-        for live in list(self._live.values()):
+        for live in list(self._live.by_id.values()):
             await self._catch_up(live)
+            if live.container.state.status == "running":
+                self._health.begin(live, is_adopted=True)
 
     async def close(self, stop_keeper: bool = False) -> None:
         """Let go of the containers; they run on. With `stop_keeper` end the keeper, too, if it has none."""
+        await self._health.close()
         await self._execs.close()
         for task in list(self._tasks):
             await asyncio.gather(task, return_exceptions=True)
-        running = any(live.container.state.status == "running" for live in self._live.values())
+        running = any(live.container.state.status == "running" for live in self._live.by_id.values())
         if stop_keeper and not running and await self._keeper.stop_keeper():
             await asyncio.to_thread(self._layout.unmake)
         await self._keeper.close()
         if not running:
             await asyncio.to_thread(self._layout.remove_cgroups)
-        for live in self._live.values():
-            self._unguard(live)
+        for live in self._live.by_id.values():
+            live.unguard()
         self._files.shutdown()
         self.local_images.close()
 
@@ -165,13 +172,13 @@ class RuncEngine:
     async def _create(self, config: ContainerConfig) -> Container:
         image = self.images.get(config.image_id or config.image)
         container_id = self._ids.new_hex()
-        name = self._checked_name(config.name, container_id)
+        name = self._live.checked_name(config.name, container_id)
         check_config(config, self.host)
         log_settings(config, "")
         if config.stop_signal:
             parse_signal(config.stop_signal)
         arguments = arguments_of(config, image)
-        config = replace(config, name=name)
+        config = replace(config, name=name, healthcheck=merged(config.healthcheck, image.healthcheck))
         directory = self._layout.directory(container_id)
         container = Container(
             id=container_id,
@@ -183,9 +190,7 @@ class RuncEngine:
             run_directory=str(self._layout.bundle(container_id)),
             log_path="" if config.log_driver == "none" else str(directory / f"{container_id}-json.log"),
         )
-        live = _Live(container)
-        self._names[name] = container_id
-        self._live[container_id] = live
+        live = self._live.add(container)
 
         def make() -> None:
             rootfs.check_binds(config)
@@ -198,17 +203,18 @@ class RuncEngine:
                 await self._renew_lease()
                 await self._in_thread(make)
             except BaseException:
-                self._forget(container)
+                self._live.forget(container)
                 await asyncio.shield(asyncio.to_thread(rootfs.discard, self._layout, container_id))
                 raise
+        self.events.tell(container, "create")
         _log.info("container created", container_id=container_id, name=name, image=config.image)
         return container
 
     async def start(self, container: str) -> Container:
         """Start a created container; returns it with its pid. Raises InvalidArgument with runc's reason."""
-        return await self._to_the_end(self._start(self._find(container)))
+        return await self._to_the_end(self._start(self._live.find(container)))
 
-    async def _start(self, live: _Live) -> Container:
+    async def _start(self, live: Live) -> Container:
         async with live.lock:
             if live.container.state.status == "running":
                 return live.container
@@ -218,8 +224,10 @@ class RuncEngine:
             live.status = None
             live.ended.clear()
             try:
-                await self._in_thread(lambda: prepare_run(self._layout, self.local_images, live.container))
-                self._guard(live)
+                await self._in_thread(
+                    lambda: prepare_run(self._layout, self.local_images, self.volumes.local, live.container)
+                )
+                live.guard(self._layout.bundle(live.container.id))
                 answer = await self._keeper.request("run", **run_request(self._layout, live.container))
             except ShoalError as error:
                 await self._fail_start(live, error.message)
@@ -234,21 +242,34 @@ class RuncEngine:
             if live.status is None:
                 state = ContainerState(status="running", pid=answer["pid"], started_at_ns=answer["started_at_ns"])
                 live.container = replace(live.container, state=state)
+                self._health.begin(live)
+            self.events.tell(live.container, "start")
             _log.info("container started", container_id=container_id, pid=answer["pid"])
             return live.container
 
     async def wait(self, container: str) -> ExitStatus:
         """Wait until a container has ended (at once if it has)."""
-        live = self._find(container)
+        live = self._live.find(container)
         await live.ended.wait()
         if live.status is not None:
             return live.status
         state = live.container.state
         return ExitStatus(code=state.exit_code, finished_at_ns=state.finished_at_ns)
 
+    async def wait_for_health(self, container: str, wanted: frozenset[HealthStatus]) -> Health | None:
+        """Wait until what checks say of a container is one of `wanted`; None if it is not checked or has ended."""
+        live = self._live.find(container)
+        while True:
+            health = live.container.state.health
+            if health is None or live.container.state.status != "running":
+                return None
+            if health.status in wanted:
+                return health
+            await live.news.wait()
+
     async def stop(self, container: str, timeout_seconds: float | None = None, signal: str | None = None) -> None:
         """Send the stop signal, after `timeout_seconds` (None: the container's own, else 10) KILL; wait for the end."""
-        live = self._find(container)
+        live = self._live.find(container)
         if live.container.state.status != "running":
             return
         config = live.container.config
@@ -268,43 +289,48 @@ class RuncEngine:
     async def kill(self, container: str, signal: str = "SIGKILL") -> None:
         """Send a signal to the container's first process. Raises Conflict if it does not run."""
         number = parse_signal(signal)
-        live = self._find(container)
+        live = self._live.find(container)
         if live.container.state.status != "running" or not await self._send_signal(live, number):
             raise Conflict(f"cannot kill container: {container}: container {live.container.id} is not running")
 
     async def remove(self, container: str, force: bool = False) -> None:
         """Remove an ended container (with `force` a running one, too) and all it left. Raises Conflict if running."""
-        await self._to_the_end(self._remove(self._find(container), force))
+        await self._to_the_end(self._remove(self._live.find(container), force))
 
-    async def _remove(self, live: _Live, force: bool) -> None:
-        if live.container.state.status == "running":
-            if not force:
-                raise Conflict(
-                    f'cannot remove container "/{live.container.config.name}": container is running: '
-                    "stop the container before removing or force remove"
-                )
-            await self._kill_and_wait(live)
-        async with live.lock:
-            if live.container.id not in self._live:
-                return
-            if live.release is not None:
-                await asyncio.shield(live.release)
-            await asyncio.to_thread(rootfs.discard, self._layout, live.container.id)
-            self._unguard(live)
-            self._forget(live.container)
-            self._execs.forget_container(live.container.id)
+    async def _remove(self, live: Live, force: bool) -> None:
+        while True:
+            if live.container.state.status == "running":
+                if not force:
+                    raise Conflict(
+                        f'cannot remove container "/{live.container.config.name}": container is running: '
+                        "stop the container before removing or force remove"
+                    )
+                await self._kill_and_wait(live)
+            async with live.lock:
+                if live.container.id not in self._live.by_id:
+                    return
+                if live.container.state.status == "running":
+                    continue  # it was started while the lock was waited for
+                if live.release is not None:
+                    await asyncio.shield(live.release)
+                await asyncio.to_thread(rootfs.discard, self._layout, live.container.id)
+                live.unguard()
+                self._live.forget(live.container)
+                self._execs.forget_container(live.container.id)
+                break
         await self._renew_lease()
+        self.events.tell(live.container, "destroy")
         _log.info("container removed", container_id=live.container.id)
 
     async def pause(self, container: str) -> None:
         """Freeze the processes of a container. Raises Conflict if it does not run or is paused."""
-        await self._set_paused(self._find(container), True)
+        await self._set_paused(self._live.find(container), True)
 
     async def unpause(self, container: str) -> None:
         """Let the processes of a container go on. Raises Conflict if it is not paused."""
-        await self._set_paused(self._find(container), False)
+        await self._set_paused(self._live.find(container), False)
 
-    async def _set_paused(self, live: _Live, paused: bool) -> None:
+    async def _set_paused(self, live: Live, paused: bool) -> None:
         async with live.lock:
             container = live.container
             if container.state.status != "running":
@@ -314,40 +340,41 @@ class RuncEngine:
             await asyncio.to_thread(freeze, self.host, self._layout.cgroup(container.id), paused)
             if live.container.state.status == "running":
                 live.container = replace(live.container, state=replace(live.container.state, paused=paused))
+            self.events.tell(live.container, "pause" if paused else "unpause")
             _log.info("container paused" if paused else "container unpaused", container_id=container.id)
 
     async def rename(self, container: str, name: str) -> None:
         """Give a container another name. Raises NameConflict, InvalidArgument."""
-        live = self._find(container)
+        live = self._live.find(container)
         async with live.lock:
             old = live.container
             if not name.removeprefix("/"):
                 raise InvalidArgument("Neither old nor new names may be empty")
             if name.removeprefix("/") == old.config.name:
                 raise InvalidArgument("Renaming a container with the same name as its current name")
-            checked = self._checked_name(name, old.id)
-            self._names[checked] = old.id
+            checked = self._live.checked_name(name, old.id)
+            self._live.name(checked, old.id)
             renamed = replace(old, config=replace(old.config, name=checked))
             try:
                 await self._in_thread(lambda: records.save_container(self._layout.directory(old.id), renamed))
             except OSError:
-                del self._names[checked]
+                self._live.unname(checked)
                 raise
-            self._names.pop(old.config.name, None)
+            self._live.unname(old.config.name)
             live.container = replace(live.container, config=renamed.config)
 
     def get(self, container: str) -> Container:
         """Return a container. Raises NotFound (`No such container: …`)."""
-        return self._find(container).container
+        return self._live.find(container).container
 
     def list(self) -> tuple[Container, ...]:
         """Return all containers, newest first."""
-        found = (live.container for live in self._live.values())
+        found = (live.container for live in self._live.by_id.values())
         return tuple(sorted(found, key=lambda container: -container.created_at_ns))
 
     async def logs(self, container: str, options: LogOptions) -> AsyncIterator[LogLine]:
         """Yield lines of output, oldest first; with `follow` until the container has ended."""
-        live = self._find(container)
+        live = self._live.find(container)
         if live.container.config.log_driver == "none":
             raise NotFound("configured logging driver does not support reading")
         lines = read_log(
@@ -360,11 +387,11 @@ class RuncEngine:
 
     async def attach(self, container: str, options: AttachOptions) -> ContainerStream:
         """Attach to a container; the stream ends with it (at once if it does not run)."""
-        return await attach(self._layout, self._keeper, self._find(container).container, options)
+        return await attach(self._layout, self._keeper, self._live.find(container).container, options)
 
     async def resize(self, container: str, height: int, width: int) -> None:
         """Give a container's terminal a size in characters. Raises Conflict if it does not run."""
-        found = self._find(container).container
+        found = self._live.find(container).container
         check_runs(replace(found, state=replace(found.state, paused=False)))
         answer = await self._keeper.request("resize", id=found.id, height=height, width=width)
         if "error" in answer:
@@ -372,7 +399,7 @@ class RuncEngine:
 
     async def stats(self, container: str) -> ContainerStats:
         """Return what a container uses now; `at_ns` 0 if it does not run."""
-        found = self._find(container).container
+        found = self._live.find(container).container
         if found.state.status != "running":
             return ContainerStats()
         cgroup, now_ns = self._layout.cgroup(found.id), self._clock.now_ns()
@@ -380,7 +407,7 @@ class RuncEngine:
 
     async def top(self, container: str, ps_arguments: str = "-ef") -> ProcessTable:
         """Return a container's processes as `ps` shows them. Raises Conflict (not running), ShoalError (no `ps`)."""
-        found = self._find(container).container
+        found = self._live.find(container).container
         if found.state.status != "running":
             raise Conflict(f"container {found.id} is not running")
         pids = await asyncio.to_thread(pids_of, self.host, self._layout.cgroup(found.id))
@@ -388,13 +415,13 @@ class RuncEngine:
 
     def exec_create(self, container: str, config: ExecConfig) -> ExecRecord:
         """Prepare a command in a container. Raises Conflict if it does not run or is paused, InvalidArgument."""
-        return self._execs.create(self._find(container).container, config)
+        return self._execs.create(self._live.find(container).container, config)
 
     async def exec_start(
         self, exec_id: str, detach: bool = False, console_size: tuple[int, int] | None = None
     ) -> ContainerStream | None:
         """Start a command; None with `detach`. Raises NotFound, Conflict, InvalidArgument with runc's reason."""
-        live = self._find(self._execs.get(exec_id).container_id)
+        live = self._live.find(self._execs.get(exec_id).container_id)
         return await self._to_the_end(self._execs.start(live.container, exec_id, detach, console_size))
 
     async def exec_resize(self, exec_id: str, height: int, width: int) -> None:
@@ -407,39 +434,6 @@ class RuncEngine:
 
     # within
 
-    def _find(self, container: str) -> _Live:
-        key = container.removeprefix("/")
-        if key in self._live:
-            return self._live[key]
-        if key in self._names:
-            return self._live[self._names[key]]
-        found = [container_id for container_id in self._live if key and container_id.startswith(key)]
-        if len(found) == 1:
-            return self._live[found[0]]
-        if found:
-            raise InvalidArgument(f"multiple IDs found with provided prefix: {container}")
-        raise NotFound(f"No such container: {container}")
-
-    def _checked_name(self, name: str, container_id: str) -> str:
-        name = name.removeprefix("/") or container_id[:12]
-        if not _NAME.fullmatch(name):
-            raise InvalidArgument(f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
-        if name in self._names:
-            raise NameConflict(
-                f'Conflict. The container name "/{name}" is already in use by container "{self._names[name]}". '
-                "You have to remove (or rename) that container to be able to reuse that name."
-            )
-        return name
-
-    def _forget(self, container: Container) -> None:
-        self._live.pop(container.id, None)
-        if self._names.get(container.config.name) == container.id:
-            del self._names[container.config.name]
-
-    def _using(self, image_id: str) -> tuple[tuple[str, bool], ...]:
-        using = [live.container for live in self._live.values() if live.container.image_id == image_id]
-        return tuple((container.id, container.state.status == "running") for container in using)
-
     def _image_stop_signal(self, container: Container) -> str:
         try:
             return self.images.get(container.image_id).stop_signal
@@ -448,7 +442,7 @@ class RuncEngine:
 
     async def _renew_lease(self) -> None:
         async with self._lease_lock:
-            wanted = frozenset(live.container.image_id for live in self._live.values())
+            wanted = frozenset(live.container.image_id for live in self._live.by_id.values())
             if wanted != self._leased:
                 await asyncio.to_thread(self.local_images.write_lease, wanted)
                 self._leased = wanted
@@ -456,33 +450,21 @@ class RuncEngine:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._files, work)
 
-    def _guard(self, live: _Live) -> None:
-        """Hold the FIFOs open: should the keeper and the container both die, what was written is still there."""
-        bundle = self._layout.bundle(live.container.id)
-        for name in ("stdout", "stderr"):
-            with contextlib.suppress(FileNotFoundError):
-                live.guards.append(os.open(bundle / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-
-    @staticmethod
-    def _unguard(live: _Live) -> None:
-        while live.guards:
-            os.close(live.guards.pop())
-
-    async def _fail_start(self, live: _Live, reason: str) -> None:
+    async def _fail_start(self, live: Live, reason: str) -> None:
         failure = FailedStart(code=start_error_code(reason), error=reason, at_ns=self._clock.now_ns())
         container_id = live.container.id
         live.container = replace(live.container, state=records.failed_state(failure))
         live.ended.set()
-        self._unguard(live)
+        live.unguard()
 
         def clean() -> None:
             records.save_failure(self._layout.directory(container_id), failure)
-            rootfs.release(self._layout, container_id)
+            self._release(container_id)
 
         await self._in_thread(clean)
         _log.info("container did not start", container_id=container_id, reason=reason)
 
-    async def _send_signal(self, live: _Live, number: int) -> bool:
+    async def _send_signal(self, live: Live, number: int) -> bool:
         """Send a signal to the first process; a paused container goes on, since it could not end otherwise."""
         answer = await self._keeper.request("kill", id=live.container.id, signal=number)
         if live.container.state.paused:
@@ -490,7 +472,7 @@ class RuncEngine:
                 await self._set_paused(live, False)
         return bool(answer.get("sent"))
 
-    async def _kill_and_wait(self, live: _Live) -> None:
+    async def _kill_and_wait(self, live: Live) -> None:
         await self._send_signal(live, 9)
         try:
             async with asyncio.timeout(KILL_WAIT_SECONDS):
@@ -513,12 +495,20 @@ class RuncEngine:
         if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, ShoalError):
             _log.error("work on a container failed", reason=repr(error))
 
+    def _prepare_run(self, container: Container) -> None:
+        prepare_run(self._layout, self.local_images, self.volumes.local, container)
+
+    def _release(self, container_id: str) -> None:
+        rootfs.release(self._layout, container_id)
+        self.volumes.let_go()
+
     def _on_event(self, event: dict[str, Any]) -> None:
         """Take what the keeper tells unasked: exits, and how starts ended that an earlier engine asked for."""
         if event["event"] == "exec-exit":
-            self._execs.on_exit(event["id"], event["code"])
+            if not self._probes.on_exit(event["id"], event["code"]):
+                self._execs.on_exit(event["id"], event["code"])
             return
-        live = self._live.get(str(event.get("id")))
+        live = self._live.by_id.get(str(event.get("id")))
         if live is None or live.status is not None:
             return
         if event["event"] == "exit":
@@ -531,12 +521,12 @@ class RuncEngine:
         elif event["event"] == "start-failed":
             self._spawn(self._fail_start(live, start_error_text(str(event["error"]))))
 
-    def _on_exit(self, live: _Live, event: dict[str, Any]) -> None:
+    def _on_exit(self, live: Live, event: dict[str, Any]) -> None:
         live.status = ExitStatus(
             code=event["code"], finished_at_ns=event["finished_at_ns"], oom_killed=event["oom_killed"]
         )
         state = records.ended_state(live.status, int(event["started_at_ns"]))
-        live.container = replace(live.container, state=state)
+        live.container = replace(live.container, state=replace(state, health=live.container.state.health))
         _log.info("container ended", container_id=live.container.id, code=event["code"], oom=event["oom_killed"])
         self._finish(live)
 
@@ -544,12 +534,13 @@ class RuncEngine:
         """Compare with what the keeper has: what it does not have any more has ended while nobody listened."""
         running: dict[str, int] = hello["running"]
         self._execs.on_hello(hello.get("execs", []))
-        for live in list(self._live.values()):
+        self._probes.on_hello(hello.get("execs", []))
+        for live in list(self._live.by_id.values()):
             pid = running.get(live.container.id)
             if live.container.state.status == "created" and pid is not None and not live.lock.locked():
                 # a daemon that was killed asked for this start; it was not on disk yet when the records were read
                 live.container = replace(live.container, state=ContainerState(status="running", pid=pid))
-                self._guard(live)
+                live.guard(self._layout.bundle(live.container.id))
             if live.container.state.status != "running":
                 continue
             if pid is None:
@@ -557,7 +548,7 @@ class RuncEngine:
             elif pid and pid != live.container.state.pid:
                 live.container = replace(live.container, state=replace(live.container.state, pid=pid))
 
-    async def _catch_up(self, live: _Live) -> None:
+    async def _catch_up(self, live: Live) -> None:
         """Take in what the keeper wrote down between the reading of the records and its hello."""
         state = live.container.state
         is_known = state.error or state.started_at_ns or state.finished_at_ns
@@ -573,7 +564,7 @@ class RuncEngine:
         elif found.state.status == live.container.state.status:
             live.container = found
 
-    async def _take_missed_end(self, live: _Live) -> None:
+    async def _take_missed_end(self, live: Live) -> None:
         directory = self._layout.directory(live.container.id)
         status = await asyncio.to_thread(records.exit_status_of, directory)
         status = status or ExitStatus(code=None, finished_at_ns=self._clock.now_ns())
@@ -585,12 +576,14 @@ class RuncEngine:
             _log.info("container had ended unseen", container_id=live.container.id, code=status.code)
             self._finish(live)
 
-    def _finish(self, live: _Live) -> None:
+    def _finish(self, live: Live) -> None:
         """Say that a run has ended, and take away what it needed, off the way of who waits."""
+        self._health.end(live.container.id)
+        self.events.tell(live.container, "die", exitCode=str(live.container.state.exit_code))
         live.ended.set()
-        self._unguard(live)
-        work = self._in_thread(lambda: rootfs.release(self._layout, live.container.id))
-        live.release = self._spawn(work)
+        live.tell()
+        live.unguard()
+        live.release = self._spawn(self._in_thread(lambda: self._release(live.container.id)))
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.create_task(work)

@@ -6,8 +6,12 @@ It keeps the contract of `engine.protocol`; a container's process is a future th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
+from shoal.core.health import check_of
+from shoal.core.volume import check_volume
+from shoal.engine.events import ContainerEvents
 from shoal.engine.fake_streams import FakeStreams
 from shoal.engine.protocol import ContainerStream, PullProgress, RegistryCredentials
 from shoal.errors import Conflict, NameConflict, NotFound, Unavailable
@@ -19,12 +23,15 @@ from shoal.model.container import (
     ContainerConfig,
     ContainerState,
     ExitStatus,
+    Health,
+    HealthStatus,
     ImageRecord,
     LogLine,
     LogOptions,
     RemoteManifest,
 )
 from shoal.model.streams import AttachOptions, ContainerStats, ExecConfig, ExecRecord, ProcessTable
+from shoal.model.volume import Volume, VolumeRequest, VolumeUsage
 
 SIGKILL_EXIT_CODE = 137
 FIRST_FAKE_PID = 100_000
@@ -99,6 +106,53 @@ class FakeImages:
         return (("Untagged", reference), ("Deleted", record.id))
 
 
+class FakeVolumes:
+    """Volumes that are only records."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, Volume] = {}
+
+    async def create(self, request: VolumeRequest) -> Volume:
+        """Keep a record."""
+        check_volume(request.name, request.driver, request.driver_opts)
+        volume = Volume(name=request.name, labels=request.labels, options=request.driver_opts)
+        return self._records.setdefault(request.name, volume)
+
+    def get(self, name: str) -> Volume:
+        """Return a record."""
+        if name not in self._records:
+            raise NotFound(f"get {name}: no such volume")
+        return self._records[name]
+
+    def list(self) -> tuple[Volume, ...]:
+        """Return all records."""
+        return tuple(self._records.values())
+
+    def directory(self, name: str) -> str:
+        """Name a directory."""
+        return f"/volumes/{name}/_data"
+
+    def used(self) -> frozenset[str]:
+        """Know no use."""
+        return frozenset()
+
+    async def usage(self) -> tuple[VolumeUsage, ...]:
+        """Know no size."""
+        return tuple(VolumeUsage(volume=volume) for volume in self.list())
+
+    async def remove(self, name: str) -> None:
+        """Forget a record."""
+        self.get(name)
+        del self._records[name]
+
+    async def prune(self, is_wanted: Callable[[Volume], bool]) -> tuple[tuple[str, ...], int]:
+        """Forget the records that are wanted gone."""
+        gone = tuple(volume.name for volume in self.list() if is_wanted(volume))
+        for name in gone:
+            del self._records[name]
+        return gone, 0
+
+
 class FakeEngine:
     """Containers that are only records."""
 
@@ -106,10 +160,13 @@ class FakeEngine:
         self._clock = clock
         self._ids = ids
         self.images = FakeImages(images)
+        self.volumes = FakeVolumes()
+        self.events = ContainerEvents(clock)
         self._containers: dict[str, Container] = {}
         self._ends: dict[str, asyncio.Future[ExitStatus]] = {}
         self._logs: dict[str, list[LogLine]] = {}
         self.refuse_start = ""
+        self._news = asyncio.Event()
         self.streams = FakeStreams(clock, ids)
 
     async def create(self, config: ContainerConfig) -> Container:
@@ -134,7 +191,8 @@ class FakeEngine:
             raise NotFound(self.refuse_start)
         self._ends[record.id] = asyncio.get_running_loop().create_future()
         pid = FIRST_FAKE_PID + len(self._ends)
-        state = ContainerState(status="running", pid=pid, started_at_ns=self._clock.now_ns())
+        health = Health() if check_of(record.config.healthcheck) is not None else None
+        state = ContainerState(status="running", pid=pid, started_at_ns=self._clock.now_ns(), health=health)
         record = self._containers[record.id] = replace(record, state=state)
         return record
 
@@ -159,6 +217,30 @@ class FakeEngine:
         if record.state.status == "created":
             raise Conflict("the container was never started")
         return await asyncio.shield(self._ends[record.id])
+
+    async def wait_for_health(self, container: str, wanted: frozenset[HealthStatus]) -> Health | None:
+        """Wait until `set_health` was told one of `wanted`, or the end."""
+        record = self.get(container)
+        end = self._ends[record.id]
+        while True:
+            health = self.get(record.id).state.health
+            if health is None or end.done():
+                return None
+            if health.status in wanted:
+                return health
+            news = asyncio.create_task(self._news.wait())
+            waiting: set[asyncio.Future[Any]] = {news, end}
+            try:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                news.cancel()
+
+    def set_health(self, container: str, health: Health) -> None:
+        """Say what checks have said, as if there were some."""
+        record = self.get(container)
+        self._containers[record.id] = replace(record, state=replace(record.state, health=health))
+        self._news.set()
+        self._news = asyncio.Event()
 
     async def stop(self, container: str, timeout_seconds: float | None = None, signal: str | None = None) -> None:
         """End a container at once."""

@@ -7,9 +7,9 @@ no disk; paths are arguments.
 from __future__ import annotations
 
 import base64
-import re
 from typing import Any
 
+from shoal.core.volume import LOCAL_DRIVER, check_volume
 from shoal.engine.host import CAPABILITIES, Host
 from shoal.engine.seccomp import custom_profile, default_profile
 from shoal.engine.users import Identity
@@ -62,7 +62,6 @@ LEAST_MEMORY_BYTES = 6 << 20
 CPU_PERIOD_MICROSECONDS = 100_000
 SHM_BYTES = 64 << 20
 INIT_PATH = "/sbin/docker-init"
-_VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _PROPAGATIONS = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
 _DEFAULT_SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
 _DEVICES = (  # type, major, minor that a container may use; None is any
@@ -222,22 +221,13 @@ def _check_mount(mount: Mount) -> None:
         if propagation and propagation not in _PROPAGATIONS:
             raise InvalidArgument(f'invalid mount config for type "bind": invalid propagation mode: {propagation}')
     if mount.type == "volume":
-        _check_volume(mount)
+        driver = mount.volume_options.driver_config if mount.volume_options else None
+        if mount.source:
+            check_volume(mount.source, driver.name if driver else "", driver.options if driver else {})
+        elif driver is not None and (driver.name not in {"", LOCAL_DRIVER} or driver.options):
+            raise NotBuilt(f"mount {mount.target}: a volume whose driver has options needs a name; give it a source")
     if mount.type == "tmpfs" and mount.source:
         raise InvalidArgument('invalid mount config for type "tmpfs": field Source must not be specified')
-
-
-def _check_volume(mount: Mount) -> None:
-    if mount.source and not _VOLUME_NAME.fullmatch(mount.source):
-        raise InvalidArgument(
-            f'create {mount.source}: "{mount.source}" includes invalid characters for a local volume name, '
-            'only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed'
-        )
-    driver = mount.volume_options.driver_config if mount.volume_options else None
-    if driver is not None and (driver.name not in {"", "local"} or driver.options):
-        raise NotBuilt(
-            f"volume driver {driver.name or 'local'} with options: only the local driver without options is built"
-        )
 
 
 def make_spec(
@@ -373,9 +363,10 @@ def _mounts(config: ContainerConfig, places: Places, host: Host) -> list[dict[st
         binds.append(_mount(INIT_PATH, "bind", host.init_program, "bind", "ro"))
     asked = [_asked_mount(mount, places) for mount in config.mounts]
     replaced = {mount["destination"] for mount in asked}
-    mounts = [mount for mount in mounts + binds if mount["destination"] not in replaced]
-    # parents before children, so that nothing is hidden by a later mount
-    return mounts + sorted(asked, key=lambda mount: str(mount["destination"]).count("/"))
+    mounts = [mount for mount in mounts if mount["destination"] not in replaced]
+    binds = [bind for bind in binds if bind["destination"] not in replaced]
+    # parents before children, so that nothing is hidden by a later mount: a tmpfs on /run lies below /run/secrets/…
+    return mounts + sorted(asked + binds, key=lambda mount: str(mount["destination"]).count("/"))
 
 
 def _asked_mount(mount: Mount, places: Places) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from shoal.engine.images.images import LocalImages
 from shoal.engine.log_options import LogSettings, log_settings
 from shoal.engine.oci import Places, make_spec
 from shoal.engine.users import resolve
+from shoal.engine.volumes import LocalVolumes
 from shoal.errors import ShoalError
 from shoal.model.container import Container
 
@@ -39,7 +40,7 @@ def load_containers(layout: rootfs.Layout) -> list[Container]:
     return found
 
 
-def prepare_run(layout: rootfs.Layout, images: LocalImages, container: Container) -> None:
+def prepare_run(layout: rootfs.Layout, images: LocalImages, volumes: LocalVolumes, container: Container) -> None:
     """Make what a run needs: root filesystem, files, spec, FIFOs. Raises ShoalError, InvalidArgument."""
     config, container_id = container.config, container.id
     rootfs.release(layout, container_id)
@@ -53,8 +54,8 @@ def prepare_run(layout: rootfs.Layout, images: LocalImages, container: Container
     passwd, group = (syscalls.read_in_root(root, f"/etc/{name}") for name in ("passwd", "group"))
     identity = resolve(config.user or image.user, config.groups, passwd, group)
     binds = rootfs.write_etc_files(layout, container_id, config) + rootfs.file_binds(layout, container_id, config)
-    volumes = rootfs.make_volumes(layout, container_id, config, image, root)
-    places = Places(root=str(root), cgroup=layout.cgroup(container_id), binds=binds, volumes=volumes)
+    directories = rootfs.make_volumes(layout, volumes, container_id, config, image, root)
+    places = Places(root=str(root), cgroup=layout.cgroup(container_id), binds=binds, volumes=directories)
     spec = make_spec(config, image, container_id, container.arguments, identity, places, layout.host)
     bundle = layout.bundle(container_id)
     (bundle / "config.json").write_text(json.dumps(spec))

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
+from shoal.engine.events import ContainerEvents
 from shoal.model.base import Struct
 from shoal.model.container import (
     Container,
     ContainerConfig,
     ExitStatus,
+    Health,
+    HealthStatus,
     ImageRecord,
     LogLine,
     LogOptions,
     RemoteManifest,
 )
 from shoal.model.streams import AttachOptions, ContainerStats, ExecConfig, ExecRecord, Output, ProcessTable
+from shoal.model.volume import Volume, VolumeRequest, VolumeUsage
 
 
 class RegistryCredentials(Struct):
@@ -73,6 +77,34 @@ class Images(Protocol):
         """
 
 
+class Volumes(Protocol):
+    """The named volumes of a node."""
+
+    async def create(self, request: VolumeRequest) -> Volume:
+        """Make a volume; one of that name is returned as it is. Raises InvalidArgument, NotFound, NotBuilt."""
+
+    def get(self, name: str) -> Volume:
+        """Return a volume. Raises NotFound."""
+
+    def list(self) -> tuple[Volume, ...]:
+        """Return all volumes by name."""
+
+    def directory(self, name: str) -> str:
+        """Return where a volume's data is."""
+
+    def used(self) -> frozenset[str]:
+        """Return the names of the volumes that containers name, whether they run or not."""
+
+    async def usage(self) -> tuple[VolumeUsage, ...]:
+        """Return what each volume takes."""
+
+    async def remove(self, name: str) -> None:
+        """Remove a volume and its data. Raises NotFound, Conflict (containers name it), ShoalError."""
+
+    async def prune(self, is_wanted: Callable[[Volume], bool]) -> tuple[tuple[str, ...], int]:
+        """Remove the volumes that no container names and `is_wanted` holds for; returns their names and bytes."""
+
+
 class ContainerStream(Protocol):
     """What a process in a container says and is told: of an exec, or of an attached client.
 
@@ -99,6 +131,14 @@ class Engine(Protocol):
     def images(self) -> Images:
         """The images of this node."""
 
+    @property
+    def volumes(self) -> Volumes:
+        """The named volumes of this node."""
+
+    @property
+    def events(self) -> ContainerEvents:
+        """What happens to the containers of this node."""
+
     async def create(self, config: ContainerConfig) -> Container:
         """Create a container. Raises NotFound (image), NameConflict, InvalidArgument (the host refuses)."""
 
@@ -107,6 +147,9 @@ class Engine(Protocol):
 
     async def wait(self, container: str) -> ExitStatus:
         """Wait until a container has ended (at once if it has); survives restarts of the daemon and the keeper."""
+
+    async def wait_for_health(self, container: str, wanted: frozenset[HealthStatus]) -> Health | None:
+        """Wait until what checks say of a container is one of `wanted`; None if it is not checked or has ended."""
 
     async def stop(self, container: str, timeout_seconds: float | None = None, signal: str | None = None) -> None:
         """Send the stop signal, after `timeout_seconds` (None: the container's own, else 10) KILL; wait for the end."""

@@ -17,15 +17,18 @@ import structlog
 from shoal.engine import syscalls
 from shoal.engine.host import Host
 from shoal.engine.oci import FileBind
+from shoal.engine.volumes import LocalVolumes
 from shoal.errors import InvalidArgument, ShoalError
 from shoal.lib.files import remove_tree, write_atomically
 from shoal.model.container import ContainerConfig, ImageRecord
+from shoal.model.container_spec import Driver, Mount, VolumeOptions
 
 _log = structlog.get_logger(__name__)
 
 _CGROUP_TRIES = 50
 _CGROUP_WAIT_SECONDS = 0.02
-SECRETS_BYTES = 64 << 20
+# a bound, not what is taken: one copy of each secret and config a container
+SECRETS_BYTES = 256 << 20
 # The lowest layer of every container, beside those of images (which count from 1): places for what is mounted. Where an
 # image lacks them runc would make them in the container's own layer, a copy of /etc and four files a start.
 MOUNTPOINTS = "0"
@@ -260,7 +263,12 @@ def check_binds(config: ContainerConfig) -> None:
 
 
 def make_volumes(
-    layout: Layout, container_id: str, config: ContainerConfig, image: ImageRecord, root: Path
+    layout: Layout,
+    volumes: LocalVolumes,
+    container_id: str,
+    config: ContainerConfig,
+    image: ImageRecord,
+    root: Path,
 ) -> dict[str, str]:
     """Make the volumes of a container and fill new ones with what the image has there; return target → directory."""
     wanted = {mount.target: mount for mount in config.mounts if mount.type == "volume"}
@@ -268,22 +276,23 @@ def make_volumes(
     anonymous = [target for target in image.volumes if target.rstrip("/") not in covered]
     result: dict[str, str] = {}
     for number, target in enumerate([*wanted, *anonymous]):
-        mount = wanted.get(target)
-        name = mount.source if mount is not None else ""
-        own = layout.directory(container_id) / "volumes" / str(number)
-        path = layout.volumes / name / "_data" if name else own
-        fresh = not path.exists()
-        path.mkdir(parents=True, exist_ok=True, mode=0o755)
-        copies = mount is None or mount.volume_options is None or not mount.volume_options.no_copy
-        if fresh and copies:
+        mount = wanted.get(target, Mount(type="volume", target=target))
+        options = mount.volume_options or VolumeOptions()
+        if mount.source:
+            driver = options.driver_config or Driver()
+            volumes.create(mount.source, driver.name, driver.options, options.labels)
+            path, is_fresh = volumes.provide(mount.source)
+        else:
+            path = layout.directory(container_id) / "volumes" / str(number)
+            is_fresh = not path.exists()
+            path.mkdir(parents=True, exist_ok=True, mode=0o755)
+        if not options.no_copy and (is_fresh or not any(path.iterdir())):
             _copy_up(root, target, path)
-        subpath = mount.volume_options.subpath if mount is not None and mount.volume_options else ""
-        if subpath:
-            inner = (path / subpath).resolve()
+        if options.subpath:
+            inner = (path / options.subpath).resolve()
             if not inner.is_relative_to(path.resolve()) or not inner.exists():
-                raise InvalidArgument(
-                    f"cannot access path {subpath} of volume {name}: it does not exist within the volume"
-                )
+                where = f"cannot access path {options.subpath} of volume {mount.source}"
+                raise InvalidArgument(f"{where}: it does not exist within the volume")
             path = inner
         result[target] = str(path)
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -23,6 +24,12 @@ _log = structlog.get_logger(__name__)
 
 # how often a subnet or a VXLAN id is chosen anew because another network was given it meanwhile
 OUTRUN_MOST = 20
+# `docker stack rm` removes services and then networks, without waiting: longer than the usual grace of a stop
+LAST_TASKS_SECONDS = 15.0
+
+
+class TasksLeft(InvalidArgument):
+    """No service is on a network any more, but tasks that are to stop still are."""
 
 
 class Networks:
@@ -58,13 +65,16 @@ class Networks:
         _log.info("network created", network_id=network_id, name=prepared.name, driver=prepared.driver, actor=actor)
         return network_id
 
-    async def remove(self, reference: str, actor: str = "") -> None:
-        """Remove a network.
+    async def remove(self, reference: str, actor: str = "", patience_seconds: float = LAST_TASKS_SECONDS) -> None:
+        """Remove a network. One that only tasks on their way out are on is removed when they have gone.
 
         Raises:
             NotFound, InvalidArgument (several; or a service or a task is on it), Forbidden (every node has it).
         """
         found: list[Network] = []
+        follower = self._store.follow("task")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience_seconds
 
         def plan(view: View) -> Sequence[Action]:
             network = find_network(view, reference)
@@ -81,10 +91,17 @@ class Networks:
                 raise InvalidArgument(f"network {network.spec.name} is in use by service {', '.join(users)}")
             tasks = view.tasks_on(network.id)
             if tasks:
-                raise InvalidArgument(f"network {network.spec.name} is in use by task {tasks[0].id}")
+                raise TasksLeft(f"network {network.spec.name} is in use by task {tasks[0].id}")
             return [Remove(kind="network", id=network.id, must_exist=True)]
 
-        await self._store.update(plan, actor)
+        while True:
+            try:
+                await self._store.update(plan, actor)
+                break
+            except TasksLeft:
+                if loop.time() >= deadline:
+                    raise
+                await follower.wait(deadline - loop.time())
         _log.info("network removed", network_id=found[0].id, name=found[0].spec.name, actor=actor)
 
     async def prune(self, is_wanted: Callable[[Network], bool], actor: str = "") -> tuple[str, ...]:
@@ -94,7 +111,7 @@ class Networks:
             if network.spec.ingress or not is_wanted(network):
                 continue
             try:
-                await self.remove(network.id, actor)
+                await self.remove(network.id, actor, patience_seconds=0.0)
             except (InvalidArgument, NotFound):
                 # in use, or gone by itself
                 continue

@@ -1,4 +1,4 @@
-"""Secrets and configs: made, relabelled, removed (docker-swarm.md 3.7, 4.12). Their data never changes."""
+"""Secrets and configs: made, updated, removed (docker-swarm.md 3.7, 4.12)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from shoal.core.validate.payload import validate_config, validate_secret
 from shoal.errors import InvalidArgument, OutOfSequence
 from shoal.lib.ids import Ids
 from shoal.manager.lookup import find_config, find_secret
+from shoal.manager.payload_rollout import roll_out
 from shoal.model.actions import Action, Create, Remove, Replace
 from shoal.model.base import replace
 from shoal.model.container_spec import ContainerSpec
@@ -16,7 +17,7 @@ from shoal.model.specs import ConfigSpec, SecretSpec
 from shoal.store.store import Store
 from shoal.store.view import View
 
-ONLY_LABELS = "only updates to Labels are allowed"
+ONLY_LABELS_AND_DATA = "only updates to Labels and Data are allowed"
 
 
 class Payloads:
@@ -41,30 +42,42 @@ class Payloads:
         return made.id
 
     async def update_secret(self, reference: str, version: int, spec: SecretSpec, actor: str = "") -> None:
-        """Write a secret's labels. Raises NotFound, InvalidArgument (anything else changed), OutOfSequence."""
+        """Write a secret's labels, and data if there is other data: services that use it are rolled on to it.
+
+        Raises NotFound, InvalidArgument (another name, bad data), OutOfSequence.
+        """
 
         def plan(view: View) -> Sequence[Action]:
             secret = find_secret(view, reference)
-            if spec.name != secret.spec.name or spec.data not in (b"", secret.spec.data):
-                raise InvalidArgument(ONLY_LABELS)
+            if spec.name != secret.spec.name:
+                raise InvalidArgument(ONLY_LABELS_AND_DATA)
             if secret.meta.version != version:
                 raise OutOfSequence
-            changed = replace(secret, spec=replace(secret.spec, labels=spec.labels))
-            return [Replace(object=changed, expected_version=version)]
+            changed, services = secret, list[Action]()
+            if spec.data not in (b"", secret.spec.data):
+                changed, services = roll_out(view, secret, spec.data)
+            changed = replace(changed, spec=replace(changed.spec, labels=spec.labels))
+            return [Replace(object=changed, expected_version=version), *services]
 
         await self._store.update(plan, actor)
 
     async def update_config(self, reference: str, version: int, spec: ConfigSpec, actor: str = "") -> None:
-        """Write a config's labels. Raises NotFound, InvalidArgument (anything else changed), OutOfSequence."""
+        """Write a config's labels, and data if there is other data: services that use it are rolled on to it.
+
+        Raises NotFound, InvalidArgument (another name, bad data), OutOfSequence.
+        """
 
         def plan(view: View) -> Sequence[Action]:
             config = find_config(view, reference)
-            if spec.name != config.spec.name or spec.data not in (b"", config.spec.data):
-                raise InvalidArgument(ONLY_LABELS)
+            if spec.name != config.spec.name:
+                raise InvalidArgument(ONLY_LABELS_AND_DATA)
             if config.meta.version != version:
                 raise OutOfSequence
-            changed = replace(config, spec=replace(config.spec, labels=spec.labels))
-            return [Replace(object=changed, expected_version=version)]
+            changed, services = config, list[Action]()
+            if spec.data not in (b"", config.spec.data):
+                changed, services = roll_out(view, config, spec.data)
+            changed = replace(changed, spec=replace(changed.spec, labels=spec.labels))
+            return [Replace(object=changed, expected_version=version), *services]
 
         await self._store.update(plan, actor)
 

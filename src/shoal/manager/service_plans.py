@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from shoal.core.container import check_placeholders
 from shoal.core.defaults import is_job
+from shoal.core.payload_versions import pinned
 from shoal.core.validate.service import prepare_service
 from shoal.errors import InvalidArgument, NotBuilt, NotFound
 from shoal.manager.lookup import find_network
@@ -62,7 +64,7 @@ def updated_service(view: View, service: Service, update: ServiceUpdate, now_ns:
     return replace(
         service,
         spec=spec if changed else service.spec,
-        spec_version=_next_spec_version(view, service) if changed else service.spec_version,
+        spec_version=next_spec_version(view, service) if changed else service.spec_version,
         previous_spec_version=service.spec_version,
         update_status=None,
         job_status=next_run(service, now_ns),
@@ -77,15 +79,15 @@ def _rolled_back(view: View, service: Service, now_ns: int) -> Service:
     return replace(
         service,
         spec=previous.spec,
-        spec_version=service.spec_version if same else _next_spec_version(view, service),
+        spec_version=service.spec_version if same else next_spec_version(view, service),
         previous_spec_version=service.spec_version,
         update_status=UpdateStatus(state=UpdateState.ROLLBACK_STARTED, started_at_ns=now_ns, message=ROLLBACK_MESSAGE),
         job_status=next_run(service, now_ns),
     )
 
 
-def _next_spec_version(view: View, service: Service) -> int:
-    """Return a number no revision of the service has: revisions are immutable and found by it."""
+def next_spec_version(view: View, service: Service) -> int:
+    """Return a number that no revision of the service has: revisions are immutable and found by it."""
     held = [revision.spec_version for revision in view.revisions_of(service.id)]
     return max([service.spec_version, *held]) + 1
 
@@ -108,11 +110,21 @@ def _mode_word(mode: ServiceMode) -> str:
 def _prepare(view: View, spec: ServiceSpec) -> ServiceSpec:
     spec = _with_networks(view, spec)
     prepared = prepare_service(spec)
+    check_placeholders(prepared)
     _refuse_ingress(view, prepared)
     container = prepared.task_template.container_spec
     if container is not None:
         _check_payloads(view, container)
+        container = pinned(container, _payload_versions(view, container))
+        prepared = replace(prepared, task_template=replace(prepared.task_template, container_spec=container))
     return prepared
+
+
+def _payload_versions(view: View, container: ContainerSpec) -> dict[str, int]:
+    """Return the versions that the data of a container's secrets and configs has now."""
+    secrets = (view.get(Secret, each.secret_id) for each in container.secrets)
+    configs = (view.get(Config, each.config_id) for each in container.configs)
+    return {each.id: each.data_version for each in (*secrets, *configs) if each is not None}
 
 
 def _with_auth(spec: ServiceSpec, registry_auth: str) -> ServiceSpec:

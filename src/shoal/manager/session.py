@@ -11,6 +11,7 @@ import asyncio
 from shoal.ca.root import issuer_of
 from shoal.core.assign import Sent, diff
 from shoal.core.defaults import HEARTBEAT_PERIOD_NS
+from shoal.core.payload_versions import Payload, at_version, from_id_on_node
 from shoal.errors import ShoalError, Unavailable
 from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait
@@ -37,7 +38,7 @@ from shoal.model.messages import (
     TaskReport,
 )
 from shoal.model.netstate import DataPath, IngressState, NetworkChange, OverlayUpdate
-from shoal.model.objects import Cluster, Meta, Node, NodeDescription, NodeStatus, Task, TaskStatus
+from shoal.model.objects import Cluster, Config, Meta, Node, NodeDescription, NodeStatus, Secret, Task, TaskStatus
 from shoal.model.states import Role
 from shoal.rpc.link import Link, LinkClosed
 from shoal.store.store import Store
@@ -45,6 +46,8 @@ from shoal.store.view import View
 
 # Changes that come in one burst share a frame; the first of a burst waits this long for the others.
 ASSIGNMENT_DEBOUNCE_SECONDS = 0.005
+# what only the network of others concerns waits longer: every client's namespace is written for it
+NETWORK_DEBOUNCE_SECONDS = 0.025
 REPORTS_QUEUED_MOST = 10_000
 # a node is silent when it has missed this many heartbeats
 HEARTBEATS_MISSED_MOST = 3
@@ -154,6 +157,7 @@ class Session:
             while True:
                 await place.wait()
                 await asyncio.sleep(ASSIGNMENT_DEBOUNCE_SECONDS)
+                await place.wait_for_tasks(NETWORK_DEBOUNCE_SECONDS)
                 await self._send_news(place, place.take())
         finally:
             self._feed.unsubscribe(self._node_id, place)
@@ -220,14 +224,22 @@ class Session:
 
     def _assignments(self, view: View, news: News) -> Assignments | None:
         """Return what the node does not know yet; only tasks that changed are looked at."""
-        if news.everything:
-            tasks = [self._feed.as_told(task) for task in view.tasks_of_node(self._node_id)]
-            return diff(self._sent, tasks, view.revision_of)
-        if not news.tasks:
+        if not news.everything and not news.tasks:
             return None
-        found = (view.get(Task, id_) for id_ in news.tasks)
-        ours = [self._feed.as_told(task) for task in found if task is not None and task.node_id == self._node_id]
-        return diff(self._sent, ours, view.revision_of, among=news.tasks)
+        if news.everything:
+            wanted, among = view.tasks_of_node(self._node_id), None
+        else:
+            found = [view.get(Task, id_) for id_ in news.tasks]
+            wanted = tuple(task for task in found if task is not None and task.node_id == self._node_id)
+            among = news.tasks
+        return diff(
+            self._sent,
+            [self._feed.as_told(task) for task in wanted],
+            view.revision_of,
+            among,
+            secret_of=lambda text: _version(view, Secret, text),
+            config_of=lambda text: _version(view, Config, text),
+        )
 
     async def _receive(self) -> None:
         while True:
@@ -278,6 +290,11 @@ class Session:
 
             await self._store.batch(plan)
             await self._link.send(StatusAcknowledged(sequence=reports[-1].sequence))
+
+
+def _version(view: View, kind: type[Payload], id_on_node: str) -> Payload | None:
+    id_, version = from_id_on_node(id_on_node)
+    return at_version(view.get(kind, id_), version)
 
 
 def heartbeat_seconds(view: View) -> float:

@@ -7,6 +7,7 @@ out once for all nodes (`network_feed.py`), and which tasks may be told to stop,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import structlog
 
@@ -45,10 +46,14 @@ class Subscription:
         self._services: dict[str, set[str]] = {}
         self._wake = asyncio.Event()
         self._wake.set()
+        self._concerned = asyncio.Event()
+        self._concerned.set()
 
     def wake(self) -> None:
         """There is something to look at."""
         self._wake.set()
+        if self.everything or self.node or self.tasks:
+            self._concerned.set()
 
     def note_services(self, network_id: str, service_ids: frozenset[str]) -> None:
         """Services have changed on an overlay network that the node knows."""
@@ -59,6 +64,12 @@ class Subscription:
         """Return when there is something to look at."""
         await self._wake.wait()
 
+    async def wait_for_tasks(self, seconds: float) -> None:
+        """Return when the node itself or a task of it is concerned, after `seconds` at the latest."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._concerned.wait()
+
     def take(self) -> News:
         """Return what has come up, and begin anew."""
         services = {network_id: frozenset(ids) for network_id, ids in self._services.items()}
@@ -67,6 +78,7 @@ class Subscription:
         self.tasks.clear()
         self._services.clear()
         self._wake.clear()
+        self._concerned.clear()
         return news
 
 

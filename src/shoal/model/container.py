@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from shoal.model.base import Struct
 from shoal.model.container_spec import HealthConfig, Mount, Ulimit
 from shoal.model.netstate import HostPort, JoinedNetwork
@@ -88,8 +90,36 @@ class ExitStatus(Struct):
     oom_killed: bool = False
 
 
+class HealthStatus(StrEnum):
+    """What health checks say of a container."""
+
+    STARTING = "starting"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+
+
+class HealthResult(Struct):
+    """One health check; the exit code is -1 when it gave none (it took too long, it could not be run)."""
+
+    started_at_ns: int
+    ended_at_ns: int
+    exit_code: int
+    output: str = ""
+
+
+class Health(Struct):
+    """The health of a container that is checked: how many checks in a row have failed, and the last ones."""
+
+    status: HealthStatus = HealthStatus.STARTING
+    failing_streak: int = 0
+    log: tuple[HealthResult, ...] = ()
+
+
 class ContainerState(Struct):
-    """State of a container: `status` is created, running, exited or dead; a running one may be `paused`."""
+    """State of a container: `status` is created, running, exited or dead; a running one may be `paused`.
+
+    `health` None: nothing checks it.
+    """
 
     status: str
     paused: bool = False
@@ -99,6 +129,7 @@ class ContainerState(Struct):
     oom_killed: bool = False
     started_at_ns: int = 0
     finished_at_ns: int = 0
+    health: Health | None = None
 
 
 class Container(Struct):

@@ -126,20 +126,22 @@ class ReferenceFileTarget(Spec):
 
 
 class SecretReference(Spec):
-    """A secret a container uses, as a file."""
+    """A secret a container uses, as a file; `version` of its data, which managers set."""
 
     file: ReferenceFileTarget | None = None
     secret_id: str = ""
     secret_name: str = ""
+    version: int = 0
 
 
 class ConfigReference(Spec):
-    """A config a container uses, as a file or at run time."""
+    """A config a container uses, as a file or at run time; `version` of its data, which managers set."""
 
     file: ReferenceFileTarget | None = None
     runtime: dict[str, Any] | None = None
     config_id: str = ""
     config_name: str = ""
+    version: int = 0
 
 
 class Ulimit(Spec):

@@ -71,8 +71,9 @@ class DescribeNode(Struct, tag="describe-node"):
 class Assignments(Struct, tag="assignments"):
     """From the dispatcher. `complete`: this is all; else a difference to sequence `applies_to`.
 
-    Revisions, secrets and configs come before the tasks that need them, once a session; a task not named in
-    `complete` set, or named in `removed_task_ids`, is to be stopped and forgotten.
+    Revisions, secrets and configs come before the tasks that need them, once a session, and are named as removed when
+    no task there needs them; a task not named in a `complete` set, or named in `removed_task_ids`, is to be stopped
+    and forgotten.
     """
 
     sequence: int
@@ -84,6 +85,8 @@ class Assignments(Struct, tag="assignments"):
     removed_revision_ids: tuple[str, ...] = ()
     secrets: tuple[Secret, ...] = ()
     configs: tuple[Config, ...] = ()
+    removed_secret_ids: tuple[str, ...] = ()
+    removed_config_ids: tuple[str, ...] = ()
 
 
 class NetworkUpdate(Struct, tag="network-update"):

@@ -252,20 +252,34 @@ class Network(Struct, tag="network"):
     vni: int = 0
 
 
+class PayloadVersion(Struct):
+    """Data that a secret or config had before its data was updated."""
+
+    version: int
+    data: bytes
+
+
 class Secret(Struct, tag="secret"):
-    """A secret, data and all: it rests in the sealed log only."""
+    """A secret, data and all: it rests in the sealed log only.
+
+    `data_version` counts updates of its data; `earlier` holds what revisions of services may still use.
+    """
 
     id: str
     meta: Meta = Meta()
     spec: SecretSpec = SecretSpec()
+    data_version: int = 0
+    earlier: tuple[PayloadVersion, ...] = ()
 
 
 class Config(Struct, tag="config"):
-    """A config."""
+    """A config; versions as of a secret."""
 
     id: str
     meta: Meta = Meta()
     spec: ConfigSpec = ConfigSpec()
+    data_version: int = 0
+    earlier: tuple[PayloadVersion, ...] = ()
 
 
 StoreObject = Cluster | Node | Service | Revision | Task | Network | Secret | Config

@@ -12,9 +12,8 @@ from shoal.manager.control import Control
 from shoal.manager.root_change import Signer
 from shoal.manager.service_plans import new_service
 from shoal.model.actions import Create, PatchService
-from shoal.model.base import replace
-from shoal.model.container import Container, ContainerConfig, ContainerState
-from shoal.model.container_spec import Mount, Ulimit
+from shoal.model.container import Container, ContainerConfig, ContainerState, Health, HealthResult, HealthStatus
+from shoal.model.container_spec import HealthConfig, Mount, Ulimit
 from shoal.model.objects import (
     Attachment,
     Cluster,
@@ -233,6 +232,19 @@ def _state(word: str) -> TaskState:
     return TASK_STATE_BY_WORD[word]
 
 
+def _health(body: dict[str, Any]) -> Health:
+    log = tuple(
+        HealthResult(
+            started_at_ns=parse_time_ns(each["Start"]),
+            ended_at_ns=parse_time_ns(each["End"]),
+            exit_code=each["ExitCode"],
+            output=each["Output"],
+        )
+        for each in body["Log"]
+    )
+    return Health(status=HealthStatus(body["Status"]), failing_streak=body["FailingStreak"], log=log)
+
+
 def add_container(daemon: MemoryDaemon) -> None:
     """Give the engine the container of a task of `full`."""
     body = load("container-of-task-inspect").body
@@ -258,6 +270,7 @@ def add_container(daemon: MemoryDaemon) -> None:
         nano_cpus=host["NanoCpus"],
         memory_bytes=host["Memory"],
         pids_limit=host["PidsLimit"],
+        healthcheck=decode_value(spec["Healthcheck"], HealthConfig),
         hosts=("1.2.3.4 foo",),
         dns_nameservers=tuple(host["Dns"]),
         dns_search=tuple(host["DnsSearch"]),
@@ -267,11 +280,14 @@ def add_container(daemon: MemoryDaemon) -> None:
     )
     daemon.engine.containers[body["Id"]] = Container(
         id=body["Id"],
-        config=replace(config, healthcheck=None),
+        config=config,
         image_id=body["Image"],
         created_at_ns=parse_time_ns(body["Created"]),
         state=ContainerState(
-            status="running", pid=body["State"]["Pid"], started_at_ns=parse_time_ns(body["State"]["StartedAt"])
+            status="running",
+            pid=body["State"]["Pid"],
+            started_at_ns=parse_time_ns(body["State"]["StartedAt"]),
+            health=_health(body["State"]["Health"]),
         ),
         arguments=(body["Path"], *body["Args"]),
         log_path=body["LogPath"],

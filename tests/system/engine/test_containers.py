@@ -231,3 +231,18 @@ def test_a_network_namespace_that_exists_is_joined(ground: Ground) -> None:
         ground.run(work)
     finally:
         run_program("ip", "netns", "del", name)
+
+
+def test_a_container_that_is_removed_while_it_starts_leaves_nothing(ground: Ground) -> None:
+    async def work(engine: RuncEngine) -> None:
+        for turns in (0, 1, 3, 10, 30):
+            container = await engine.create(ContainerConfig(name="test", image="busybox:test", command=("sleep", "99")))
+            starting = asyncio.create_task(engine.start(container.id))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await engine.remove(container.id, force=True)
+            await asyncio.gather(starting, return_exceptions=True)
+            left = list(Path("/sys/fs/cgroup").glob(f"*/*{ground.daemon_id}*/{container.id}"))
+            assert left == [], f"removed {turns} turns after its start began"
+
+    ground.run(work)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from shoal.agent.database import TaskDatabase
 from shoal.agent.images import ImageSource
@@ -23,8 +24,8 @@ from tests.doubles.cluster import FakeNetwork
 WAIT_SECONDS = 10.0
 
 
-def revision(version: int = 1, image: str = "busybox") -> Revision:
-    spec = ServiceSpec(name="web", task_template=TaskSpec(container_spec=ContainerSpec(image=image)))
+def revision(version: int = 1, image: str = "busybox", **container: Any) -> Revision:
+    spec = ServiceSpec(name="web", task_template=TaskSpec(container_spec=ContainerSpec(image=image, **container)))
     return Revision(id=f"s.{version}", service_id="s", spec_version=version, spec=spec)
 
 
@@ -43,8 +44,9 @@ class Bench:
         self.parts = NodeParts("n1", NodeDescription, self.engine, self.network, ImageSource(self.engine, True), clock)
         self.seen: list[TaskState] = []
 
-    def runner(self, one: Task | None = None, image: str = "busybox") -> TaskRunner:
-        return TaskRunner(self.parts, one or task(), revision(image=image), self._note, self._remembered)
+    def runner(self, one: Task | None = None, image: str = "busybox", **container: Any) -> TaskRunner:
+        made_from = revision(image=image, **container)
+        return TaskRunner(self.parts, one or task(), made_from, self._note, self._remembered)
 
     async def _remembered(self) -> None:
         """Nothing is written down here."""

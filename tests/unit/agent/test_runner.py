@@ -2,15 +2,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
 from shoal.agent import runner as runner_module
 from shoal.engine.protocol import PullProgress, RegistryCredentials
 from shoal.lib.supervise import cancel_and_wait
+from shoal.model.container import Health, HealthStatus
+from shoal.model.container_spec import HealthConfig, ReferenceFileTarget, SecretReference
+from shoal.model.messages import Assignments
 from shoal.model.netstate import Sandbox, SandboxRequest
+from shoal.model.objects import Secret
+from shoal.model.specs import SecretSpec
 from shoal.model.states import TaskState
-from tests.unit.agent.bench import Bench, task
+from tests.unit.agent.bench import Bench, revision, task
 
 S = TaskState
 
@@ -156,6 +162,24 @@ def test_a_restarted_daemon_takes_up_what_is_there() -> None:
     run(body)
 
 
+def test_a_container_that_was_made_before_the_power_went_is_wired_again() -> None:
+    async def body(bench: Bench) -> None:
+        first = bench.runner(task(desired_state=S.READY))
+        running = asyncio.create_task(first.run())
+        await bench.until(lambda: first.status.state == S.READY)
+        await cancel_and_wait(running)
+        bench.network.attached.clear()
+        second = bench.runner(first.task)
+        second.desire(S.RUNNING)
+        running = asyncio.create_task(second.run())
+        await bench.until(lambda: second.status.state == S.RUNNING)
+        assert set(bench.network.attached) == {first.task.id}
+        assert len(bench.engine.list()) == 1
+        await cancel_and_wait(running)
+
+    run(body)
+
+
 def test_a_container_that_ended_while_no_daemon_ran_is_told() -> None:
     async def body(bench: Bench) -> None:
         first = bench.runner()
@@ -180,5 +204,101 @@ def test_a_container_that_was_taken_away_is_told() -> None:
         second = bench.runner(first.task)
         await second.run()
         assert (second.status.state, second.status.err) == (S.FAILED, "the task's container is gone")
+
+    run(body)
+
+
+CHECKED = HealthConfig(test=("CMD", "true"))
+
+
+def test_a_task_that_is_checked_runs_once_it_is_healthy() -> None:
+    async def body(bench: Bench) -> None:
+        runner = bench.runner(healthcheck=CHECKED)
+        running = asyncio.create_task(runner.run())
+        await bench.until(lambda: runner.status.state == S.STARTING and bool(runner.status.container.pid))
+        container = bench.engine.list()[0]
+        bench.engine.set_health(container.id, Health(status=HealthStatus.HEALTHY))
+        await bench.until(lambda: runner.status.state == S.RUNNING)
+        bench.engine.set_health(container.id, Health(status=HealthStatus.UNHEALTHY))
+        await running
+        # the fake ends well when it is stopped: that it was unwell is what counts
+        assert (runner.status.state, runner.status.err) == (S.FAILED, "task: dockerexec: unhealthy container")
+        assert bench.engine.get(container.id).state.status == "exited"
+
+    run(body)
+
+
+def test_a_task_that_never_becomes_healthy_fails_without_having_run() -> None:
+    async def body(bench: Bench) -> None:
+        runner = bench.runner(healthcheck=CHECKED)
+        running = asyncio.create_task(runner.run())
+        await bench.until(lambda: runner.status.state == S.STARTING and bool(bench.engine.list()[0].state.health))
+        bench.engine.set_health(bench.engine.list()[0].id, Health(status=HealthStatus.UNHEALTHY))
+        await running
+        assert runner.status.state == S.FAILED
+        assert S.RUNNING not in bench.seen
+
+    run(body)
+
+
+@pytest.mark.parametrize(("code", "state", "err"), [(0, S.COMPLETE, ""), (3, S.FAILED, "task: non-zero exit (3)")])
+def test_a_task_may_end_before_its_first_check(code: int, state: TaskState, err: str) -> None:
+    async def body(bench: Bench) -> None:
+        runner = bench.runner(healthcheck=CHECKED)
+        running = asyncio.create_task(runner.run())
+        await bench.until(lambda: runner.status.state == S.STARTING and bool(bench.engine.list()[0].state.health))
+        bench.engine.finish(bench.engine.list()[0].id, code)
+        await running
+        assert (runner.status.state, runner.status.err) == (state, err)
+
+    run(body)
+
+
+def test_a_task_that_becomes_unwanted_while_it_is_checked_is_stopped() -> None:
+    async def body(bench: Bench) -> None:
+        runner = bench.runner(healthcheck=CHECKED)
+        running = asyncio.create_task(runner.run())
+        await bench.until(lambda: runner.status.state == S.STARTING and bool(bench.engine.list()[0].state.health))
+        runner.desire(S.SHUTDOWN)
+        await running
+        assert runner.status.state == S.SHUTDOWN
+
+    run(body)
+
+
+SECRET = SecretReference(secret_id="x", secret_name="db", file=ReferenceFileTarget(name="db", mode=0o400))
+
+
+def test_a_task_whose_secret_is_not_there_is_rejected_once_a_manager_has_spoken() -> None:
+    async def body(bench: Bench) -> None:
+        runner = bench.runner(secrets=(SECRET,))
+        running = asyncio.create_task(runner.run())
+        await bench.until(lambda: runner.status.state == S.PREPARING)
+        assert bench.engine.list() == (), "a daemon that has just started waits for a manager"
+        bench.parts.payloads.take(Assignments(sequence=1, complete=True))
+        await running
+        assert runner.status.state == S.REJECTED
+        assert runner.status.err.startswith("secret db (x) not found")
+
+    run(body)
+
+
+def test_a_task_is_given_its_secret_and_the_database_is_not(tmp_path: Path) -> None:
+    async def body(bench: Bench) -> None:
+        worker, database = bench.worker(tmp_path)
+        secret = Secret(id="x", spec=SecretSpec(name="db", data=b"geheim-4711"))
+        given = Assignments(
+            sequence=1, complete=True, tasks=(task(),), revisions=(revision(secrets=(SECRET,)),), secrets=(secret,)
+        )
+        worker.take(given)
+        await bench.until(lambda: bool(bench.engine.list()))
+        (file,) = bench.engine.list()[0].config.files
+        assert (file.path, file.content, file.mode) == ("/run/secrets/db", b"geheim-4711", 0o400)
+        await database.written()
+        worker.take(Assignments(sequence=2, removed_task_ids=("t1",), removed_secret_ids=("x",)))
+        assert bench.parts.payloads.held.secrets == {}
+        await worker.stop()
+        database.close()
+        assert b"geheim" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
 
     run(body)

@@ -157,7 +157,6 @@ def test_modes(words, mode):
         (["--mode", "global-job", "--update-delay", "1s"], "update config is not supported for jobs"),
         (["--no-healthcheck", "--health-retries", "3"], "conflicts with --health"),
         (["--host", "db"], "write host:ip"),
-        (["--network", "name=a,ip=1.2.3.4"], "invalid field key ip"),
     ],
 )
 def test_flags_that_do_not_go_together(words, message):

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from shoal.core.assign import Sent, diff
 from shoal.model.base import replace
+from shoal.model.container_spec import ConfigReference, ContainerSpec, SecretReference
 from shoal.model.messages import Assignments
-from shoal.model.objects import Revision, Task, TaskStatus
-from shoal.model.specs import ServiceSpec
+from shoal.model.objects import Config, Revision, Secret, Task, TaskStatus
+from shoal.model.specs import ServiceSpec, TaskSpec
 from shoal.model.states import TaskState
 
 
@@ -95,3 +96,38 @@ def test_a_node_that_takes_every_message_knows_what_is_wanted(states: list[list[
         expected = {one.id: one.desired_state for one in wanted if one.status.state >= TaskState.ASSIGNED}
         assert known == expected
         assert revisions == {revision_of(one).id for one in wanted if one.id in expected}
+
+
+def using(*names: str) -> ContainerSpec:
+    secrets = tuple(SecretReference(secret_id=name, secret_name=name) for name in names)
+    return ContainerSpec(secrets=secrets, configs=(ConfigReference(config_id="c", config_name="c"),))
+
+
+def test_secrets_and_configs_come_once_and_go_with_the_last_task_that_needs_them() -> None:
+    containers = {1: using("a", "b"), 2: using("b"), 3: ContainerSpec()}
+
+    def made_of(one: Task) -> Revision:
+        spec = ServiceSpec(task_template=TaskSpec(container_spec=containers[one.spec_version]))
+        return replace(revision_of(one), spec=spec)
+
+    def step(*wanted: Task) -> tuple[list[str], list[str], tuple[str, ...], tuple[str, ...]]:
+        message = diff(
+            sent, wanted, made_of,
+            secret_of=lambda id_: Secret(id=id_), config_of=lambda id_: Config(id=id_) if id_ != "gone" else None,
+        )  # fmt: skip
+        assert message is not None
+        return (
+            [each.id for each in message.secrets], [each.id for each in message.configs],
+            message.removed_secret_ids, message.removed_config_ids,
+        )  # fmt: skip
+
+    sent = Sent()
+    assert step(task("t3", 3)) == ([], [], (), ()), "a node that needs none gets none"
+    assert step(task("t3", 3), task("t1", 1)) == (["a", "b"], ["c"], (), ())
+    assert step(task("t3", 3), task("t1", 1), task("t2", 1)) == ([], [], (), ())
+    assert step(task("t3", 3), task("t2", 2)) == ([], [], (), ()), "t2 was known"
+    assert step(task("t4", 2)) == ([], [], ("a",), ())
+    assert step(task("t5", 3)) == ([], [], ("b",), ("c",))
+    assert step(task("t6", 2)) == (["b"], ["c"], (), ())
+    containers[4] = ContainerSpec(configs=(ConfigReference(config_id="gone", config_name="g"),))
+    assert step(task("t7", 4)) == ([], [], ("b",), ("c",)), "what is gone from the store is not sent"

@@ -61,8 +61,8 @@ def allocated(*pools: IPAMPool, others: tuple[Network, ...] = (INGRESS,), **fiel
         (spec(ingress=True, attachable=True), InvalidArgument, "attachable"),
         (spec(ingress=True, internal=True), InvalidArgument, "internal"),
         (spec(enable_ipv4=False), InvalidArgument, "IPv4"),
-        (spec(driver="bridge"), InvalidArgument, "--config-from"),
-        (spec(driver="bridge", ingress=True), InvalidArgument, "routing mesh"),
+        (spec(driver="bridge"), NotBuilt, "not built"),
+        (spec(driver="macvlan", config_only=True), NotBuilt, "not built"),
         (spec(config_from=NetworkConfigSource(network="c")), InvalidArgument, "ConfigFrom"),
     ],
 )

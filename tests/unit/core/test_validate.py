@@ -72,7 +72,7 @@ REFUSED = [
     (service(name="bad name!"), "name must be valid as a DNS name component"),
     (service(name="a" * 64), "name must be 63 characters or fewer"),
     (service(name="a" + "-" * 62), "name must be valid as a DNS name component"),
-    (service(labels={"shoal.nosuch": "1"}), 'unknown service label "shoal.nosuch"'),
+    (service(labels={"shoal.nope": "1"}), 'unknown service label "shoal.nope"'),
     (service(mode=ServiceMode(global_=GlobalService(), replicated=ReplicatedService())), "must specify only one"),
     (service(mode=ServiceMode(replicated=ReplicatedService(replicas=10**9))), "invalid number of replicas"),
     (service(mode=ServiceMode(global_job=GlobalJob()), update_config=UpdateConfig()), "a job has no rolling update"),

@@ -13,7 +13,7 @@ from shoal.api.requests import flag
 from shoal.api.responses import empty_response, encode, json_response, list_response
 from shoal.api.routing import Route, api_version
 from shoal.api.streams import format_line, read_log_request, run_until_gone, stream_response, warning_line
-from shoal.api.views.container import container_summary_view, container_view, state_word
+from shoal.api.views.container import container_summary_view, container_view, health_word, state_word
 from shoal.api.views.shared import Json
 from shoal.api.views.task import TaskViews
 from shoal.engine.log_options import log_details
@@ -78,7 +78,7 @@ def _passes(container: Container, filters: Filters) -> bool:
         ("exited", lambda value: container.state.status == "exited" and str(container.state.exit_code) == value),
         ("is-task", lambda value: (TASK_LABEL in config.labels) == (value in ("1", "true"))),
         ("volume", lambda value: any(value in (mount.source, mount.target) for mount in config.mounts)),
-        ("health", lambda value: value == "none"),
+        ("health", lambda value: health_word(container.state) == value),
     )
     for key, test in tests:
         if key in filters and not any(test(value) for value in filters[key]):

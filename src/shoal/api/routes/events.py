@@ -1,4 +1,4 @@
-"""`/events`: the swarm's events, those kept and those to come."""
+"""`/events`: the events of the swarm and of this node's containers, those kept and those to come."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from shoal.api.filters import Filters, matches_labels, parse_filters
 from shoal.api.responses import encode
 from shoal.api.routing import Route
 from shoal.api.streams import run_until_gone
-from shoal.api.views.event import event_view
+from shoal.api.views.event import event_view, scope_of
+from shoal.engine.events import EventFollower
 from shoal.errors import InvalidArgument
 from shoal.lib.clock import NANOSECONDS_PER_SECOND
 from shoal.lib.units import parse_time_ns
@@ -62,22 +63,33 @@ async def _send(request: web.Request, response: web.StreamResponse, wanted: _Wan
     manager = context.manager()
     follower = manager.store.follow(*KINDS) if manager is not None else None
     kept = manager.store.view.events() if manager is not None else ()
-    if wanted.since_ns is not None:
-        await _write(response, [event for event in kept if _passes(event, wanted)])
-    remaining = None
-    if wanted.until_ns is not None:
-        remaining = (wanted.until_ns - context.clock.now_ns()) / NANOSECONDS_PER_SECOND
-        if remaining <= 0:
-            return
+    of_containers = context.engine.events
+    containers = of_containers.follow()
     try:
-        async with asyncio.timeout(remaining):
-            if manager is None or follower is None:
-                # no events of the swarm come by here: the stream stays open, as Docker's does
-                await asyncio.Event().wait()
-            else:
-                await _send_later(manager, follower, response, wanted, kept[-1].index if kept else 0)
+        if wanted.since_ns is not None:
+            both = sorted((*kept, *of_containers.kept()), key=lambda event: event.at_ns)
+            await _write(response, both, wanted)
+        remaining = None
+        if wanted.until_ns is not None:
+            remaining = (wanted.until_ns - context.clock.now_ns()) / NANOSECONDS_PER_SECOND
+            if remaining <= 0:
+                return
+        async with asyncio.timeout(remaining), asyncio.TaskGroup() as group:
+            group.create_task(_send_of_containers(containers, response, wanted))
+            if manager is not None and follower is not None:
+                group.create_task(_send_later(manager, follower, response, wanted, kept[-1].index if kept else 0))
     except TimeoutError:
         return
+    except ExceptionGroup as error:
+        # the client has gone, most likely: who waits for that knows single errors
+        raise error.exceptions[0] from None
+    finally:
+        of_containers.leave(containers)
+
+
+async def _send_of_containers(follower: EventFollower, response: web.StreamResponse, wanted: _Wanted) -> None:
+    while True:
+        await _write(response, await follower.wait(), wanted)
 
 
 async def _send_later(
@@ -88,12 +100,13 @@ async def _send_later(
         fresh = [event for event in manager.store.view.events() if event.index > last_index]
         if fresh:
             last_index = fresh[-1].index
-            await _write(response, [event for event in fresh if _passes(event, wanted)])
+            await _write(response, fresh, wanted)
 
 
-async def _write(response: web.StreamResponse, events: list[Event]) -> None:
-    if events:
-        await response.write(b"".join(encode(event_view(event)) + b"\n" for event in events))
+async def _write(response: web.StreamResponse, events: list[Event], wanted: _Wanted) -> None:
+    passing = [event for event in events if _passes(event, wanted)]
+    if passing:
+        await response.write(b"".join(encode(event_view(event)) + b"\n" for event in passing))
 
 
 def _passes(event: Event, wanted: _Wanted) -> bool:
@@ -105,16 +118,20 @@ def _passes(event: Event, wanted: _Wanted) -> bool:
 
 
 def _passes_filters(event: Event, filters: Filters) -> bool:
-    if "scope" in filters and "swarm" not in filters["scope"]:
+    if "scope" in filters and scope_of(event) not in filters["scope"]:
         return False
     if "type" in filters and event.kind not in filters["type"]:
         return False
-    if "event" in filters and event.action not in filters["event"]:
+    # `health_status: healthy` is found as `health_status`, too
+    words = (event.action, event.action.partition(":")[0])
+    if "event" in filters and not any(word in filters["event"] for word in words):
         return False
     if "label" in filters and not matches_labels(event.attributes, filters["label"]):
         return False
     asked = [key for key in OBJECT_KEYS if key in filters]
     if not asked:
+        return True
+    if event.attributes.get("image", "\0") in filters.get("image", ()):
         return True
     names = filters.get(event.kind, ())
     return any(event.id.startswith(name) or event.attributes.get("name") == name for name in names)

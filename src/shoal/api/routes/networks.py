@@ -1,4 +1,4 @@
-"""`/networks`, and `/volumes` as far as they can be read.
+"""`/networks`.
 
 Networks of the swarm are written by the leader; those of the node itself are shown only.
 """
@@ -23,7 +23,6 @@ from shoal.model.specs import NetworkSpec
 from shoal.model.states import LocalNodeState
 
 FILTERS = frozenset({"id", "name", "driver", "scope", "type", "label", "dangling"})
-VOLUME_FILTERS = frozenset({"name", "driver", "label", "dangling"})
 PRUNE_FILTERS = frozenset({"label", "label!", "until"})
 BUILTIN = frozenset({"bridge", "host", "none"})
 
@@ -156,17 +155,6 @@ async def prune(request: web.Request) -> web.Response:
     return json_response({"NetworksDeleted": list(removed) or None})
 
 
-async def list_volumes(request: web.Request) -> web.Response:
-    """Answer with no volumes: they are not built yet."""
-    parse_filters(request.query.get("filters"), VOLUME_FILTERS)
-    return json_response({"Volumes": [], "Warnings": None})
-
-
-async def inspect_volume(request: web.Request) -> web.Response:
-    """Say that there is no such volume."""
-    raise NotFound(f"get {request.match_info['name']}: no such volume")
-
-
 ROUTES = (
     Route("GET", "/networks", list_networks),
     Route("GET", "/networks/", list_networks),
@@ -174,6 +162,4 @@ ROUTES = (
     Route("POST", "/networks/prune", prune, Scope.LEADER),
     Route("GET", "/networks/{id}", inspect),
     Route("DELETE", "/networks/{id}", remove, Scope.LEADER),
-    Route("GET", "/volumes", list_volumes),
-    Route("GET", "/volumes/{name}", inspect_volume),
 )

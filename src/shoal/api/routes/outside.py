@@ -58,11 +58,4 @@ ROUTES = (
         "POST /networks/{id}/connect",
         "POST /networks/{id}/disconnect",
     ),
-    *_routes(
-        f"volumes made by hand {LATER}: a service's mounts make theirs",
-        "POST /volumes/create",
-        "PUT /volumes/{name}",
-        "DELETE /volumes/{name}",
-        "POST /volumes/prune",
-    ),
 )

@@ -9,9 +9,11 @@ from shoal.api.context import CONTEXT, ApiContext, ManagerView
 from shoal.api.responses import json_response
 from shoal.api.routing import Route
 from shoal.api.views.cluster import cluster_view
+from shoal.api.views.container import container_summary_view
 from shoal.api.views.image import image_summary_view
 from shoal.api.views.info import info_view, version_view
 from shoal.api.views.shared import Json
+from shoal.api.views.volume import volume_usage_view
 from shoal.errors import NotBuilt
 from shoal.model.objects import Node
 from shoal.model.states import LocalNodeState, Role
@@ -102,15 +104,18 @@ def _add_cluster(section: Json, manager: ManagerView) -> None:
 
 
 async def disk_usage(request: web.Request) -> web.Response:
-    """Answer with what images and containers take."""
+    """Answer with what images, containers and volumes take; containers do not tell their size."""
     context = request.app[CONTEXT]
-    images = context.engine.images.list()
+    images, volumes = context.engine.images.list(), context.engine.volumes
+    now_ns = context.clock.now_ns()
     return json_response(
         {
             "LayersSize": sum(image.size_bytes for image in images),
             "Images": [image_summary_view(image) for image in images],
-            "Containers": [],
-            "Volumes": [],
+            "Containers": [container_summary_view(container, now_ns) for container in context.engine.list()],
+            "Volumes": [
+                volume_usage_view(usage, volumes.directory(usage.volume.name)) for usage in await volumes.usage()
+            ],
             "BuildCache": [],
         }
     )

@@ -8,6 +8,7 @@ from shoal.model.container import HOST_NETWORK, Container, ContainerConfig, Cont
 from shoal.model.container_spec import Mount
 from shoal.model.netstate import JoinedNetwork
 
+NO_HEALTH = "none"
 STORAGE_DRIVER = "overlay2"
 SIZE_OF_SHM = 64 << 20
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - what is shown, not listened on
@@ -45,10 +46,19 @@ def status_text(container: Container, now_ns: int) -> str:
     """Return what `docker ps` shows: `Up 3 minutes`, `Exited (1) 2 hours ago`, `Created`."""
     state = container.state
     if state.status == "running":
-        return f"Up {human_duration(now_ns - state.started_at_ns)}" + " (Paused)" * state.paused
+        up = f"Up {human_duration(now_ns - state.started_at_ns)}"
+        if state.paused:
+            return f"{up} (Paused)"
+        word = health_word(state)
+        return up if word == NO_HEALTH else f"{up} (health: starting)" if word == "starting" else f"{up} ({word})"
     if state.status == "exited":
         return f"Exited ({state.exit_code}) {human_duration(now_ns - state.finished_at_ns)} ago"
     return "Dead" if state.status == "dead" else "Created"
+
+
+def health_word(state: ContainerState) -> str:
+    """Return Docker's word for what health checks say: `none` where there are none."""
+    return state.health.status.value if state.health is not None else NO_HEALTH
 
 
 def state_word(state: ContainerState) -> str:
@@ -111,7 +121,7 @@ def container_view(container: Container, data_root: str) -> Json:
 
 def _state_view(container: Container) -> Json:
     state = container.state
-    return {
+    view: Json = {
         "Status": state_word(state),
         "Running": state.status == "running",
         "Paused": state.paused,
@@ -124,6 +134,21 @@ def _state_view(container: Container) -> Json:
         "StartedAt": time_text(state.started_at_ns),
         "FinishedAt": time_text(state.finished_at_ns),
     }
+    if state.health is not None:
+        view["Health"] = {
+            "Status": state.health.status.value,
+            "FailingStreak": state.health.failing_streak,
+            "Log": [
+                {
+                    "Start": time_text(result.started_at_ns),
+                    "End": time_text(result.ended_at_ns),
+                    "ExitCode": result.exit_code,
+                    "Output": result.output,
+                }
+                for result in state.health.log
+            ],
+        }
+    return view
 
 
 def _config_view(container: Container) -> Json:

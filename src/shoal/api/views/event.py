@@ -5,17 +5,26 @@ from __future__ import annotations
 from shoal.api.views.shared import Json
 from shoal.model.events import Event
 
+CONTAINER_KIND = "container"
+
+
+def scope_of(event: Event) -> str:
+    """Return Docker's word for who knows of an event: the node alone, or the swarm."""
+    return "local" if event.kind == CONTAINER_KIND else "swarm"
+
 
 def event_view(event: Event) -> Json:
     """Return an event; who asked for it stands among the attributes as `shoal.actor`, if anybody did."""
     attributes = dict(event.attributes)
     if event.actor:
         attributes["shoal.actor"] = event.actor
-    return {
+    is_local = event.kind == CONTAINER_KIND
+    view: Json = {"status": event.action, "id": event.id, "from": attributes.get("image", "")} if is_local else {}
+    return view | {
         "Type": event.kind,
         "Action": event.action,
         "Actor": {"ID": event.id, "Attributes": attributes},
-        "scope": "swarm",
+        "scope": scope_of(event),
         "time": event.at_ns // 1_000_000_000,
         "timeNano": event.at_ns,
     }

@@ -17,6 +17,7 @@ from shoal.cli.language.texts import shorten_id
 from shoal.cli.language.values import parse_scale
 from shoal.cli.pretty import service_lines
 from shoal.cli.service_flags import CREATE, UPDATE
+from shoal.cli.service_references import set_references
 from shoal.cli.service_spec import change_spec, is_given, make_spec
 from shoal.cli.session import (
     STATUS_NOT_FOUND,
@@ -71,6 +72,7 @@ def create(image: str, arguments: tuple[str, ...], **given: Any) -> None:
     given["env"] = (*_read_env_files(given.pop("env_file")), *given["env"])
     spec = make_spec(given, image, arguments, os.environ)
     client = connect()
+    set_references(spec, given, client.get)
     if not given["no_resolve_image"]:
         _resolve_image(client, spec, quiet=bool(given["quiet"]))
     made = client.post("/services/create", spec)
@@ -131,6 +133,7 @@ def update(name: str, **given: Any) -> None:
         spec, query = found["Spec"], {**query, "rollback": "previous"}
     else:
         spec = change_spec(found["Spec"], given, os.environ)
+        set_references(spec, given, client.get)
         if given["image"] and not given["no_resolve_image"]:
             _resolve_image(client, spec, quiet=bool(given["quiet"]))
     _print_warnings(client.post(f"/services/{found['ID']}/update", spec, query))

@@ -1,8 +1,8 @@
 """Replacing tasks that have ended or lost their node, and letting replacements start when it is their turn.
 
-A replacement is made at once with desired state READY, so that it can be prepared; it becomes RUNNING (of a
-job: COMPLETE) when the task before it has stopped and the delay of the restart policy is over. All of it follows from the store: nothing is lost
-when the leader changes (docker-swarm.md 4.2).
+A replacement is made at once with desired state READY, so that it can be prepared; it becomes RUNNING (of a job:
+COMPLETE) when the task before it has stopped and the delay of the restart policy is over. All of it follows from the
+store: nothing is lost when the leader changes (docker-swarm.md 4.2).
 """
 
 from __future__ import annotations

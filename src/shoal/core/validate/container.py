@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shoal.core.validate.reference import is_image_reference
-from shoal.errors import InvalidArgument
+from shoal.errors import InvalidArgument, NotBuilt
 from shoal.model.base import replace
 from shoal.model.container_spec import (
     ConfigReference,
@@ -96,7 +96,9 @@ def _check_targets(word: str, references: Sequence[SecretReference | ConfigRefer
         if reference.file is None:
             if isinstance(reference, SecretReference):
                 raise InvalidArgument(f"malformed {word} reference, no target provided")
-            continue
+            if reference.runtime is None:
+                raise InvalidArgument(f"malformed {word} reference, no target provided")
+            raise NotBuilt(f"config {name} as Runtime (a credential spec) is not supported: use it as a file (File)")
         target = reference.file.name
         if target in ("", "."):
             raise InvalidArgument(f"malformed file {word} reference, invalid target file name provided")

@@ -46,12 +46,14 @@ def prepare_network(spec: NetworkSpec) -> NetworkSpec:
     for pool in spec.ipam.config:
         _check_pool(pool)
     _refuse_overlaps(spec)
-    if driver == OVERLAY_DRIVER and not spec.config_only:
-        _check_overlay(spec)
-    elif driver not in NODE_LOCAL_DRIVERS:
+    if driver not in (OVERLAY_DRIVER, *NODE_LOCAL_DRIVERS):
         raise NotFound(f'plugin "{driver}" not found')
-    else:
-        _check_node_local(spec)
+    if driver != OVERLAY_DRIVER or spec.config_only:
+        raise NotBuilt(
+            f'networks that each node makes for itself (driver "{driver}", --config-only, --config-from) are not built '
+            "yet: use -d overlay, or put the service on --network host, bridge or none"
+        )
+    _check_overlay(spec)
     return replace(spec, ipam=replace(spec.ipam, driver="default"))
 
 
@@ -76,20 +78,6 @@ def _check_overlay(spec: NetworkSpec) -> None:
         raise InvalidArgument(f"Options: an MTU goes from {MTU_LEAST_BYTES} to {MTU_MOST_BYTES}")
     if spec.enable_ipv6 and 0 < options.mtu_bytes < 1280:
         raise InvalidArgument("Options: with IPv6 an MTU of 1280 or more is needed")
-
-
-def _check_node_local(spec: NetworkSpec) -> None:
-    if spec.config_only:
-        if spec.ingress or spec.attachable or spec.internal or spec.options.get("com.docker.network.encrypted"):
-            raise InvalidArgument("ConfigOnly: such a network holds subnets and driver options only")
-        return
-    if spec.ingress:
-        raise InvalidArgument("Ingress: the network of the routing mesh is an overlay")
-    if spec.config_from is None:
-        raise InvalidArgument(
-            f'a "{spec.driver}" network of scope swarm takes its configuration from a --config-only network of each '
-            "node: add --config-from NAME"
-        )
 
 
 def _check_pool(pool: IPAMPool) -> None:

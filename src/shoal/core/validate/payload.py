@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shoal.core.golang_template import TemplateError, check
 from shoal.core.validate.names import validate_payload_name
 from shoal.errors import InvalidArgument, NotBuilt
 from shoal.model.container_spec import Driver
@@ -19,6 +20,7 @@ def validate_secret(spec: SecretSpec) -> None:
     _check_templating(spec.templating)
     if not 0 < len(spec.data) < MAX_SECRET_BYTES:
         raise InvalidArgument(f"secret data must be larger than 0 and less than {MAX_SECRET_BYTES} bytes")
+    _check_template(f"secret {spec.name}", spec.templating, spec.data)
 
 
 def validate_config(spec: ConfigSpec) -> None:
@@ -27,8 +29,19 @@ def validate_config(spec: ConfigSpec) -> None:
     _check_templating(spec.templating)
     if not 0 < len(spec.data) < MAX_CONFIG_BYTES:
         raise InvalidArgument(f"config data must be larger than 0 and less than {MAX_CONFIG_BYTES} bytes")
+    _check_template(f"config {spec.name}", spec.templating, spec.data)
 
 
 def _check_templating(driver: Driver | None) -> None:
     if driver is not None and driver.name not in ("", "golang"):
         raise InvalidArgument(f'invalid template driver "{driver.name}": use golang')
+
+
+def _check_template(where: str, driver: Driver | None, data: bytes) -> None:
+    """Refuse at once what no task could fill in."""
+    if driver is None or driver.name != "golang":
+        return
+    try:
+        check(data.decode(errors="surrogateescape"))
+    except TemplateError as error:
+        raise InvalidArgument(f"{where}: its data is no template: {error}") from None
