@@ -76,12 +76,14 @@ def _rolled_back(view: View, service: Service, now_ns: int) -> Service:
     if previous is None:
         raise InvalidArgument(f"service {service.id} does not have a previous spec")
     same = previous.spec == service.spec
+    started = UpdateStatus(state=UpdateState.ROLLBACK_STARTED, started_at_ns=now_ns, message=ROLLBACK_MESSAGE)
     return replace(
         service,
         spec=previous.spec,
         spec_version=service.spec_version if same else next_spec_version(view, service),
         previous_spec_version=service.spec_version,
-        update_status=UpdateStatus(state=UpdateState.ROLLBACK_STARTED, started_at_ns=now_ns, message=ROLLBACK_MESSAGE),
+        # a job's new run is no rolling update: a status would never come to its end
+        update_status=None if is_job(service.spec) else started,
         job_status=next_run(service, now_ns),
     )
 
