@@ -59,6 +59,12 @@ def test_life_of_a_service(swarm):
     for text in (" Replicas:\t3", "PublishedPort = 8888", "Image:\t\tbusybox"):
         assert text in pretty
 
+    metrics = swarm.execute("curl", "-sS", "--fail", "--unix-socket", str(swarm.socket_path), "http://d/metrics").stdout
+    assert 'shoal_service_tasks_running{service="web"} 3.0\n' in metrics
+    used = re.findall(r'^shoal_container_memory_bytes\{.*service="web".*\} (.*)$', metrics, re.MULTILINE)
+    assert len(used) == 3
+    assert all(float(value) > 0 for value in used)
+
     def served():
         shown = swarm.run("service", "logs", "web")
         lines = (shown.stdout + shown.stderr).splitlines()

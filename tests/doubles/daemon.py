@@ -16,6 +16,7 @@ from shoal.manager.root_change import Signer
 from shoal.model.actions import Create
 from shoal.model.base import replace
 from shoal.model.container import LogLine, LogOptions, RemoteManifest
+from shoal.model.metrics import ConsensusStatus
 from shoal.model.objects import (
     Cluster,
     JoinTokens,
@@ -76,6 +77,9 @@ class MemoryManager:
 
     async def open_stream(self, node_id: str) -> ManagerEnd:
         raise Unavailable(f"node {node_id} has no session")
+
+    def consensus_status(self) -> ConsensusStatus:
+        return ConsensusStatus(is_leader=True, has_leader=True, term=3, applied_index=7, members=1, members_reachable=1)
 
     def reachability(self, node_id: str) -> str:
         return "reachable"

@@ -14,6 +14,7 @@ from shoal.manager.control import Control
 from shoal.manager.remote_containers import RemoteContainers
 from shoal.model.base import Struct
 from shoal.model.container import LogLine, LogOptions, RemoteManifest
+from shoal.model.metrics import ConsensusStatus
 from shoal.model.objects import NodeDescription, Task
 from shoal.model.requests import JoinRequest, RestoreRequest
 from shoal.model.specs import InitRequest
@@ -83,6 +84,9 @@ class ManagerView(Protocol):
 
     def reachability(self, node_id: str) -> str:
         """Return `reachable`, `unreachable` or `unknown` for a manager's node."""
+
+    def consensus_status(self) -> ConsensusStatus:
+        """Return how this manager stands in the Raft group."""
 
 
 class ApiContext(Protocol):

@@ -18,6 +18,8 @@ _KEY = re.compile(r"[a-z_][a-z0-9\-_.]+", re.IGNORECASE)
 _VALUE = re.compile(r"[a-z0-9:\-_\s.*()?+\[\]\\^$|/]+", re.IGNORECASE)
 NODE_LABEL_PREFIX = "node.labels."
 ENGINE_LABEL_PREFIX = "engine.labels."
+LABEL_PREFIXES = (NODE_LABEL_PREFIX, ENGINE_LABEL_PREFIX)
+KEYS = ("node.id", "node.hostname", "node.role", "node.ip", "node.platform.os", "node.platform.arch")
 
 
 class Constraint(Struct):
@@ -49,6 +51,18 @@ def _parse_one(expression: str) -> Constraint:
             raise InvalidArgument(f"value '{value}' is invalid")
         return Constraint(key=key, equal=equal, value=value)
     raise InvalidArgument("constraint expected one operator from ==, !=")
+
+
+def check_keys(constraints: tuple[Constraint, ...]) -> None:
+    """Refuse a key that no node could ever have. Raises InvalidArgument, which names the keys there are."""
+    for each in constraints:
+        key = each.key.lower()
+        if key in KEYS or any(key.startswith(prefix) and key != prefix for prefix in LABEL_PREFIXES):
+            continue
+        raise InvalidArgument(
+            f"constraint key '{each.key}' is unknown: use {', '.join(KEYS)}, "
+            f"{NODE_LABEL_PREFIX}KEY or {ENGINE_LABEL_PREFIX}KEY"
+        )
 
 
 def matches_all(constraints: tuple[Constraint, ...], node: Node) -> bool:

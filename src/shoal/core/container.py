@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from shoal.core.payload_files import Payloads, container_files
 from shoal.core.template import Context, expand
 from shoal.errors import InvalidArgument
@@ -52,7 +54,7 @@ def container_config(
         image_id=image_id,
         entrypoint=spec.command or None,
         command=spec.args or None,
-        env=tuple(expand(line, context, "ContainerSpec.Env") for line in spec.env),
+        env=(*(expand(line, context, "ContainerSpec.Env") for line in spec.env), *_resource_lines(task)),
         working_dir=spec.dir,
         user=spec.user,
         groups=spec.groups,
@@ -81,6 +83,16 @@ def container_config(
         dns_options=spec.dns_config.options if spec.dns_config else (),
     )
     return _with_limits_and_log(config, revision.spec.task_template)
+
+
+def _resource_lines(task: Task) -> Iterator[str]:
+    """Yield what tells a container of its generic resources: names or how many (docker-swarm.md 4.7)."""
+    values: dict[str, list[str]] = {}
+    for resource in task.generic_resources:
+        given = resource.named_resource_spec or resource.discrete_resource_spec or {}
+        values.setdefault(str(given.get("Kind", "")), []).append(str(given.get("Value", "")))
+    for kind, names in values.items():
+        yield f"DOCKER_RESOURCE_{kind.upper().replace('-', '_')}={','.join(names)}"
 
 
 def _with_limits_and_log(config: ContainerConfig, template: TaskSpec) -> ContainerConfig:

@@ -23,6 +23,7 @@ from shoal.manager.remote_containers import RemoteContainers
 from shoal.manager.root_change import RotationLoop, Signer
 from shoal.manager.streams import NodeStreams
 from shoal.model.messages import EndSession
+from shoal.model.metrics import ConsensusStatus
 from shoal.model.node_port import Acknowledged, Identity, ManagerAddress, MemberHello
 from shoal.model.objects import Node
 from shoal.model.states import NodeState
@@ -170,6 +171,18 @@ class Manager:
         if node is None or node.manager_status is None:
             return "unknown"
         return "reachable" if self.raft.is_reachable(node.manager_status.raft_id) else "unreachable"
+
+    def consensus_status(self) -> ConsensusStatus:
+        """Return how this manager stands in the Raft group."""
+        members = self.raft.members()
+        return ConsensusStatus(
+            is_leader=self.is_leader,
+            has_leader=self.raft.has_quorum(),
+            term=self.raft.term,
+            applied_index=self.raft.applied_index,
+            members=len(members),
+            members_reachable=sum(member.is_reachable for member in members),
+        )
 
     async def await_other_leader(self, address: str, timeout_seconds: float | None = None) -> None:
         """Return when another than the manager at `address` leads, or after a while."""

@@ -19,6 +19,7 @@ from shoal.model.objects import (
     TaskStatus,
     UpdateStatus,
 )
+from shoal.model.specs import GenericResource
 from shoal.model.states import TaskState
 
 LOG_FORMAT = 1
@@ -57,6 +58,7 @@ class PatchTask(Struct, tag="patch-task"):
     status: TaskStatus | None = None
     node_id: str | None = None
     attachments: tuple[Attachment, ...] | None = None
+    generic_resources: tuple[GenericResource, ...] | None = None
 
 
 class PatchService(Struct, tag="patch-service"):

@@ -11,6 +11,7 @@ from shoal.model.base import Struct
 from shoal.model.specs import (
     ClusterSpec,
     ConfigSpec,
+    GenericResource,
     NetworkSpec,
     NodeSpec,
     Platform,
@@ -197,6 +198,8 @@ class Task(Struct, tag="task"):
     # when the task was first seen running, by the leader's clock; 0: never. Set when the entry is applied.
     running_since_ns: int = 0
     job_iteration: int | None = None
+    # what the scheduler gave it of its node's generic resources: names, or how many
+    generic_resources: tuple[GenericResource, ...] = ()
 
     @property
     def is_wanted(self) -> bool:

@@ -150,6 +150,8 @@ class _Transaction:
             changes["node_id"] = action.node_id
         if action.attachments is not None and action.attachments != task.attachments:
             changes["attachments"] = action.attachments
+        if action.generic_resources is not None:
+            changes["generic_resources"] = action.generic_resources
         if changes:
             self._put(replace(task, **changes), task.meta)
 

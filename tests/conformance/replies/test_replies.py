@@ -106,9 +106,11 @@ ALLOWED: dict[str, tuple[tuple[str, str], ...]] = {
         (r"\.Images\[.*\]: (missing|not in)", "another image"),
     ),
     "err-service-create-badconstraint": (),
+    "err-service-create-badconstraintkey": ((r"\.", "a refusal has a message, no id"),),
 }
 STATUSES = {
     "err-service-create-badconstraint": (500, 400, "bad input is 400"),
+    "err-service-create-badconstraintkey": (201, 400, "no node can ever have the key"),
     "err-service-create-nonet": (500, 404, "Docker's 500 for an absent network is a slip"),
 }
 CURRENT_VERSION = re.compile(r"version=\d+")

@@ -9,7 +9,7 @@ import pytest
 from shoal.core.constraint import parse
 from shoal.core.schedule.filters import Request
 from shoal.core.schedule.nodes import FAILURE_WINDOW_NS, NodeInfo, survey
-from shoal.core.schedule.place import confirm, place
+from shoal.core.schedule.place import confirm, explain, place
 from shoal.core.schedule.resources import Needs, needs_of
 from shoal.model.base import replace
 from shoal.model.objects import Node, NodeDescription, NodeStatus, Revision, Service, Task, TaskStatus
@@ -80,7 +80,7 @@ def chosen(wanted: Request, count: int, known: dict[str, NodeInfo]) -> Counter[s
 def test_each_filter_and_its_words(bad: Node, wanted: Request, words: str) -> None:
     placement = place(wanted, 1, infos(bad))
     assert placement.node_ids == ()
-    assert placement.explanation == f"no suitable node ({words})"
+    assert placement.explanation.startswith(f"no suitable node ({words})")
     preassigned = confirm(wanted, "n1", infos(bad))
     assert (preassigned.node_ids, preassigned.explanation) == ((), placement.explanation)
 
@@ -104,7 +104,31 @@ def test_resources_are_used_up_by_reservations() -> None:
     wanted = request(needs=Needs(nano_cpus=800_000_000, generic=(("ssd", 1),)))
     placement = place(wanted, 5, infos(node("n1"), node("n2")))
     assert Counter(placement.node_ids) == {"n1": 2, "n2": 2}
-    assert placement.explanation == "no suitable node (insufficient resources on 2 nodes)"
+    assert placement.explanation == (
+        "no suitable node (insufficient resources on 2 nodes): CPUs: 0.8 asked, 0.4 left at most"
+    )
+
+
+def test_the_scarcest_resource_is_the_one_that_most_nodes_lack() -> None:
+    wanted = request(needs=Needs(nano_cpus=1, memory_bytes=2 << 30, generic=(("ssd", 1), ("tpu", 1))))
+    known = infos(node("n1"), node("n2"))
+    assert explain(wanted, known).endswith("): memory: 2048 MiB asked, 1024 MiB left at most")
+    assert explain(request(needs=Needs(generic=(("gpu", 3),))), known).endswith("): gpu: 3 asked, 2 left at most")
+
+
+def test_named_resources_are_given_to_one_task_each() -> None:
+    wanted = request(needs=Needs(generic=(("gpu", 1), ("ssd", 1))))
+    known = infos(node("n1"))
+    ssd = GenericResource(discrete_resource_spec={"Kind": "ssd", "Value": 1})
+
+    def gpu(name: str) -> GenericResource:
+        return GenericResource(named_resource_spec={"Kind": "gpu", "Value": name})
+
+    assert place(wanted, 3, known).claims == ((gpu("a"), ssd), (gpu("b"), ssd))
+    # what is taken already, by a task that is there
+    taken = NodeInfo(node("n1"))
+    taken.add("other", Needs(generic=(("gpu", 1),)), claimed=(gpu("a"),))
+    assert place(wanted, 2, {"n1": taken}).claims == ((gpu("b"), ssd),)
 
 
 def test_host_ports_and_bounds_a_node() -> None:

@@ -90,6 +90,8 @@ REFUSED = [
     (of_task(restart_policy=RestartPolicy(delay=-1)), "TaskSpec: restart-delay cannot be negative"),
     (of_task(restart_policy=RestartPolicy(window=-1)), "TaskSpec: restart-window cannot be negative"),
     (of_task(placement=Placement(constraints=("foo",))), "constraint expected one operator from ==, !="),
+    (of_task(placement=Placement(constraints=("node.colour==red",))), "constraint key 'node.colour' is unknown: use"),
+    (of_task(placement=Placement(constraints=("node.labels.==red",))), "constraint key 'node.labels.' is unknown"),
     (
         of_task(resources=ResourceRequirements(limits=Limit(nano_cpus=1000))),
         "invalid cpu value 1e-06: Must be at least 0.001",

@@ -9,7 +9,7 @@ import msgspec
 from shoal.api.responses import encode
 from shoal.api.views.network import attached_network_view
 from shoal.api.views.service import iteration_view, port_view, task_spec_view
-from shoal.api.views.shared import Json, meta_view, time_text
+from shoal.api.views.shared import Json, meta_view, plain, time_text
 from shoal.core.networks import PREDEFINED
 from shoal.model.objects import Network, Task
 from shoal.store.view import View
@@ -52,6 +52,8 @@ class TaskViews:
                 {"Network": self._network(attachment.network_id), "Addresses": list(attachment.addresses)}
                 for attachment in task.attachments
             ]
+        if task.generic_resources:
+            view["GenericResources"] = [plain(resource) for resource in task.generic_resources]
         if task.job_iteration is not None:
             view["JobIteration"] = iteration_view(task.job_iteration)
         view["Volumes"] = None

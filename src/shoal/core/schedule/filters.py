@@ -6,7 +6,7 @@ node fails is the one it is counted under.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from shoal.core import constraint
 from shoal.core.constraint import Constraint
@@ -16,6 +16,7 @@ from shoal.model.base import Struct
 from shoal.model.specs import Platform
 from shoal.model.states import Availability, NodeState
 
+MEBI = 1 << 20
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -107,6 +108,22 @@ FILTERS: tuple[Filter, ...] = (
         explain=lambda _count: "max replicas per node limit exceed",
     ),
 )
+
+
+def scarcest(request: Request, infos: Iterable[NodeInfo]) -> str:
+    """Say which resource most of the nodes lack: what is asked, and the most that one of them has left."""
+    needs, nodes = request.needs, list(infos)
+    asked: list[tuple[str, int, list[int], Callable[[int], str]]] = [
+        ("CPUs", needs.nano_cpus, [info.nano_cpus for info in nodes], lambda value: f"{value / 1e9:g}"),
+        ("memory", needs.memory_bytes, [info.memory_bytes for info in nodes], lambda value: f"{value / MEBI:.4g} MiB"),
+    ]
+    asked += [(kind, amount, [info.generic[kind] for info in nodes], str) for kind, amount in needs.generic]
+    lacking = [(sum(has < amount for has in left), name, amount, max(left), text) for name, amount, left, text in asked]
+    most = max(lacking, key=lambda each: each[0], default=None)
+    if most is None or not most[0]:
+        return ""
+    _, name, amount, left, text = most
+    return f"{name}: {text(amount)} asked, {text(max(left, 0))} left at most"
 
 
 def first_failure(request: Request, info: NodeInfo) -> Filter | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from shoal.core.schedule.resources import Needs, needs_of
 from shoal.model.objects import Node, Revision, Service, Task
+from shoal.model.specs import GenericResource
 from shoal.model.states import TaskState
 
 FAILURES_MOST = 5
@@ -21,13 +22,39 @@ class NodeInfo:
         self.nano_cpus = node.description.resources.nano_cpus
         self.memory_bytes = node.description.resources.memory_bytes
         self.generic = Counter(_generic_totals(node))
+        self._free_names = _free_names(node)
         self.tasks_total = 0
         self.tasks_by_service: Counter[str] = Counter()
         self.host_ports: Counter[tuple[str, int]] = Counter()
         self.failures: Counter[tuple[str, int]] = Counter()
 
-    def add(self, service_id: str, needs: Needs, wanted: bool = True) -> None:
-        """Count a task that is, or will be, on this node; one that is stopping (not `wanted`) still holds its needs."""
+    def claim(self, needs: Needs) -> tuple[GenericResource, ...]:
+        """Return which of the node's generic resources a task is to have: the first free names, or how many."""
+        claimed: list[GenericResource] = []
+        for kind, amount in needs.generic:
+            names = self._free_names.get(kind)
+            if names is None:
+                claimed.append(GenericResource(discrete_resource_spec={"Kind": kind, "Value": amount}))
+            else:
+                chosen = sorted(names)[:amount]
+                claimed += [GenericResource(named_resource_spec={"Kind": kind, "Value": name}) for name in chosen]
+        return tuple(claimed)
+
+    def add(
+        self, service_id: str, needs: Needs, wanted: bool = True, claimed: tuple[GenericResource, ...] = ()
+    ) -> None:
+        """Count a task that is, or will be, on this node.
+
+        Args:
+            service_id: its service.
+            needs: what it takes.
+            wanted: False for one that is stopping: it still holds its needs.
+            claimed: the generic resources it was given by name.
+        """
+        for resource in claimed:
+            if resource.named_resource_spec:
+                named = resource.named_resource_spec
+                self._free_names.get(named.get("Kind", ""), set()).discard(named.get("Value", ""))
         self.nano_cpus -= needs.nano_cpus
         self.memory_bytes -= needs.memory_bytes
         for kind, amount in needs.generic:
@@ -64,6 +91,15 @@ def _generic_totals(node: Node) -> dict[str, int]:
     return totals
 
 
+def _free_names(node: Node) -> dict[str, set[str]]:
+    names: dict[str, set[str]] = {}
+    for resource in node.description.resources.generic_resources:
+        if resource.named_resource_spec:
+            named = resource.named_resource_spec
+            names.setdefault(named.get("Kind", ""), set()).add(named.get("Value", ""))
+    return names
+
+
 def survey(
     nodes: Iterable[Node],
     tasks_of_node: Callable[[str], Iterable[Task]],
@@ -88,5 +124,5 @@ def survey(
             key = (task.service_id, task.spec_version)
             if key not in known:
                 known[key] = needs_of(revision_of(task).spec, service_of(task.service_id))
-            info.add(task.service_id, known[key], wanted=task.is_wanted)
+            info.add(task.service_id, known[key], task.is_wanted, task.generic_resources)
     return infos

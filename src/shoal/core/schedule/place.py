@@ -7,21 +7,28 @@ only the node that got it moves. Preferences (spread over labels) make a tree of
 from __future__ import annotations
 
 import heapq
-from collections import Counter
 from collections.abc import Iterable
 
 from shoal.core.constraint import ENGINE_LABEL_PREFIX, NODE_LABEL_PREFIX
-from shoal.core.schedule.filters import FILTERS, Request, first_failure
+from shoal.core.schedule.filters import FILTERS, Request, first_failure, scarcest
 from shoal.core.schedule.nodes import NodeInfo
 from shoal.model.base import Struct
 from shoal.model.objects import Node
+from shoal.model.specs import GenericResource
 
 
 class Placement(Struct):
-    """Where tasks go: node ids in order for the first tasks, and why there are no more, empty if all fit."""
+    """Where tasks go, and what of each node's generic resources they have.
+
+    In order for the first tasks; `explanation` says why there are no more, empty if all fit.
+    """
 
     node_ids: tuple[str, ...]
+    claims: tuple[tuple[GenericResource, ...], ...] = ()
     explanation: str = ""
+
+
+Choice = tuple[NodeInfo, tuple[GenericResource, ...]]
 
 
 class _Heap:
@@ -33,16 +40,17 @@ class _Heap:
         heapq.heapify(self._heap)
         self.task_count: int = sum(info.tasks_by_service[request.service_id] for _, info in self._heap)
 
-    def take(self) -> NodeInfo | None:
+    def take(self) -> Choice | None:
         """Give a task to the best node that can still take one."""
         request = self._request
         while self._heap:
             _, info = heapq.heappop(self._heap)
             if first_failure(request, info) is None:
-                info.add(request.service_id, request.needs)
+                claimed = info.claim(request.needs)
+                info.add(request.service_id, request.needs, claimed=claimed)
                 heapq.heappush(self._heap, (info.load_for(request.service_id, request.spec_version), info))
                 self.task_count += 1
-                return info
+                return info, claimed
         return None
 
 
@@ -58,14 +66,14 @@ class _Tree:
         }
         self.task_count: int = sum(branch.task_count for branch in self._branches.values())
 
-    def take(self) -> NodeInfo | None:
+    def take(self) -> Choice | None:
         """Give a task to the emptiest branch that can still take one."""
         while self._branches:
             value = min(self._branches, key=lambda one: (self._branches[one].task_count, one))
-            info = self._branches[value].take()
-            if info is not None:
+            choice = self._branches[value].take()
+            if choice is not None:
                 self.task_count += 1
-                return info
+                return choice
             del self._branches[value]
         return None
 
@@ -87,13 +95,19 @@ def place(request: Request, count: int, infos: dict[str, NodeInfo]) -> Placement
     """Choose nodes for `count` alike tasks; the chosen nodes' loads are counted up."""
     fitting = [info for info in infos.values() if first_failure(request, info) is None]
     source = _branch(request, fitting, request.spread)
-    chosen: list[str] = []
-    while len(chosen) < count:
-        info = source.take()
-        if info is None:
-            return Placement(node_ids=tuple(chosen), explanation=explain(request, infos))
-        chosen.append(info.node.id)
-    return Placement(node_ids=tuple(chosen))
+    chosen: list[Choice] = []
+    explanation = ""
+    while len(chosen) < count and not explanation:
+        choice = source.take()
+        if choice is None:
+            explanation = explain(request, infos)
+        else:
+            chosen.append(choice)
+    return Placement(
+        node_ids=tuple(info.node.id for info, _ in chosen),
+        claims=tuple(claimed for _, claimed in chosen),
+        explanation=explanation,
+    )
 
 
 def confirm(request: Request, node_id: str, infos: dict[str, NodeInfo]) -> Placement:
@@ -103,16 +117,25 @@ def confirm(request: Request, node_id: str, infos: dict[str, NodeInfo]) -> Place
         return Placement(node_ids=(), explanation="no suitable node (its node is gone)")
     if first_failure(request, info) is not None:
         return Placement(node_ids=(), explanation=explain(request, {node_id: info}))
-    info.add(request.service_id, request.needs)
-    return Placement(node_ids=(node_id,))
+    claimed = info.claim(request.needs)
+    info.add(request.service_id, request.needs, claimed=claimed)
+    return Placement(node_ids=(node_id,), claims=(claimed,))
 
 
 def explain(request: Request, infos: dict[str, NodeInfo]) -> str:
-    """Say why no node can take a task, in Docker's words: filters by the number of nodes that fail them."""
-    failures = Counter(failed.name for info in infos.values() if (failed := first_failure(request, info)) is not None)
-    if not failures:
+    """Say why no node can take a task, in Docker's words: filters by the number of nodes that fail them.
+
+    Where resources lack, the scarcest follows.
+    """
+    failed: dict[str, list[NodeInfo]] = {}
+    for info in infos.values():
+        failure = first_failure(request, info)
+        if failure is not None:
+            failed.setdefault(failure.name, []).append(info)
+    if not failed:
         return "no suitable node"
-    by_name = {one.name: one for one in FILTERS}
-    order = [one.name for one in FILTERS]
-    parts = sorted(failures.items(), key=lambda item: (-item[1], order.index(item[0])))
-    return "no suitable node (" + "; ".join(by_name[name].explain(count) for name, count in parts) + ")"
+    order = [one for one in FILTERS if one.name in failed]
+    order.sort(key=lambda one: -len(failed[one.name]))
+    text = "no suitable node (" + "; ".join(one.explain(len(failed[one.name])) for one in order) + ")"
+    lack = scarcest(request, failed["resources"]) if "resources" in failed else ""
+    return f"{text}: {lack}" if lack else text

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from shoal.core import constraint
 from shoal.core.schedule.filters import Request
 from shoal.core.schedule.nodes import NodeInfo
-from shoal.core.schedule.place import confirm, place
+from shoal.core.schedule.place import Placement, confirm, place
 from shoal.core.schedule.resources import needs_of
 from shoal.model.actions import PatchTask
 from shoal.model.objects import Revision, Service, Task, TaskStatus
@@ -51,24 +51,28 @@ def plan_placement(
     for task in preassigned:
         request = request_for(task, revision_of(task), service_of(task.service_id))
         found = confirm(request, task.node_id, infos)
-        patches.append(_patch(task, found.node_ids, found.explanation, CONFIRMED_MESSAGE, now_ns))
+        patches.append(_patch(task, found, 0, CONFIRMED_MESSAGE, now_ns))
     for members in groups.values():
         members.sort(key=lambda task: (task.slot, task.id))
         request = request_for(members[0], revision_of(members[0]), service_of(members[0].service_id))
         found = place(request, len(members), infos)
         for position, task in enumerate(members):
-            node_ids = found.node_ids[position : position + 1]
-            patches.append(_patch(task, node_ids, found.explanation, ASSIGNED_MESSAGE, now_ns))
+            patches.append(_patch(task, found, position, ASSIGNED_MESSAGE, now_ns))
     return [patch for patch in patches if patch is not _UNCHANGED]
 
 
 _UNCHANGED = PatchTask(id="")
 
 
-def _patch(task: Task, node_ids: tuple[str, ...], explanation: str, message: str, now_ns: int) -> PatchTask:
-    if node_ids:
-        status = TaskStatus(state=TaskState.ASSIGNED, timestamp_ns=now_ns, message=message)
-        return PatchTask(id=task.id, node_id=node_ids[0], status=status)
+def _patch(task: Task, found: Placement, position: int, message: str, now_ns: int) -> PatchTask:
+    if position < len(found.node_ids):
+        return PatchTask(
+            id=task.id,
+            node_id=found.node_ids[position],
+            status=TaskStatus(state=TaskState.ASSIGNED, timestamp_ns=now_ns, message=message),
+            generic_resources=found.claims[position] or None,
+        )
+    explanation = found.explanation
     if task.status.err == explanation:
         return _UNCHANGED
     return PatchTask(

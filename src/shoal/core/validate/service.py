@@ -5,7 +5,7 @@ The order of the checks is Docker's: first what its daemon converts, then what i
 
 from __future__ import annotations
 
-from shoal.core.constraint import parse
+from shoal.core.constraint import check_keys, parse
 from shoal.core.extensions import parse_extensions
 from shoal.core.validate.container import normalise_container, validate_container, validate_references
 from shoal.core.validate.names import validate_dns_name
@@ -172,7 +172,7 @@ def _validate_task(task: TaskSpec) -> None:
         if policy.window is not None and policy.window < 0:
             raise InvalidArgument("TaskSpec: restart-window cannot be negative")
     if task.placement is not None:
-        parse(task.placement.constraints)
+        check_keys(parse(task.placement.constraints))
     container = task.container_spec
     if container is not None:
         validate_references(container)

@@ -1,0 +1,47 @@
+"""Where tasks go, and what a user is told of one that has no place."""
+
+import pytest
+
+from tests.conformance.test_docker_command import LOCAL
+from tests.system.daemon import running_daemon, wait_for
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module")
+def daemon():
+    with running_daemon("--node-generic-resource", "gpu=left", "--node-generic-resource", "gpu=right") as daemon:
+        daemon.import_busybox()
+        daemon.docker("swarm", "init", "--advertise-addr", "127.0.0.1")
+        yield daemon
+        daemon.docker("swarm", "leave", "--force")
+
+
+def test_generic_resources_are_shared_out_by_name(daemon):
+    flags = ("--generic-resource", "gpu=1", "--replicas", "3", "--detach", "--name", "train")
+    daemon.docker("service", "create", *LOCAL, *flags, "busybox", "sh", "-c", "env | grep DOCKER_RES; sleep 1000")
+
+    def lines():
+        return sorted(daemon.docker("service", "logs", "--raw", "train").stdout.split())
+
+    wait_for(lambda: lines() == ["DOCKER_RESOURCE_GPU=left", "DOCKER_RESOURCE_GPU=right"], "two tasks with one each")
+    shown = daemon.docker("service", "ps", "--no-trunc", "--format", "{{.CurrentState}}|{{.Error}}", "train").stdout
+    pending = [line for line in shown.splitlines() if line.startswith("Pending")]
+    reason = "no suitable node (insufficient resources on 1 node): gpu: 1 asked, 0 left at most"
+    assert [line.partition("|")[2] for line in pending] == [f'"{reason}"']
+    tasks = daemon.request("GET", '/tasks?filters={"desired-state":{"running":true}}')[1]
+    given = sorted(str(task["GenericResources"]) for task in tasks if "GenericResources" in task)
+    assert given == [
+        "[{'NamedResourceSpec': {'Kind': 'gpu', 'Value': 'left'}}]",
+        "[{'NamedResourceSpec': {'Kind': 'gpu', 'Value': 'right'}}]",
+    ]
+    daemon.docker("service", "scale", "--detach", "train=1")
+    wait_for(lambda: len(daemon.docker("ps", "-q").stdout.split()) == 1, "one task left")
+    daemon.docker("service", "rm", "train")
+
+
+def test_an_unknown_key_of_a_constraint_is_refused(daemon):
+    flags = ("--constraint", "node.colour==red", "--detach", "--name", "nowhere")
+    refused = daemon.docker("service", "create", *LOCAL, *flags, "busybox", check=False)
+    assert refused.returncode == 1
+    assert "constraint key 'node.colour' is unknown: use node.id" in refused.stderr
