@@ -19,6 +19,7 @@ from shoal.core.orchestrate.plan import NewId
 from shoal.core.orchestrate.plan import Plan as OrchestrationPlan
 from shoal.core.orchestrate.reap import plan_reaping
 from shoal.core.orchestrate.restart import plan_orphans
+from shoal.core.schedule.instead import fits_instead
 from shoal.core.schedule.nodes import survey
 from shoal.core.schedule.plan import plan_placement
 from shoal.lib.clock import Clock
@@ -32,6 +33,8 @@ from shoal.store.view import View
 
 # Loops that look at everything pending at once have a single key.
 _ALL = "all"
+# the states whose reaching the orchestrator answers to: prepared, runs, has ended
+_MARKS = (TaskState.READY, TaskState.RUNNING, TaskState.COMPLETE)
 
 
 def orchestrator(store: Store, clock: Clock, new_id: NewId) -> LeaderLoop:
@@ -63,14 +66,14 @@ def orchestrator(store: Store, clock: Clock, new_id: NewId) -> LeaderLoop:
 
 
 def _matters_to_orchestrator(change: Change) -> bool:
-    """Whether a task's change can change a plan: it came, went, ended, began to run, or is wanted otherwise."""
+    """Whether a task's change can change a plan: it came, went, got further, has no room, or is wanted otherwise."""
     old, new = change.old, change.new
     if not isinstance(old, Task) or not isinstance(new, Task):
         return True
     return (
         old.desired_state != new.desired_state
-        or old.status.state.is_terminal != new.status.state.is_terminal
-        or (new.status.state == TaskState.RUNNING and old.status.state != TaskState.RUNNING)
+        or any(old.status.state < mark <= new.status.state for mark in _MARKS)
+        or (new.status.state == TaskState.PENDING and old.status.err != new.status.err)
     )
 
 
@@ -112,7 +115,15 @@ def _orchestrate(view: View, service_id: str, nodes: dict[str, Node], now_ns: in
         result = jobs.plan(service, tasks, nodes, view.revision_of, now_ns, new_id)
     else:
         module = replicated if is_replicated(service.spec) else global_
-        result = module.plan(service, tasks, nodes, view.revision_of, now_ns, new_id, _previous_spec(view, service))
+        previous = _previous_spec(view, service)
+
+        def has_room(task: Task, leaving: Task) -> bool:
+            node = nodes.get(leaving.node_id)
+            return fits_instead(
+                task, leaving, node, view.tasks_of_node, view.revision_of, lambda id_: view.get(Service, id_), now_ns
+            )
+
+        result = module.plan(service, tasks, nodes, view.revision_of, now_ns, new_id, previous, has_room)
     why = [f"{service.spec.name}: {reason}" for reason in result.why]
     return Round(actions=result.actions, wake_at_ns=result.wake_at_ns, why=why)
 

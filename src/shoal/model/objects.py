@@ -20,7 +20,7 @@ from shoal.model.specs import (
     SecretSpec,
     ServiceSpec,
 )
-from shoal.model.states import NodeState, TaskState, UpdateState
+from shoal.model.states import NodeState, Promotion, TaskState, UpdateState
 
 
 class Meta(Struct):
@@ -103,12 +103,13 @@ class Endpoint(Struct):
 
 
 class UpdateStatus(Struct):
-    """Where a rolling update stands."""
+    """Where a rolling update stands; while it awaits its promotion it is PAUSED, since `completed_at_ns`."""
 
     state: UpdateState
     started_at_ns: int = 0
     completed_at_ns: int = 0
     message: str = ""
+    promotion: Promotion = Promotion.NONE
 
 
 class JobStatus(Struct):
@@ -200,6 +201,9 @@ class Task(Struct, tag="task"):
     job_iteration: int | None = None
     # what the scheduler gave it of its node's generic resources: names, or how many
     generic_resources: tuple[GenericResource, ...] = ()
+    # how many tasks before it failed in a row in its place, and since when none has come to run (0: it is the first)
+    failures_before: int = 0
+    trying_since_ns: int = 0
 
     @property
     def is_wanted(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from shoal.model.actions import Action, Create, PatchTask
 from shoal.model.objects import Service, Task, TaskStatus
@@ -55,17 +56,22 @@ class Plan:
         why: str,
         slot: int = 0,
         node_id: str = "",
+        **more: Any,
     ) -> None:
-        """Create a task of the service's current revision, in a slot or (global services) for a node."""
+        """Create a task of the service's current revision, in a slot or (global services) for a node.
+
+        `more`: other fields of the task; another `spec_version` takes another revision.
+        """
         task = Task(
             id=new_id(),
             service_id=service.id,
-            spec_version=service.spec_version,
+            spec_version=more.pop("spec_version", service.spec_version),
             slot=slot,
             node_id=node_id,
             desired_state=desired,
             status=TaskStatus(state=TaskState.NEW, timestamp_ns=now_ns, applied_at_ns=now_ns, message="created"),
             job_iteration=service.job_status.iteration if service.job_status else None,
+            **more,
         )
         self.created_places.add(node_id or slot)
         self.add(Create(object=task), f"{task_label(task)}: new, {why}")
