@@ -8,6 +8,7 @@ from shoal.core.allocate.plan import (
     Claims,
     Networks,
     is_allocated,
+    leaves_address,
     plan_service,
     plan_tasks,
     say_what_is_lacking,
@@ -73,7 +74,7 @@ def _matters_to_orchestrator(change: Change) -> bool:
     return (
         old.desired_state != new.desired_state
         or any(old.status.state < mark <= new.status.state for mark in _MARKS)
-        or (new.status.state == TaskState.PENDING and old.status.err != new.status.err)
+        or (new.status.state <= TaskState.PENDING and old.status.err != new.status.err)
     )
 
 
@@ -118,6 +119,8 @@ def _orchestrate(view: View, service_id: str, nodes: dict[str, Node], now_ns: in
         previous = _previous_spec(view, service)
 
         def has_room(task: Task, leaving: Task) -> bool:
+            if task.status.state == TaskState.NEW:
+                return leaves_address(leaving, task.status.err, lambda id_: view.get(Network, id_))
             node = nodes.get(leaving.node_id)
             return fits_instead(
                 task, leaving, node, view.tasks_of_node, view.revision_of, lambda id_: view.get(Service, id_), now_ns

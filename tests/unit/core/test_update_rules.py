@@ -85,6 +85,19 @@ def test_without_room_beside_it_the_old_task_stops_first(
     assert any("stops its old task first" in message and lacks in message for message in messages)
 
 
+def test_in_a_network_without_a_free_address_the_old_task_stops_first() -> None:
+    swarm = PureSwarm(1, subnet="10.0.0.0/29")
+    ports = EndpointSpec(ports=(PortConfig(target_port=80, published_port=8080),))
+    # of six addresses the gateway has one and the service one
+    id_ = swarm.create(replace(service_spec("web", 4), endpoint_spec=ports))
+    swarm.settle()
+    assert len(swarm.running(id_)) == 4
+    swarm.set_image(id_, "new")
+    swarm.settle()
+    assert images(swarm, id_) == ["new"] * 4
+    assert swarm.update_state(id_) == UpdateState.COMPLETED
+
+
 def test_no_task_is_stopped_for_a_successor_that_fits_nowhere_anyway() -> None:
     swarm, id_ = started(service_spec("web", 1))
 

@@ -134,9 +134,9 @@ def _hand_over(plan: Plan, turn: Turn) -> str:
 
 
 def _waits_for_room(turn: Turn, new: Task, outdated: list[Task]) -> bool:
-    """Whether a task that no node can take could run where one that it replaces is."""
-    refused = new.status.state == TaskState.PENDING and bool(new.status.err)
-    return refused and any(turn.fits_instead(new, old) for old in outdated)
+    """Whether a task that has no address or node to get could have that of one that it replaces."""
+    lacks_something = new.status.state <= TaskState.PENDING and bool(new.status.err)
+    return lacks_something and any(turn.fits_instead(new, old) for old in outdated)
 
 
 def _place_text(slot: Slot) -> str:

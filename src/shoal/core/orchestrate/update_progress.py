@@ -17,7 +17,7 @@ from shoal.model.objects import Node, Service, Task
 from shoal.model.specs import UpdateConfig
 from shoal.model.states import TaskState
 
-# Whether the first task could run on the node of the second, were that one gone.
+# Whether the first task could have the node, or the address, of the second, were that one gone.
 FitsInstead = Callable[[Task, Task], bool]
 
 
