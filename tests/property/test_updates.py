@@ -11,15 +11,15 @@ from shoal.model.states import TaskState, UpdateState
 from tests.doubles.swarm import LOOPS, SECOND, PureSwarm, service_spec
 
 orders = st.sampled_from(["stop-first", "start-first"])
-# which loop decides, or that the nodes work; the end of the list is followed by all of them in turn
-turns = st.lists(st.sampled_from([*LOOPS, "work"]), max_size=60)
+# which loop decides, or how often the nodes work before one does; after the list all have their turn
+turns = st.one_of(st.sampled_from(LOOPS), st.integers(1, 6).map("work".__mul__))
 
 
 def take(swarm: PureSwarm, turn: str) -> None:
-    if turn == "work":
-        swarm.work()
-    else:
+    if turn in LOOPS:
         swarm.decide((turn,))
+    for _ in range(turn.count("work")):
+        swarm.work()
 
 
 def updated(replicas: int, config: UpdateConfig, labels: dict[str, str] | None = None) -> tuple[PureSwarm, str]:
@@ -33,7 +33,12 @@ def updated(replicas: int, config: UpdateConfig, labels: dict[str, str] | None =
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(replicas=st.integers(1, 5), parallelism=st.integers(1, 3), order=orders, steps=turns)
+@given(
+    replicas=st.integers(1, 5),
+    parallelism=st.integers(1, 3),
+    order=orders,
+    steps=st.lists(turns, min_size=15, max_size=60),
+)
 def test_so_many_run_at_any_time(replicas: int, parallelism: int, order: str, steps: list[str]) -> None:
     swarm, id_ = updated(replicas, UpdateConfig(parallelism=parallelism, monitor=SECOND, order=order))
     least = replicas if order == "start-first" else replicas - parallelism
@@ -64,7 +69,7 @@ def test_so_many_run_at_any_time(replicas: int, parallelism: int, order: str, st
         order=orders,
         failure_action=st.sampled_from(["pause", "rollback", "continue"]),
     ),
-    steps=st.lists(st.one_of(st.sampled_from([*LOOPS, "work"]), st.integers(0, 9)), max_size=60),
+    steps=st.lists(st.one_of(turns, st.integers(0, 9)), min_size=15, max_size=60),
 )
 def test_no_slot_but_the_canaries_has_the_new_spec(
     replicas: int, canaries: int, config: UpdateConfig, steps: list[str | int]
