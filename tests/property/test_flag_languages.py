@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.cli.language import mounts, ports, templates, values
-from shoal.cli.language.texts import duration_text
 from shoal.errors import ShoalError
+from shoal.language import mounts, ports, templates, values
+from shoal.language.texts import duration_text
 from shoal.lib.units import parse_duration_ns
 
 PARSERS = [

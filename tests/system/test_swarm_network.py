@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from shoal.errors import ShoalError
 from shoal.lab.lab import Lab
 from shoal.lab.node import LabNode
+from shoal.network.settings import NetworkSettings, names_of
+from shoal.network.wireguard import find_way
 from tests.system.daemon import wait_for
 from tests.system.lab import node_id, running_lab
 from tests.system.swarm import get, running
@@ -21,6 +25,7 @@ from tests.system.swarm import get, running
 pytestmark = pytest.mark.root
 
 PEER = str(Path(__file__).parent / "network" / "peer.py")
+WIREGUARD_PORTS = [51820, 51820]
 LOCAL = ("--no-resolve-image", "--stop-grace-period", "0s", "-d")
 
 
@@ -171,6 +176,63 @@ def test_a_dead_node_and_a_partition_leave_no_wrong_name(lab: Lab, swarm: tuple[
     with web.served() as served:
         for entry in lab.nodes:
             assert names(from_host(entry, "tcp", "127.0.0.1", 8080, 8)) == set(served), entry.name
+
+
+def test_an_encrypted_network_between_nodes_shows_nothing_on_the_wire(lab: Lab) -> None:
+    try:
+        find_way(NetworkSettings())
+    except ShoalError as error:
+        pytest.skip(error.message)
+    manager = lab.node("m1")
+    manager.docker("network", "create", "-d", "overlay", "--opt", "encrypted", "vault")
+    where = ("--mode", "global", "--constraint", "node.role==worker")
+    secret = create(lab, "secret", 2, "--network", "vault", *where)
+    try:
+        container, node, pid = secret.tasks()[0]
+        with secret.served() as served, packets_of(node) as seen:
+            answer = node.docker("exec", container, "nslookup", "tasks.secret").stdout
+            addresses = set(re.findall(r"^Address: (10\.\S+)", answer, re.MULTILINE))
+            assert names([from_task(pid, "tcp", address, 80)[0] for address in addresses]) == set(served)
+            packets = seen()
+            other = next(name for name in served if name != container[:12])
+            assert WIREGUARD_PORTS in [ports for _, ports, _ in packets]
+            assert not [ports for _, ports, _ in packets if 4789 in ports], "frames in the clear"
+            assert all(other.encode().hex() not in data for _, _, data in packets), "an answer in the clear"
+            before = wireguard_keys(node)
+            manager.shoal("swarm", "update", "--rotate-network-keys")
+            wait_for(lambda: not wireguard_keys(node) & before, "all nodes have new keys")
+            assert names([from_task(pid, "tcp", address, 80)[0] for address in addresses]) == set(served)
+    finally:
+        manager.docker("service", "rm", "secret")
+    manager.docker("network", "rm", "vault")
+
+
+def wireguard_keys(node: LabNode) -> set[str]:
+    """Return the public keys of a node's end of encrypted networks, its own and the others'."""
+    lines = node.execute("wg", "show", "all", "dump").stdout.splitlines()
+    own = names_of(node.docker("info", "-f", "{{.ID}}").stdout.strip()).secret_link
+    shown = [line.split()[1:] for line in lines if line.split()[0] == own]
+    return {shown[0][1], *(words[0] for words in shown[1:])}
+
+
+@contextlib.contextmanager
+def packets_of(node: LabNode) -> Iterator[Callable[[], list[tuple[int, list[int], str]]]]:
+    """Yield what gives the packets on a node's cable since then: protocol, ports, and all of it in hexadecimal."""
+    words = ["nsenter", f"--net={node.namespace}", sys.executable, PEER, "capture", "eth0"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as watch:
+        try:
+            assert watch.stdin is not None
+            assert watch.stdout is not None
+            assert watch.stdout.readline() == "ready\n"
+            question, answer = watch.stdin, watch.stdout
+
+            def seen() -> list[tuple[int, list[int], str]]:
+                print("?", file=question, flush=True)
+                return json.loads(answer.readline())
+
+            yield seen
+        finally:
+            watch.kill()
 
 
 def test_a_network_with_ipv6(lab: Lab) -> None:

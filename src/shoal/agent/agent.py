@@ -34,7 +34,6 @@ from shoal.rpc.link import Frames, Link, LinkClosed
 
 _log = structlog.get_logger(__name__)
 
-DESCRIPTION_PERIOD_SECONDS = 20.0
 OPEN_TIMEOUT_SECONDS = 5.0
 RETRY_MOST_SECONDS = 2.0
 GOODBYE_TIMEOUT_SECONDS = 1.0
@@ -220,14 +219,10 @@ class Agent:
             await link.send(await self._worker.next_report())
 
     async def _beat(self, link: Link, opened: SessionOpened, description: NodeDescription) -> None:
-        loop = asyncio.get_running_loop()
-        described_at = loop.time()
         while True:
             await asyncio.sleep(self._heartbeat_period_seconds)
             await link.send(Heartbeat(session_id=opened.session_id))
-            if loop.time() - described_at >= DESCRIPTION_PERIOD_SECONDS:
-                described_at = loop.time()
-                fresh = self._describe()
-                if fresh != description:
-                    description = fresh
-                    await link.send(DescribeNode(description=fresh))
+            fresh = self._describe()
+            if fresh != description:
+                description = fresh
+                await link.send(DescribeNode(description=fresh))

@@ -14,6 +14,7 @@ from shoal.manager.control import Control
 from shoal.manager.remote_containers import RemoteContainers
 from shoal.model.base import Struct
 from shoal.model.container import LogLine, LogOptions, RemoteManifest
+from shoal.model.diagnosis import Finding
 from shoal.model.metrics import ConsensusStatus
 from shoal.model.objects import NodeDescription, Task
 from shoal.model.requests import JoinRequest, RestoreRequest
@@ -126,6 +127,9 @@ class ApiContext(Protocol):
 
     def host(self) -> HostFacts:
         """Return facts of the machine and the daemon, read now."""
+
+    async def examine(self) -> tuple[Finding, ...]:
+        """Look at this node and its ways to the others, for `shoal doctor`; takes seconds."""
 
     async def forward(self, request: web.Request) -> web.StreamResponse:
         """Let the leading manager answer a request. Raises Unavailable, NotLeader: this manager leads itself now."""

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "config": ("shoal.cli.commands.payload:config", "Work with configs"),
     "volume": ("shoal.cli.commands.volume:volume", "Work with the volumes of this node"),
     "lab": ("shoal.cli.commands.lab:lab", "Run a whole swarm on this machine"),
+    "doctor": ("shoal.cli.commands.doctor:doctor", "Find what is wrong with this node and its ways to the others"),
     "info": ("shoal.cli.commands.system:info", "Show what the daemon says of itself and its swarm"),
     "version": ("shoal.cli.commands.system:version", "Show the versions of command and daemon"),
     "ps": (f"{_CONTAINERS}:list_containers", "List the containers of this node"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from shoal.cli.language.texts import age_text, capitalize, duration_text, go_time_text, size_text
+from shoal.language.texts import age_text, capitalize, duration_text, go_time_text, size_text
 from shoal.lib.units import parse_time_ns
 
 Json = Mapping[str, Any]

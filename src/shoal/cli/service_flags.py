@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from shoal.cli.grammar import Parse, flag, flags
-from shoal.cli.language.mounts import parse_mount
-from shoal.cli.language.ports import parse_port_match, parse_ports
-from shoal.cli.language.values import (
+from shoal.cli.service_references import parse_network, parse_payload
+from shoal.language.mounts import parse_mount
+from shoal.language.ports import parse_port_match, parse_ports
+from shoal.language.values import (
     parse_bytes,
     parse_command,
     parse_generic_resource,
@@ -21,7 +22,6 @@ from shoal.cli.language.values import (
     parse_uint,
     parse_ulimit,
 )
-from shoal.cli.service_references import parse_network, parse_payload
 
 Add = Callable[[Any], Any]
 

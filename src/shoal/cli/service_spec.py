@@ -10,9 +10,9 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from shoal.cli.language.ports import is_same_port
-from shoal.cli.language.values import parse_environment
 from shoal.errors import InvalidArgument
+from shoal.language.ports import is_same_port
+from shoal.language.values import parse_environment
 
 Json = dict[str, Any]
 Flags = Mapping[str, Any]

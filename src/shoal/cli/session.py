@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from shoal.cli.language.templates import Row, fields_of, go_text, parse_template
-from shoal.cli.language.texts import table_text
-from shoal.cli.language.values import parse_filters
 from shoal.client.connection import DEFAULT_HOST, Client, RemoteError
 from shoal.errors import InvalidArgument, ShoalError
+from shoal.language.templates import Row, fields_of, go_text, parse_template
+from shoal.language.texts import table_text
+from shoal.language.values import parse_filters
 
 HOST_VARIABLE = "DOCKER_HOST"
 STATUS_NOT_FOUND = 404

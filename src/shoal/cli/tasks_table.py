@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shoal.cli.language.texts import age_text, capitalize, ellipsis, shorten_id
 from shoal.cli.session import Column
+from shoal.language.texts import age_text, capitalize, ellipsis, shorten_id
 from shoal.lib.units import parse_time_ns
 
 Json = Mapping[str, Any]

@@ -90,11 +90,17 @@ def _aliases(service: Service | None, task: Task) -> tuple[str, ...]:
 def data_path(nodes: Iterable[Node], cluster: Cluster | None) -> DataPath:
     """Return where the nodes of a swarm are reached, in order of their numbers; one never seen is left out."""
     peers = [
-        Peer(node_number=node.number, address=address, wireguard_key=node.description.wireguard_key)
+        Peer(
+            node_number=node.number,
+            address=address,
+            wireguard_key=node.description.wireguard_key,
+            wireguard_port=node.description.wireguard_port,
+        )
         for node in nodes
         if (address := node.description.data_path_address or node.status.address)
     ]
     return DataPath(
         port=cluster.data_path_port if cluster is not None else DataPath().port,
+        key_generation=cluster.network_key_generation if cluster is not None else 0,
         peers=tuple(sorted(peers, key=lambda peer: peer.node_number)),
     )

@@ -55,7 +55,9 @@ def _os_release() -> dict[str, str]:
     return {key: value.strip('"') for key, _, value in pairs}
 
 
-def describe_node(machine: Machine, settings: Settings, trust: NodeDescription | None = None) -> NodeDescription:
+def describe_node(
+    machine: Machine, settings: Settings, trust: NodeDescription | None = None, wireguard_key: str = ""
+) -> NodeDescription:
     """Return what this node says of itself; `trust` brings the certificates' part."""
     labels = dict(label.partition("=")[::2] for label in settings.labels)
     plugins = (
@@ -73,6 +75,8 @@ def describe_node(machine: Machine, settings: Settings, trust: NodeDescription |
         ),
         engine_version=DOCKER_VERSION,
         engine_labels=labels,
+        wireguard_key=wireguard_key,
+        wireguard_port=settings.wireguard_port,
         plugins=plugins,
         trust_root=trust.trust_root if trust else "",
         certificate_issuer_subject=trust.certificate_issuer_subject if trust else b"",

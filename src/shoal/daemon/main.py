@@ -33,6 +33,9 @@ COLLECTION_THRESHOLDS = (50_000, 20, 50)
 @click.option("--node-generic-resource", "generic_resources", multiple=True, help="KIND=N or KIND=NAME.")
 @click.option("--insecure-registry", "insecure_registries", multiple=True, help="Registry that speaks plain HTTP.")
 @click.option("-G", "--group", help="Group of the unix socket.")
+@click.option(
+    "--wireguard-port", type=click.IntRange(1, 65_535), help="UDP port of encrypted networks [51820]; nodes may differ."
+)
 @click.option("--tls", is_flag=True, default=None, help="Serve tcp:// hosts by TLS; implied by --tlsverify.")
 @click.option(
     "--tlsverify", "tls_verify", is_flag=True, default=None, help="By TLS, only to clients with a certificate."

@@ -16,7 +16,9 @@ from shoal.api.requests import LOCKED
 from shoal.ca.tokens import parse_unlock_key
 from shoal.core.bootstrap import check_init_request
 from shoal.core.container import TASK_ID_LABEL
+from shoal.core.diagnosis import examine_swarm
 from shoal.daemon.addresses import split_address
+from shoal.daemon.doctor import examine_this_machine, look_at_helpers, look_at_managers
 from shoal.daemon.forwarding import forward
 from shoal.daemon.joining import JoinPlan, enter, prepare_founding, revive
 from shoal.daemon.layout import Layout, SwarmMembership
@@ -31,6 +33,7 @@ from shoal.lib.clock import SystemClock
 from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait
 from shoal.model.container import LogLine, LogOptions, RemoteManifest
+from shoal.model.diagnosis import Finding, PathFacts, SwarmFacts
 from shoal.model.objects import ManagerStatus, Node, NodeDescription, Task
 from shoal.model.requests import JoinRequest, RestoreRequest
 from shoal.model.specs import InitRequest
@@ -95,7 +98,9 @@ class SwarmNode:
             insecure_registries=settings.insecure_registries,
         )
         names = ResolverClient(settings.exec_root, f"shoal-resolver-{daemon_id}")
-        self._network = NodeNetwork(settings.exec_root, daemon_id, NetworkSettings(), names)
+        key_file = settings.data_root / "wireguard.key"
+        network_settings = NetworkSettings(wireguard_port=settings.wireguard_port)
+        self._network = NodeNetwork(settings.exec_root, daemon_id, network_settings, names, key_file)
         self._machinery = Machinery(
             layout,
             self.engine,
@@ -186,7 +191,7 @@ class SwarmNode:
         return self._part.describe() if self._part is not None else self._describe(NodeDescription())
 
     def _describe(self, trust: NodeDescription) -> NodeDescription:
-        return describe_node(self._facts, self._settings, trust)
+        return describe_node(self._facts, self._settings, trust, self._network.wireguard_key)
 
     def host(self) -> HostFacts:
         """Return facts of the machine and the daemon, read now."""
@@ -213,6 +218,26 @@ class SwarmNode:
             node_address=address,
             remote_managers=managers,
         )
+
+    async def examine(self) -> tuple[Finding, ...]:
+        """Look at this node and its ways to the others; takes seconds."""
+        membership = self._part.membership if self._part is not None else None
+        managers = [each.address for each in membership.managers] if membership else []
+        machine, helpers, asked, paths = await asyncio.gather(
+            asyncio.to_thread(examine_this_machine),
+            asyncio.to_thread(look_at_helpers, self._settings.exec_root, self._network.has_overlays),
+            look_at_managers(managers),
+            self._network.ask_peers(),
+        )
+        facts = SwarmFacts(
+            own_address=self.host().node_address,
+            state=self.local_state().value,
+            error=self.local_error(),
+            helpers=helpers,
+            managers=asked,
+            paths=paths if membership is not None else PathFacts(),
+        )
+        return (*machine, *examine_swarm(facts))
 
     async def init_swarm(self, request: InitRequest) -> str:
         """Make a swarm with this node as its manager; returns the node's id."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from shoal.errors import InvalidArgument
 from shoal.model.base import Struct, replace
+from shoal.model.netstate import WIREGUARD_PORT
 
 DEFAULT_DATA_ROOT = Path("/var/lib/shoal")
 DEFAULT_EXEC_ROOT = Path("/run/shoal")
 DEFAULT_CERTIFICATES = Path("/etc/shoal")
+Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 
@@ -29,6 +31,7 @@ class Settings(Struct):
     insecure_registries: tuple[str, ...] = ()
     log_level: str = "info"
     group: str = ""
+    wireguard_port: int = WIREGUARD_PORT
     tls: bool = False
     tls_verify: bool = False
     tls_ca_certificate: Path = DEFAULT_CERTIFICATES / "ca.pem"
@@ -58,6 +61,7 @@ FILE_KEYS: dict[str, str] = {
     "insecure-registries": "insecure_registries",
     "log-level": "log_level",
     "group": "group",
+    "wireguard-port": "wireguard_port",
     "tls": "tls",
     "tlsverify": "tls_verify",
     "tlscacert": "tls_ca_certificate",
@@ -67,6 +71,7 @@ FILE_KEYS: dict[str, str] = {
 
 
 _PATHS = {"data_root", "exec_root", "image_root", "pidfile", "tls_ca_certificate", "tls_certificate", "tls_key"}
+_PORTS = {"wireguard_port"}
 _SWITCHES = {"tls", "tls_verify"}
 _LISTS = {"hosts", "labels", "generic_resources", "insecure_registries"}
 
@@ -76,6 +81,8 @@ def _convert(field: str, value: object) -> object:
         return msgspec.convert(value, tuple[str, ...])
     if field in _SWITCHES:
         return msgspec.convert(value, bool)
+    if field in _PORTS:
+        return msgspec.convert(value, Port)
     text = msgspec.convert(value, str)
     return Path(text) if field in _PATHS else text
 

@@ -22,6 +22,8 @@ from shoal.lab import kernel, processes
 from shoal.lab.plan import LabState, NodeRecord, Process
 from shoal.lab.state import StateFile
 from shoal.model.base import replace
+from shoal.network.settings import names_of
+from shoal.network.wireguard import control_socket
 
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
@@ -184,6 +186,8 @@ class LabNode:
         kernel.remove_host(self._file.name, self.name, self.uts)
         if daemon_id:
             kernel.remove_cgroups(daemon_id)
+            # its program was killed and could not
+            control_socket(names_of(daemon_id).secret_link).unlink(missing_ok=True)
         shutil.rmtree(self.exec_root, ignore_errors=True)
 
     def kill_daemon(self) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from shoal.core.network_keys import order_rotation
 from shoal.core.service_names import RANDOM_BYTES_NEEDED, make_service_name
 from shoal.core.validate.cluster import prepare_cluster
 from shoal.core.validate.node import prepare_node
@@ -44,6 +45,7 @@ class Rotation(Struct):
     worker_token: bool = False
     manager_token: bool = False
     unlock_key: bool = False
+    network_keys: bool = False
 
 
 class Control:
@@ -269,6 +271,8 @@ class Control:
                 join_tokens=self._rotated_tokens(cluster, wanted),
                 unlock_key=self._next_unlock_key(cluster, prepared, wanted),
             )
+            if wanted.network_keys:
+                changed = order_rotation(changed, self._clock.now_ns())
             return [Replace(object=changed, expected_version=version)]
 
         await self._store.update(plan, actor)
@@ -276,6 +280,7 @@ class Control:
             "swarm updated",
             worker_token_rotated=wanted.worker_token,
             manager_token_rotated=wanted.manager_token,
+            network_keys_rotated=wanted.network_keys,
             actor=actor,
         )
 

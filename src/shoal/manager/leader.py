@@ -37,6 +37,7 @@ class Leader:
             "allocator": loops.allocator(store, clock),
             "scheduler": loops.scheduler(store, clock),
             "reaper": loops.reaper(store, clock),
+            "network keys": loops.network_keys(store, clock),
         }
         self._tasks: list[asyncio.Task[None]] = []
 

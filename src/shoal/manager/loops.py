@@ -15,6 +15,7 @@ from shoal.core.allocate.plan import (
 )
 from shoal.core.allocate.ports import complete
 from shoal.core.defaults import is_job, is_replicated, task_history_limit
+from shoal.core.network_keys import order_rotation, rotation_due_ns
 from shoal.core.orchestrate import global_, jobs, replicated
 from shoal.core.orchestrate.plan import NewId
 from shoal.core.orchestrate.plan import Plan as OrchestrationPlan
@@ -25,6 +26,7 @@ from shoal.core.schedule.nodes import survey
 from shoal.core.schedule.plan import plan_placement
 from shoal.lib.clock import Clock
 from shoal.manager.loop import LeaderLoop, Round
+from shoal.model.actions import Replace
 from shoal.model.objects import Network, Node, Service, Task
 from shoal.model.specs import ServiceSpec
 from shoal.model.states import TaskState
@@ -237,6 +239,30 @@ def scheduler(store: Store, clock: Clock) -> LeaderLoop:
         clock=clock,
         kinds=("task", "node"),
         keys_of_change=keys_of_change,
+        all_keys=lambda _view: (_ALL,),
+        plan=plan,
+    )
+
+
+def network_keys(store: Store, clock: Clock) -> LeaderLoop:
+    """Order new keys of encrypted networks when they are due."""
+
+    def plan(view: View, keys: Iterable[str], now_ns: int) -> dict[str, Round]:
+        cluster = view.cluster()
+        due_ns = rotation_due_ns(cluster, view.find(Network)) if cluster is not None else None
+        if cluster is None or due_ns is None or not tuple(keys):
+            return {_ALL: Round()}
+        if due_ns > now_ns:
+            return {_ALL: Round(wake_at_ns=due_ns)}
+        ordered = Replace(object=order_rotation(cluster, now_ns), expected_version=cluster.meta.version)
+        return {_ALL: Round(actions=(ordered,), why=("new keys of encrypted networks are due",))}
+
+    return LeaderLoop(
+        name="network keys",
+        store=store,
+        clock=clock,
+        kinds=("network", "cluster"),
+        keys_of_change=lambda _view, _change: (_ALL,),
         all_keys=lambda _view: (_ALL,),
         plan=plan,
     )

@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from shoal.core.allocate.subnets import allocate_network
-from shoal.core.networks import PREDEFINED, is_overlay, overlay_options
+from shoal.core.network_keys import is_encrypted
+from shoal.core.networks import PREDEFINED, is_overlay
 from shoal.core.validate.network import prepare_network
-from shoal.errors import Forbidden, InvalidArgument, NameConflict, NotBuilt, NotFound
+from shoal.errors import Forbidden, InvalidArgument, NameConflict, NotBuilt, NotFound, Unavailable
 from shoal.lib.ids import Ids
 from shoal.manager.lookup import find_network, require_cluster
 from shoal.model.actions import Action, Create, Remove
-from shoal.model.objects import Network
+from shoal.model.objects import Network, Node
 from shoal.model.specs import NetworkSpec
 from shoal.store.apply import Taken
 from shoal.store.store import Store
@@ -47,7 +48,8 @@ class Networks:
             InvalidArgument: a bad spec, or a subnet or VXLAN id that is another network's.
             NameConflict: the name is taken, or there is a network of the routing mesh already.
             NotFound: a driver that Shoal does not have.
-            Unavailable: no subnet is free.
+            NotBuilt: a routing mesh that is encrypted.
+            Unavailable: no subnet is free, or no node can encrypt what is to be encrypted.
         """
         prepared = prepare_network(spec)
         network_id = self._ids.new()
@@ -131,10 +133,18 @@ def _planned(view: View, network: Network) -> Network:
             raise NameConflict(f"ingress network ({present.id}) is already present")
     if not is_overlay(network):
         return network
-    _refuse_encryption(network)
+    _demand_encryption(view, network)
     return allocate_network(network, others, require_cluster(view))
 
 
-def _refuse_encryption(network: Network) -> None:
-    if overlay_options(network.spec.options).encrypted:
-        raise NotBuilt("Options: encrypted networks are not built yet; leave --opt encrypted out")
+def _demand_encryption(view: View, network: Network) -> None:
+    """Raise Unavailable for an encrypted network where no node could carry it, NotBuilt for the routing mesh."""
+    if not is_encrypted(network):
+        return
+    if network.spec.ingress:
+        raise NotBuilt("Options: the routing mesh cannot be encrypted yet; leave --opt encrypted out")
+    if not any(node.description.wireguard_key for node in view.find(Node)):
+        raise Unavailable(
+            "Options: no node of the swarm can encrypt: install wireguard-tools, and a kernel with WireGuard or the "
+            "package wireguard-go, on the nodes (shoal doctor says what is missing), or leave --opt encrypted out"
+        )

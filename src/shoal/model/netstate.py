@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from shoal.model.base import Struct
 
+# UDP, unless shoald is told another
+WIREGUARD_PORT = 51820
+
 
 class Backend(Struct):
     """A task with an address in the mesh; `node_number` says through which node it is reached."""
@@ -45,18 +48,27 @@ class IngressState(Struct):
 
 
 class Peer(Struct):
-    """Another node (or this one): where packets for its tasks go. `wireguard_key`: public, base64, or empty."""
+    """Another node (or this one): where packets for its tasks go.
+
+    `wireguard_key`: public, base64; empty: it can carry no encrypted network. `wireguard_port`: UDP, where it listens
+    for these.
+    """
 
     node_number: int
     address: str
     wireguard_key: str = ""
+    wireguard_port: int = WIREGUARD_PORT
 
 
 class DataPath(Struct):
-    """The nodes of the swarm, and the UDP port that carries VXLAN between them."""
+    """The nodes of the swarm, and the UDP port that carries VXLAN between them.
+
+    `key_generation`: a node whose key in encrypted networks is of an earlier one is to make another.
+    """
 
     port: int = 4789
     peers: tuple[Peer, ...] = ()
+    key_generation: int = 0
 
 
 class OverlayEndpoint(Struct):

@@ -8,6 +8,7 @@ last write.
 from __future__ import annotations
 
 from shoal.model.base import Struct
+from shoal.model.netstate import WIREGUARD_PORT
 from shoal.model.specs import (
     ClusterSpec,
     ConfigSpec,
@@ -58,6 +59,8 @@ class NodeDescription(Struct):
     data_path_address: str = ""
     # the public half, base64; empty: this node cannot take part in encrypted networks
     wireguard_key: str = ""
+    # UDP, where this node's end of encrypted networks listens
+    wireguard_port: int = WIREGUARD_PORT
 
 
 class NodeStatus(Struct):
@@ -113,7 +116,7 @@ class UpdateStatus(Struct):
 
 
 class JobStatus(Struct):
-    """The run of a job: its iteration is the version index of the run's start."""
+    """The run of a job: `iteration` counts the runs before it."""
 
     iteration: int = 0
     last_execution_ns: int = 0
@@ -175,13 +178,14 @@ class Attachment(Struct):
     """Addresses (CIDR) of a task on a network.
 
     `driver` is overlay, or that of a node's own network (host, bridge, null, macvlan, ...); empty: the routing mesh.
-    `internal`: the network leads nowhere else.
+    `internal`: the network leads nowhere else. `encrypted`: only a node with a key can carry it.
     """
 
     network_id: str
     addresses: tuple[str, ...] = ()
     driver: str = ""
     internal: bool = False
+    encrypted: bool = False
 
 
 class Task(Struct, tag="task"):
@@ -246,6 +250,9 @@ class Cluster(Struct, tag="cluster"):
     subnet_size: int = 24
     data_path_port: int = 4789
     feature_level: int = 1
+    # nodes whose key in encrypted networks is of an earlier generation make another one; and when that was last ordered
+    network_key_generation: int = 0
+    network_keys_ordered_at_ns: int = 0
 
 
 class Network(Struct, tag="network"):

@@ -53,6 +53,11 @@ class Mesh:
         """The numbers of the other nodes whose tasks can be reached; none while there is no mesh."""
         return frozenset(self._actual.remotes) if self._is_known else frozenset()
 
+    @property
+    def complaint(self) -> str:
+        """Why there is no mesh, empty if there is one or none is wanted."""
+        return self._complaint
+
     def begin(self, wanted: MeshState) -> None:
         """Make everything new; what is to go stays until `finish`."""
         try:
@@ -138,7 +143,15 @@ class Mesh:
             if found is None:
                 raise OSError(f"the link {names.mesh_link} is gone as soon as it was made")
         self._index = found.index
-        self._talk([rtnetlink.add_address(found.index, address, 32), rtnetlink.set_up(found.index)])
+        range_start, _, bits = settings.mesh_network.partition("/")
+        self._talk(
+            [
+                rtnetlink.add_address(found.index, address, 32),
+                rtnetlink.set_up(found.index),
+                # the sandboxes answer each other's echo requests by it: `shoal doctor` asks
+                rtnetlink.set_route(range_start, int(bits), found.index),
+            ]
+        )
         self._actual = mesh_link.read_state(plumbing.sandbox_links, found.index, link, settings.mesh_network)
         self._load(frozenset(self._actual.remotes))
 

@@ -47,6 +47,11 @@ def inside(namespace: int, home: int) -> Iterator[None]:
         _check(_libc.setns(home, CLONE_NEWNET), "setns back")
 
 
+def enter_new() -> None:
+    """Move the calling thread to a fresh namespace, which ends with it; there is no way back."""
+    _check(_libc.unshare(CLONE_NEWNET), "unshare")
+
+
 def make(path: Path, home: int) -> int:
     """Make a namespace and bind it to `path`; return a descriptor of it."""
     path.touch(mode=0o444)

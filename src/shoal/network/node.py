@@ -1,7 +1,7 @@
 """The network of one node, as the agent uses it: asyncio outside, one worker thread inside.
 
 All work on the kernel and all state belong to that thread, one call after another; a call that is cancelled is still
-carried out whole. Not built yet: encrypted networks.
+carried out whole.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import structlog
 from shoal.errors import InvalidArgument, Unavailable
 from shoal.lib.supervise import cancel_and_wait, supervise
 from shoal.model.base import replace
+from shoal.model.diagnosis import PathFacts
 from shoal.model.netstate import Connection, DataPath, IngressState, NetworkChange, Sandbox, SandboxRequest
 from shoal.network import connections
 from shoal.network.balancer import Balancer
+from shoal.network.diagnosis import Question, SecretQuestion
 from shoal.network.mesh import Mesh
 from shoal.network.mesh_state import desired_mesh
 from shoal.network.naming import NameServer, NoNames
@@ -46,7 +48,12 @@ class NodeNetwork:
     """
 
     def __init__(
-        self, exec_root: Path, daemon_id: str, settings: NetworkSettings, names: NameServer | None = None
+        self,
+        exec_root: Path,
+        daemon_id: str,
+        settings: NetworkSettings,
+        names: NameServer | None = None,
+        key_file: Path | None = None,
     ) -> None:
         """Touch nothing yet.
 
@@ -55,11 +62,13 @@ class NodeNetwork:
             daemon_id: goes into every name in the kernel.
             settings: ranges and sizes.
             names: is told which names there are and which containers ask; called in the worker thread only.
+            key_file: of this node's key in encrypted networks; None: one in the exec root.
         """
         self._settings = settings
         self._records = Records(exec_root / "network")
         self._plumbing = Plumbing(exec_root / "netns", names_of(daemon_id), settings, self._records)
-        self._overlays = OverlaySide(exec_root / "netns", self._plumbing, self._records, names or NoNames())
+        key_file = key_file or exec_root / "wireguard.key"
+        self._overlays = OverlaySide(exec_root / "netns", self._plumbing, self._records, names or NoNames(), key_file)
         self._wiring = Wiring(exec_root / "netns", self._plumbing, self._records, self._overlays.sandboxes)
         self._balancer = Balancer(self._plumbing)
         self._mesh = Mesh(self._plumbing)
@@ -68,6 +77,7 @@ class NodeNetwork:
         self._ingress = IngressState()
         self._data_path = DataPath()
         self._sandboxes: tuple[str, ...] = ()
+        self._has_overlays = False
         self._worker: ThreadPoolExecutor | None = None
 
     @property
@@ -79,6 +89,16 @@ class NodeNetwork:
     def version(self) -> int:
         """The version of the last change that kernel and names hold, 0 on a fresh node."""
         return self._overlays.version
+
+    @property
+    def wireguard_key(self) -> str:
+        """The public key that others need to share encrypted networks with this node, empty: it can carry none."""
+        return self._overlays.secret.public_key
+
+    @property
+    def has_overlays(self) -> bool:
+        """Whether a task here is on an overlay network."""
+        return self._has_overlays
 
     def sandboxes(self) -> tuple[str, ...]:
         """Return the ids of the tasks that are attached."""
@@ -159,6 +179,24 @@ class NodeNetwork:
         Where that cannot be (the reason is logged), the node goes on serving its own tasks.
         """
         await self._run(lambda: self._set_data_path(data_path))
+
+    async def ask_peers(self) -> PathFacts:
+        """Return what the ways to all other nodes are like; takes up to 2 s."""
+
+        def prepare() -> tuple[Question, SecretQuestion]:
+            number, secret_nodes = self._settings.node_number, self._overlays.secret_nodes()
+            plain = Question(self._plumbing, self._mesh, self._data_path, number)
+            return plain, SecretQuestion(self._plumbing, self._overlays.secret, self._data_path, secret_nodes)
+
+        plain, secret = await self._run(prepare)
+        peers, secret_peers = await asyncio.gather(asyncio.to_thread(plain.answer), asyncio.to_thread(secret.answer))
+        return PathFacts(
+            port=self._data_path.port,
+            peers=peers,
+            secret_port=self._settings.wireguard_port,
+            secret_refusal=secret.port_refusal,
+            secret_peers=secret_peers,
+        )
 
     # from here on: the worker thread
 
@@ -299,6 +337,7 @@ class NodeNetwork:
 
     def _publish(self) -> None:
         self._sandboxes = tuple(sorted(self._wiring.tasks))
+        self._has_overlays = bool(self._wiring.networks())
 
     def _remove(self) -> None:
         try:
@@ -306,6 +345,7 @@ class NodeNetwork:
                 self._overlays.disconnect(task_id)
                 self._wiring.detach(task_id)
             self._overlays.close(remove=True)
+            self._overlays.secret.forget()
             self._proxy.stop()
             self._balancer.remove()
             self._mesh.delete()
@@ -326,10 +366,11 @@ class NodeNetwork:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
     async def _watch(self) -> None:
-        """Start the proxy again if it has ended; nothing else here can end by itself."""
+        """Start the proxy and the program that encrypts again if they have ended; nothing else can end by itself."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             await self._run(self._proxy.ensure)
+            await self._run(self._overlays.secret.ensure)
 
     async def _stop(self, last: Callable[[], None]) -> None:
         worker = self._worker

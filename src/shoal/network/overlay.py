@@ -6,7 +6,7 @@ Which tasks there are is wiring.py's to know. Blocking: runs in the network's wo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import structlog
@@ -29,7 +29,9 @@ from shoal.network.overlays import (
 )
 from shoal.network.plumbing import Plumbing
 from shoal.network.records import Records
-from shoal.network.sandboxes import Sandboxes, Trunk, refuse_encrypted
+from shoal.network.sandboxes import Sandboxes, Trunk
+from shoal.network.secret_paths import SecretPaths
+from shoal.network.secret_plan import secret_mtu_bytes
 
 _log = structlog.get_logger(__name__)
 
@@ -37,7 +39,10 @@ _log = structlog.get_logger(__name__)
 class OverlaySide:
     """See the module; `version` is what kernel and names hold."""
 
-    def __init__(self, directory: Path, plumbing: Plumbing, records: Records, names: NameServer) -> None:
+    def __init__(
+        self, directory: Path, plumbing: Plumbing, records: Records, names: NameServer, key_file: Path
+    ) -> None:
+        self.secret = SecretPaths(plumbing, key_file)
         self._plumbing = plumbing
         self._records = records
         self._names = names
@@ -54,6 +59,8 @@ class OverlaySide:
         self._node_number = node_number
         self._holding = self._records.read_holding()
         self.sandboxes.adopt(used)
+        self.secret.start()
+        self.secret.renew_key(self._holding.data_path.key_generation)
         self._names.start()
         for held in self._holding.overlays.values():
             services = tuple(held.services.values())
@@ -80,6 +87,7 @@ class OverlaySide:
         self._holding = after
         if after.data_path != before.data_path:
             self._behind |= set(self.sandboxes.ids())
+            self.secret.renew_key(after.data_path.key_generation)
         refusals = []
         for network_id in self.sandboxes.ids():
             try:
@@ -97,6 +105,7 @@ class OverlaySide:
             except OSError as error:
                 self._behind.add(network_id)
                 refusals.append(f"network {network_id}: {error}")
+        self.secret.greet(self.secret_nodes())
         if refusals:
             raise Unavailable(f"the kernel refuses a part of the overlay networks: {'; '.join(refusals)}")
         self.version = after.version
@@ -166,6 +175,7 @@ class OverlaySide:
                 self.clients.drop_network(network_id)
                 self._behind.discard(network_id)
                 self.sandboxes.remove(network_id)
+        self.secret.shrink(self._holding.data_path.port, self._secret_vnis())
 
     def close(self, remove: bool) -> None:
         """Give the descriptors back. `remove`: forget everything; the namespaces went with the last tasks."""
@@ -185,8 +195,7 @@ class OverlaySide:
         if after is not None and (network_id in self._behind or overlay_changed or before is None):
             self._bring_up(network_id)
         elif was or now:
-            hosts = hosts_of(self._holding.data_path, self._node_number)
-            self.sandboxes.tell(network_id, (), remotes_of(now, hosts))
+            self.sandboxes.tell(network_id, (), remotes_of(now, self._hosts(after)))
         if was or now:
             self.clients.change(network_id, was, now, self._node_number)
         self._behind.discard(network_id)
@@ -195,15 +204,14 @@ class OverlaySide:
         """Forget where tasks were that nothing leads to any more."""
         was, now = changed_services(before, after)
         if was:
-            hosts = hosts_of(self._holding.data_path, self._node_number)
+            hosts = self._hosts(after or before)
             self.sandboxes.tell(network_id, remotes_of(was, hosts), remotes_of(now, hosts))
 
     def _bring_up(self, network_id: str) -> None:
         """Make a network's namespace, tell it of every task elsewhere, and know what stands on it."""
         held = self._holding.overlays[network_id]
-        refuse_encrypted(held.overlay)
         self.sandboxes.make(held.overlay, self._trunk(held))
-        wanted = remotes_of(held.services.values(), hosts_of(self._holding.data_path, self._node_number))
+        wanted = remotes_of(held.services.values(), self._hosts(held))
         self.sandboxes.tell(network_id, tuple(self.sandboxes[network_id].remotes), wanted)
         self.clients.add_network(network_id, held.services.values(), self._node_number)
 
@@ -211,9 +219,38 @@ class OverlaySide:
         data_path = self._holding.data_path
         hosts: Iterable[str] = hosts_of(data_path, self._node_number).values()
         found = underlay.look(self._plumbing.host_links, own_address(data_path, self._node_number), tuple(hosts))
+        local, mtu_bytes = found.local, found.mtu_bytes
+        if held.overlay.encrypted:
+            mtu_bytes = secret_mtu_bytes(mtu_bytes)
+            vnis = self._secret_vnis() | {held.overlay.vni}
+            # refused rather than in the clear
+            local = self.secret.lead(data_path, self._node_number, vnis, held.overlay.mtu_bytes or mtu_bytes)
         return Trunk(
-            vni=held.overlay.vni,
-            port=data_path.port,
-            local=found.local,
-            mtu_bytes=held.overlay.mtu_bytes or found.mtu_bytes,
+            vni=held.overlay.vni, port=data_path.port, local=local, mtu_bytes=held.overlay.mtu_bytes or mtu_bytes
         )
+
+    def _hosts(self, held: HeldOverlay | None) -> dict[int, str]:
+        """Return where VXLAN of a network is sent to, by node."""
+        if held is not None and held.overlay.encrypted:
+            return self.secret.hosts(self._holding.data_path, self._node_number)
+        return hosts_of(self._holding.data_path, self._node_number)
+
+    def secret_nodes(self) -> frozenset[int]:
+        """Return the numbers of the other nodes with tasks on the encrypted networks that are here."""
+        return frozenset(
+            endpoint.node_number
+            for held in self._secret_networks()
+            for service in held.services.values()
+            for endpoint in service.endpoints
+            if endpoint.node_number != self._node_number
+        )
+
+    def _secret_vnis(self) -> frozenset[int]:
+        return frozenset(held.overlay.vni for held in self._secret_networks())
+
+    def _secret_networks(self) -> Iterator[HeldOverlay]:
+        """Yield the encrypted networks that are here."""
+        for network_id in self.sandboxes.ids():
+            held = self._holding.overlays.get(network_id)
+            if held is not None and held.overlay.encrypted:
+                yield held

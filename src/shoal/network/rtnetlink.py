@@ -65,6 +65,12 @@ def add_veth(
     return Message(NEWLINK, CREATE | EXCLUSIVE, body + nest(LINK_INFO, info))
 
 
+def add_wireguard(name: str, mtu_bytes: int) -> Message:
+    """A WireGuard link of the kernel's own."""
+    body = _link_body() + attribute(LINK_NAME, text(name)) + attribute(LINK_MTU, struct.pack("=I", mtu_bytes))
+    return Message(NEWLINK, CREATE | EXCLUSIVE, body + nest(LINK_INFO, attribute(INFO_KIND, text("wireguard"))))
+
+
 def isolate_port(name: str) -> Message:
     """Keep a bridge port from talking to other isolated ports (docker_gwbridge has inter-container traffic off)."""
     slave = nest(INFO_SLAVE_DATA, attribute(BRIDGE_PORT_ISOLATED, b"\x01"))
@@ -75,6 +81,11 @@ def isolate_port(name: str) -> Message:
 def set_up(index: int) -> Message:
     """Bring a link up."""
     return Message(NEWLINK, 0, _link_body(index, UP, UP))
+
+
+def set_mtu(index: int, mtu_bytes: int) -> Message:
+    """Say how long the packets of a link may be."""
+    return Message(NEWLINK, 0, _link_body(index) + attribute(LINK_MTU, struct.pack("=I", mtu_bytes)))
 
 
 def delete_link(name: str) -> Message:
@@ -139,6 +150,7 @@ __all__ = [
     "add_address",
     "add_bridge",
     "add_veth",
+    "add_wireguard",
     "delete_link",
     "delete_route",
     "isolate_port",
@@ -146,6 +158,7 @@ __all__ = [
     "mac_of",
     "routed_networks",
     "set_default_route",
+    "set_mtu",
     "set_route",
     "set_up",
 ]

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import structlog
 
-from shoal.errors import Unavailable
 from shoal.model.base import Struct
 from shoal.model.netstate import Overlay
 from shoal.network import namespace, rtnetlink, vxlan
@@ -293,11 +292,3 @@ def _told(sandbox: OverlaySandbox) -> dict[bytes, Remote]:
                 packed = values[vxlan.NEIGHBOUR_DESTINATION]
                 addresses.setdefault(mac, []).append(socket.inet_ntop(kind, packed))
     return {mac: Remote(mac=mac, addresses=tuple(found), host="") for mac, found in addresses.items()}
-
-
-def refuse_encrypted(overlay: Overlay) -> None:
-    """Raise Unavailable for a network this node cannot carry as asked: never in the clear what is to be encrypted."""
-    if overlay.encrypted:
-        raise Unavailable(
-            f"network {overlay.name} is to be encrypted, which this node cannot do yet: make it without encryption"
-        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 
 from shoal.model.base import Struct
+from shoal.model.netstate import WIREGUARD_PORT
 
 MARK_LENGTH = 6
 
@@ -31,6 +32,10 @@ class NetworkSettings(Struct):
         link_mtu_bytes: of the link between the host and the sandbox.
         mesh_network: link addresses of the mesh between nodes, by node number; the same on every node.
         mesh_vni: the VXLAN identifier of the mesh between nodes; the same on every node.
+        wireguard_network: of the WireGuard mesh of encrypted networks, by node number; the same on every node.
+        wireguard_port: UDP, where this node listens; it is told to the others.
+        wireguard_tool, wireguard_program: what sets WireGuard links up; what carries them if the kernel does not.
+        has_kernel_wireguard: False: do as on a kernel without WireGuard.
         has_egress_hook: False: do as on a kernel before 5.16, with a rule a node for the way back.
         answers_ipv6: whether published ports answer on IPv6, through a process of its own.
         node_number: this node's number; 0: it has none yet, and takes every backend for its own.
@@ -44,6 +49,11 @@ class NetworkSettings(Struct):
     link_mtu_bytes: int = 1500
     mesh_network: str = "100.127.0.0/16"
     mesh_vni: int = 4096
+    wireguard_network: str = "100.126.0.0/16"
+    wireguard_port: int = WIREGUARD_PORT
+    wireguard_tool: str = "wg"
+    wireguard_program: str = "wireguard-go"
+    has_kernel_wireguard: bool = True
     has_egress_hook: bool = True
     answers_ipv6: bool = True
     node_number: int = 0
@@ -64,6 +74,16 @@ class Names(Struct):
     def mesh_table(self) -> str:
         """The tables of the mesh between nodes, in the sandbox."""
         return f"{self.table}_mesh"
+
+    @property
+    def secret_link(self) -> str:
+        """The WireGuard link of encrypted networks, in the host's namespace."""
+        return f"shwg-{self.mark}"
+
+    @property
+    def secret_table(self) -> str:
+        """The table that keeps encrypted networks from the wire, in the host's namespace."""
+        return f"{self.table}_secret"
 
 
 def names_of(daemon_id: str) -> Names:

@@ -34,7 +34,7 @@ def look(channel: Socket, own: str | None, peers: tuple[str, ...]) -> Underlay:
         own: the address under which other nodes reach this one, which may be that of a translating router.
         peers: addresses of other nodes.
     """
-    index = _index_with_address(channel, own) if own else 0
+    index = index_with_address(channel, own) if own else 0
     local = own if index else None
     for peer in peers:
         if not index:
@@ -45,7 +45,8 @@ def look(channel: Socket, own: str | None, peers: tuple[str, ...]) -> Underlay:
     return Underlay(local=local, mtu_bytes=max(mtu_bytes - overhead, LEAST_MTU_BYTES))
 
 
-def _index_with_address(channel: Socket, address: str) -> int:
+def index_with_address(channel: Socket, address: str) -> int:
+    """Return the index of the link that has an address, 0 if none has."""
     packed = ipaddress.ip_address(address).packed
     family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
     found = 0

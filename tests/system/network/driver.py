@@ -30,6 +30,8 @@ async def obey(network, call, argument):
         return await network.change(msgspec.convert(argument, NetworkChange))
     if call == "set_node_number":
         return await network.set_node_number(argument)
+    if call == "wireguard_key":
+        return network.wireguard_key
     if call == "close":
         return await network.close(remove=argument)
     return {"sandboxes": network.sandboxes(), "ingress_version": network.ingress_version,

@@ -7,6 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from shoal.network.settings import names_of
+from shoal.network.wireguard import control_socket
 from tests.system.network.place import HERE, Driver, Place, run
 
 
@@ -31,8 +33,9 @@ class Host:
         run("ip", "-n", self.host, "addr", "add", f"{self.address}/24", "dev", "eth0")
         run("ip", "-n", self.host, "link", "set", "eth0", "up")
 
-    def drive(self, node_number=None):
-        self.driver = Driver(self, daemon_id=f"daemon-{self.number}", settings="{}")
+    def drive(self, node_number=None, settings="{}"):
+        # names that wireguard-go sees are the machine's, not the namespace's
+        self.driver = Driver(self, daemon_id=self.host, settings=settings)
         self.driver.call("set_node_number", self.number if node_number is None else node_number)
         return self.driver
 
@@ -47,6 +50,9 @@ class Host:
     def close(self):
         if self.driver is not None:
             self.driver.kill()
+        link = names_of(self.host).secret_link
+        run("ip", "-n", self.host, "link", "del", link, check=False)
+        control_socket(link).unlink(missing_ok=True)
         for bound in sorted((self.exec_root / "netns").glob("*")):
             run("umount", "-l", str(bound), check=False)
         run("ip", "netns", "del", self.host, check=False)
@@ -76,7 +82,10 @@ class Hosts(Place):
         return self.hosts[number - 1]
 
     def data_path(self, port=4789):
-        return {"port": port, "peers": [{"node_number": host.number, "address": host.address} for host in self.hosts]}
+        """Every node with its address and the key it announces."""
+        keys = {host.number: host.driver.call("wireguard_key") if host.driver else "" for host in self.hosts}
+        return {"port": port, "peers": [{"node_number": host.number, "address": host.address,
+                                         "wireguard_key": keys[host.number]} for host in self.hosts]}  # fmt: skip
 
     def tell(self, version, *updates, **others):
         """Give every host the same change."""

@@ -5,9 +5,12 @@ tcp|udp ADDRESS PORT COUNT     COUNT exchanges, a fresh socket each; prints one 
 hold tcp|udp ADDRESS PORT      one socket; an exchange for every line of stdin
 whole ADDRESS PORT BYTES       one IPv4 packet of this length, not to be cut up; prints how much data it carried
 listen6 PORT                   holds a TCP port on every IPv6 address
+capture LINK                   for a line of stdin a line: JSON of every packet since, as [protocol, ports, data]
 collide tcp|udp OWN_PORT PORT ADDRESS…   sockets of one own port, all open at once, an exchange each
 """
 
+import json
+import select
 import socket
 import socketserver
 import sys
@@ -98,6 +101,24 @@ def listen6(port):
         sys.stdin.read()
 
 
+def capture(link):
+    """All packets on a link, from here and to here; of IPv4 alone, the rest is the link's own noise."""
+    ipv4, everything, quiet_seconds = 0x0800, 0x0003, 0.3
+    with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(everything)) as made:
+        made.bind((link, everything))
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
+        print("ready", flush=True)
+        for _ in sys.stdin:
+            found = []
+            while select.select([made], [], [], quiet_seconds)[0]:
+                packet, (_, kind, *_) = made.recvfrom(65536)
+                if kind == ipv4:
+                    start = (packet[0] & 15) * 4
+                    ports = [int.from_bytes(packet[at : at + 2], "big") for at in (start, start + 2)]
+                    found.append([packet[9], ports, packet.hex()])
+            print(json.dumps(found), flush=True)
+
+
 def hold(kind, address, port):
     made = connect(kind, address, port)
     for _ in sys.stdin:
@@ -112,4 +133,6 @@ if __name__ == "__main__":
     if command in ("tcp", "udp"):
         ask(command, *arguments)
     else:
-        {"serve": serve, "hold": hold, "collide": collide, "listen6": listen6, "whole": whole}[command](*arguments)
+        {"serve": serve, "hold": hold, "collide": collide, "listen6": listen6, "whole": whole, "capture": capture}[
+            command
+        ](*arguments)

@@ -1,8 +1,8 @@
 import pytest
 
-from shoal.cli.language.templates import Row, parse_template
-from shoal.cli.language.texts import age_text, duration_text, ellipsis, size_text, table_text
 from shoal.errors import InvalidArgument, NotBuilt
+from shoal.language.templates import Row, parse_template
+from shoal.language.texts import age_text, duration_text, ellipsis, size_text, table_text
 
 SERVICE = {"ID": "abc", "Spec": {"Name": "web", "Labels": {"b": "2", "a": "1"}}, "List": [1, 2], "On": True}
 

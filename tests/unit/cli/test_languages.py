@@ -1,8 +1,8 @@
 import pytest
 
-from shoal.cli.language.mounts import parse_mount
-from shoal.cli.language.ports import is_same_port, parse_port_match, parse_ports
-from shoal.cli.language.values import (
+from shoal.language.mounts import parse_mount
+from shoal.language.ports import is_same_port, parse_port_match, parse_ports
+from shoal.language.values import (
     parse_bytes,
     parse_command,
     parse_environment,

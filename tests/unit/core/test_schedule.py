@@ -75,6 +75,7 @@ def chosen(wanted: Request, count: int, known: dict[str, NodeInfo]) -> Counter[s
         ),
         (node("n1"), request(platforms=(Platform(architecture="arm64"),)), "unsupported platform on 1 node"),
         (node("n1"), request(platforms=(Platform(os="windows"),)), "unsupported platform on 1 node"),
+        (node("n1"), request(is_encrypted=True), "no WireGuard for encrypted networks on 1 node"),
     ],
 )
 def test_each_filter_and_its_words(bad: Node, wanted: Request, words: str) -> None:
@@ -93,6 +94,12 @@ def test_words_are_sorted_by_how_many_nodes_they_are_about() -> None:
         "1 node not available for new tasks; unsupported platform on 1 node)"
     )
     assert place(request(), 1, {}).explanation == "no suitable node"
+
+
+def test_tasks_on_encrypted_networks_go_to_nodes_with_a_key() -> None:
+    able = node("n2")
+    able = replace(able, description=replace(able.description, wireguard_key="k"))
+    assert chosen(request(is_encrypted=True), 2, infos(node("n1"), able)) == {"n2": 2}
 
 
 @pytest.mark.parametrize("platform", [Platform(), Platform(architecture="amd64", os="linux"), Platform(os="linux")])

@@ -21,10 +21,18 @@ def written(tmp_path: Path, content: object) -> Path:
 
 
 def test_the_file_says_what_flags_say(tmp_path: Path) -> None:
-    path = written(tmp_path, {"data-root": "/d", "hosts": ["unix:///x"], "log-level": "warn", "labels": ["a=b"]})
+    content = {
+        "data-root": "/d",
+        "hosts": ["unix:///x"],
+        "log-level": "warn",
+        "labels": ["a=b"],
+        "wireguard-port": 7000,
+    }
+    path = written(tmp_path, content)
     settings = read_file(path, Settings())
     assert (settings.data_root, settings.images) == (Path("/d"), Path("/d/images"))
     assert (settings.listen_on, settings.log_level, settings.labels) == (("unix:///x",), "warn", ("a=b",))
+    assert (settings.wireguard_port, Settings().wireguard_port) == (7000, 51820)
     assert Settings().listen_on == ("unix:///run/shoal/shoal.sock",)
 
 
@@ -36,6 +44,8 @@ def test_the_file_says_what_flags_say(tmp_path: Path) -> None:
         ({"colour": 1}, "unknown key 'colour'; known are "),
         ({"hosts": "unix:///x"}, "hosts: "),
         ({"data-root": 7}, "data-root: "),
+        ({"wireguard-port": "51820"}, "wireguard-port: "),
+        ({"wireguard-port": 65_536}, "wireguard-port: "),
         ({"log-level": "loud"}, "log-level: 'loud'; known are debug, info, warn, error, fatal"),
     ],
 )

@@ -316,6 +316,10 @@ def test_cluster_secrets_rotate() -> None:
         await refused(
             OutOfSequence, "out of sequence", control.update_cluster(before.meta.version, before.spec, Rotation())
         )
+        await control.update_cluster(after.meta.version, after.spec, Rotation(network_keys=True))
+        assert cluster().network_key_generation == before.network_key_generation + 1
+        assert cluster().network_keys_ordered_at_ns > before.network_keys_ordered_at_ns
+        after = cluster()
         locked = replace(after.spec, encryption_config=replace(after.spec.encryption_config, auto_lock_managers=True))
         await control.update_cluster(after.meta.version, locked)
         assert cluster().unlock_key.startswith("SWMKEY-1-")

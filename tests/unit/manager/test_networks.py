@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from shoal.errors import Forbidden, InvalidArgument, NameConflict, NotFound
+from shoal.errors import Forbidden, InvalidArgument, NameConflict, NotBuilt, NotFound, Unavailable
 from shoal.lib.ids import Ids
 from shoal.manager.networks import Networks
 from shoal.manager.removals import PATIENCE_SECONDS, Removals
-from shoal.model.actions import Remove
+from shoal.model.actions import Remove, Replace
 from shoal.model.base import replace
 from shoal.model.netstate import NetworkChange
-from shoal.model.objects import Network, Service
+from shoal.model.objects import Network, Node, Service
 from shoal.model.specs import EndpointSpec, NetworkAttachmentConfig, NetworkSpec, Placement, PortConfig
 from shoal.model.states import TaskState
 from tests.doubles.cluster import FakeCluster, running_cluster
@@ -199,3 +199,20 @@ def test_removals() -> None:
     assert removals.note_of("t4") == "why"
     removals.forget_task("t4")
     assert removals.note_of("t4") == ""
+
+
+def test_an_encrypted_network_needs_a_node_that_can_encrypt(tmp_path: Path) -> None:
+    async def body(cluster: FakeCluster, networks: Networks) -> None:
+        secret = NetworkSpec(name="secret", driver="overlay", options={"encrypted": ""})
+        with pytest.raises(Unavailable, match="no node of the swarm can encrypt: install wireguard-tools"):
+            await networks.create(secret)
+        node = next(iter(cluster.store.view.find(Node)))
+        able = replace(node, description=replace(node.description, wireguard_key="k"))
+        await cluster.store.update(lambda _view: [Replace(object=able)])
+        assert cluster.store.view.get(Network, await networks.create(secret)) is not None
+        mesh = next(each for each in cluster.store.view.find(Network) if each.spec.ingress)
+        await networks.remove(mesh.id)
+        with pytest.raises(NotBuilt, match="the routing mesh cannot be encrypted yet"):
+            await networks.create(replace(secret, name="mesh", ingress=True))
+
+    scenario(tmp_path, 1, body)

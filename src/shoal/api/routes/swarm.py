@@ -60,6 +60,8 @@ async def update(request: web.Request) -> web.Response:
         worker_token=flag(request, "rotateWorkerToken"),
         manager_token=flag(request, "rotateManagerToken"),
         unlock_key=flag(request, "rotateManagerUnlockKey"),
+        # Shoal's own
+        network_keys=flag(request, "rotateNetworkKeys"),
     )
     await require_manager(request).control.update_cluster(version, spec, rotation, actor_of(request))
     return empty_response()

@@ -10,11 +10,11 @@ from typing import Any
 import click
 
 from shoal.cli.grammar import command, flag
-from shoal.cli.language.texts import age_text, ellipsis, shorten_id
-from shoal.cli.language.values import parse_int
 from shoal.cli.log_output import log_query, print_raw
 from shoal.cli.session import Column, connect, filter_query, labels_text, print_list
 from shoal.client.streams import MULTIPLEXED, STDERR, read_frames
+from shoal.language.texts import age_text, ellipsis, shorten_id
+from shoal.language.values import parse_int
 
 MOST_COMMAND = 20
 Json = Mapping[str, Any]

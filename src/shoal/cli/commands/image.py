@@ -11,11 +11,11 @@ from typing import IO, Any
 import click
 
 from shoal.cli.grammar import command, flag
-from shoal.cli.language.texts import age_text, shorten_id, size_text
 from shoal.cli.session import Column, connect, filter_query, print_list
 from shoal.client.connection import RemoteError
 from shoal.client.streams import Readable, read_objects
 from shoal.errors import InvalidArgument, ShoalError
+from shoal.language.texts import age_text, shorten_id, size_text
 
 DEFAULT_TAG = "latest"
 NONE = "<none>"

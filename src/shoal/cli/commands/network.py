@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from shoal.cli.grammar import LazyGroup, command, flag
-from shoal.cli.language.values import parse_pair
 from shoal.cli.session import (
     Column,
     connect,
@@ -21,6 +20,7 @@ from shoal.cli.session import (
 )
 from shoal.client.connection import RemoteError
 from shoal.errors import InvalidArgument, NotFound, ShoalError
+from shoal.language.values import parse_pair
 
 _HERE = "shoal.cli.commands.network"
 SHORT_ID_LENGTH = 12

@@ -9,12 +9,12 @@ import click
 
 from shoal.cli.commands.service import print_tasks
 from shoal.cli.grammar import LazyGroup, command, flag
-from shoal.cli.language.texts import capitalize
-from shoal.cli.language.values import parse_pair
 from shoal.cli.pretty import node_lines
 from shoal.cli.session import Column, collect, connect, filter_query, for_each, print_inspected, print_list
 from shoal.client.connection import Client
 from shoal.errors import InvalidArgument, ShoalError
+from shoal.language.texts import capitalize
+from shoal.language.values import parse_pair
 
 _HERE = "shoal.cli.commands.node"
 

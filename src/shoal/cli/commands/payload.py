@@ -12,8 +12,6 @@ from typing import Any
 import click
 
 from shoal.cli.grammar import LazyGroup, command, flag
-from shoal.cli.language.texts import age_text, go_time_text
-from shoal.cli.language.values import parse_pair
 from shoal.cli.session import (
     Column,
     collect,
@@ -25,6 +23,8 @@ from shoal.cli.session import (
     print_list,
 )
 from shoal.errors import InvalidArgument, ShoalError
+from shoal.language.texts import age_text, go_time_text
+from shoal.language.values import parse_pair
 from shoal.lib.units import parse_time_ns
 
 _HERE = "shoal.cli.commands.payload"

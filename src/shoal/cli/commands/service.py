@@ -13,8 +13,6 @@ import click
 
 from shoal.cli.converge import wait_until_converged
 from shoal.cli.grammar import LazyGroup, command, flag
-from shoal.cli.language.texts import shorten_id
-from shoal.cli.language.values import parse_scale
 from shoal.cli.pretty import service_lines
 from shoal.cli.service_flags import CREATE, UPDATE
 from shoal.cli.service_references import set_references
@@ -32,6 +30,8 @@ from shoal.cli.session import (
 from shoal.cli.tasks_table import arrange, columns, ports_text
 from shoal.client.connection import Client, RemoteError
 from shoal.errors import InvalidArgument, NotBuilt, ShoalError
+from shoal.language.texts import shorten_id
+from shoal.language.values import parse_scale
 
 _HERE = "shoal.cli.commands.service"
 _REVISIONS = "shoal.cli.commands.service_revisions"

@@ -10,12 +10,12 @@ import click
 
 from shoal.cli.commands.service import find_service_or_task
 from shoal.cli.grammar import command, flag
-from shoal.cli.language.texts import shorten_id
 from shoal.cli.log_output import log_query, print_raw
 from shoal.cli.session import connect
 from shoal.client.connection import Client, RemoteError
 from shoal.client.streams import STDERR, parse_details, read_frames
 from shoal.errors import InvalidArgument
+from shoal.language.texts import shorten_id
 
 _PREFIX = "com.docker.swarm."
 

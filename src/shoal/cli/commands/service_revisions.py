@@ -10,9 +10,9 @@ import click
 
 from shoal.cli.converge import wait_until_converged
 from shoal.cli.grammar import command, flag
-from shoal.cli.language.texts import age_text
-from shoal.cli.language.values import parse_uint
 from shoal.cli.session import Column, connect, print_list
+from shoal.language.texts import age_text
+from shoal.language.values import parse_uint
 from shoal.lib.units import parse_time_ns
 
 

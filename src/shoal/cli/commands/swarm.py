@@ -15,10 +15,10 @@ from typing import Any
 import click
 
 from shoal.cli.grammar import LazyGroup, command, flag
-from shoal.cli.language.values import parse_int, parse_node_address, parse_positive_duration, parse_uint
 from shoal.cli.session import connect
 from shoal.client.connection import Client, RemoteError
 from shoal.errors import InvalidArgument, ShoalError
+from shoal.language.values import parse_int, parse_node_address, parse_positive_duration, parse_uint
 
 _HERE = "shoal.cli.commands.swarm"
 DEFAULT_LISTEN_ADDRESS = "0.0.0.0:2377"
@@ -243,6 +243,7 @@ def unlock_key(quiet: bool | None, rotate: bool | None) -> None:
 @_HEARTBEAT
 @_MAX_SNAPSHOTS
 @_SNAPSHOT_INTERVAL
+@flag("--rotate-network-keys", text="Have all nodes make new keys for encrypted networks")
 @_HISTORY
 def update(**given: Any) -> None:
     """Change the swarm; without flags shows help."""
@@ -253,7 +254,10 @@ def update(**given: Any) -> None:
     found = client.get("/swarm")
     was_locked = (found["Spec"].get("EncryptionConfig") or {}).get("AutoLockManagers")
     _change_spec(found["Spec"], given)
-    client.post("/swarm/update", found["Spec"], {"version": found["Version"]["Index"]})
+    query = {"version": found["Version"]["Index"]}
+    if given["rotate_network_keys"]:
+        query["rotateNetworkKeys"] = True
+    client.post("/swarm/update", found["Spec"], query)
     click.echo("Swarm updated.")
     if given["autolock"] and not was_locked:
         _print_unlock_key(client)

@@ -9,10 +9,10 @@ import click
 
 from shoal import __version__
 from shoal.cli.grammar import command, flag
-from shoal.cli.language.templates import parse_template
-from shoal.cli.language.texts import duration_text, size_text
 from shoal.cli.session import connect
 from shoal.client.connection import API_VERSION
+from shoal.language.templates import parse_template
+from shoal.language.texts import duration_text, size_text
 
 Json = Mapping[str, Any]
 

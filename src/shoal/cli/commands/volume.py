@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 from shoal.cli.grammar import LazyGroup, command, flag
-from shoal.cli.language.texts import size_text
-from shoal.cli.language.values import parse_pair
 from shoal.cli.session import Column, connect, filter_query, for_each, labels_text, print_inspected, print_list
 from shoal.client.connection import RemoteError
 from shoal.errors import NotFound, ShoalError
+from shoal.language.texts import size_text
+from shoal.language.values import parse_pair
 
 _HERE = "shoal.cli.commands.volume"
 PRUNE_QUESTION = (

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from shoal.core.allocate.ipam import free_addresses
 from shoal.core.allocate.ports import allocate_ports, complete
+from shoal.core.network_keys import is_encrypted
 from shoal.core.networks import PREDEFINED, driver_of, is_overlay
 from shoal.model.actions import Action, PatchService, PatchTask
 from shoal.model.base import Struct
@@ -218,6 +219,12 @@ def _attach(task: Task, networks: Iterable[Network], claims: Claims) -> tuple[At
         taken.append((network, addresses))
         driver = "" if network.spec.ingress else driver_of(network.spec)
         attachments.append(
-            Attachment(network_id=network.id, addresses=addresses, driver=driver, internal=network.spec.internal)
+            Attachment(
+                network_id=network.id,
+                addresses=addresses,
+                driver=driver,
+                internal=network.spec.internal,
+                encrypted=is_encrypted(network),
+            )
         )
     return tuple(attachments)

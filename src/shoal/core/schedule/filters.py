@@ -21,13 +21,14 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 class Request(Struct):
-    """What a group of alike tasks asks of a node."""
+    """What a group of alike tasks asks of a node. `is_encrypted`: they are on a network that is encrypted."""
 
     service_id: str
     spec_version: int
     needs: Needs
     constraints: tuple[Constraint, ...] = ()
     platforms: tuple[Platform, ...] = ()
+    is_encrypted: bool = False
     max_replicas: int = 0
     spread: tuple[str, ...] = ()
 
@@ -72,6 +73,10 @@ def _platform(request: Request, info: NodeInfo) -> bool:
     )
 
 
+def _encryption(request: Request, info: NodeInfo) -> bool:
+    return not request.is_encrypted or bool(info.node.description.wireguard_key)
+
+
 def _host_ports(request: Request, info: NodeInfo) -> bool:
     return not any(info.host_ports[port] > 0 for port in request.needs.host_ports)
 
@@ -97,6 +102,12 @@ FILTERS: tuple[Filter, ...] = (
         explain=lambda count: f"scheduling constraints not satisfied on {_nodes(count)}",
     ),
     Filter(name="platform", check=_platform, explain=lambda count: f"unsupported platform on {_nodes(count)}"),
+    # Shoal's own: Docker asks for a kernel that can
+    Filter(
+        name="encryption",
+        check=_encryption,
+        explain=lambda count: f"no WireGuard for encrypted networks on {_nodes(count)}",
+    ),
     Filter(
         name="host ports",
         check=_host_ports,

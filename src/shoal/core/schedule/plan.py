@@ -27,6 +27,7 @@ def request_for(task: Task, revision: Revision, service: Service | None) -> Requ
         needs=needs_of(revision.spec, service),
         constraints=constraint.parse(placement.constraints) if placement else (),
         platforms=placement.platforms if placement else (),
+        is_encrypted=any(attachment.encrypted for attachment in task.attachments),
         max_replicas=placement.max_replicas if placement else 0,
         spread=tuple(preference.spread.spread_descriptor for preference in preferences if preference.spread),
     )

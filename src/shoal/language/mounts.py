@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from shoal.cli.language.values import parse_bytes, parse_fields
+from shoal.language.values import parse_bytes, parse_fields
 
 TYPES = ("bind", "volume", "tmpfs", "npipe", "cluster")
 PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")

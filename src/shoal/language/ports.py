@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from shoal.cli.language.values import parse_fields
+from shoal.language.values import parse_fields
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 MODES = ("ingress", "host")
