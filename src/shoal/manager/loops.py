@@ -21,7 +21,7 @@ from shoal.core.orchestrate.plan import NewId
 from shoal.core.orchestrate.plan import Plan as OrchestrationPlan
 from shoal.core.orchestrate.reap import plan_reaping
 from shoal.core.orchestrate.restart import plan_orphans
-from shoal.core.schedule.instead import fits_instead
+from shoal.core.schedule.instead import fits_instead, plan_takeovers
 from shoal.core.schedule.nodes import survey
 from shoal.core.schedule.plan import plan_placement
 from shoal.lib.clock import Clock
@@ -229,8 +229,12 @@ def scheduler(store: Store, clock: Clock) -> LeaderLoop:
         def service_of(id_: str) -> Service | None:
             return view.get(Service, id_)
 
-        infos = survey(view.find(Node), view.tasks_of_node, view.revision_of, service_of, now_ns)
+        nodes = {node.id: node for node in view.find(Node)}
+        infos = survey(nodes.values(), view.tasks_of_node, view.revision_of, service_of, now_ns)
         patches = plan_placement(pending, infos, view.revision_of, service_of, now_ns)
+        patches = plan_takeovers(
+            pending, patches, nodes, view.tasks_of_service, view.tasks_of_node, view.revision_of, service_of, now_ns
+        )
         return {_ALL: Round(actions=patches, why=[f"task {p.id}: node {p.node_id}" for p in patches])}
 
     return LeaderLoop(

@@ -59,13 +59,13 @@ def test_the_old_task_is_told_to_stop_when_its_successor_is_prepared() -> None:
     assert images(swarm, id_) == ["new"] * 2
 
 
-@pytest.mark.parametrize("order", ["stop-first", "start-first"])
 @pytest.mark.parametrize(
-    ("template", "endpoint", "lacks"),
+    ("order", "template", "endpoint", "lacks"),
     [
-        ({"resources": MOST_OF_A_NODE}, None, "insufficient resources"),
-        ({"placement": Placement(max_replicas=1)}, None, "max replicas per node limit exceed"),
-        ({}, HOST_PORT, "host-mode port already in use"),
+        ("start-first", {"resources": MOST_OF_A_NODE}, None, "insufficient resources"),
+        ("start-first", {"placement": Placement(max_replicas=1)}, None, "max replicas per node limit exceed"),
+        ("start-first", {}, HOST_PORT, "host-mode port already in use"),
+        ("stop-first", {}, HOST_PORT, "host-mode port already in use"),
     ],
 )
 def test_without_room_beside_it_the_old_task_stops_first(
@@ -83,6 +83,44 @@ def test_without_room_beside_it_the_old_task_stops_first(
     assert images(swarm, id_) == ["new"] * 2
     assert swarm.update_state(id_) == UpdateState.COMPLETED
     assert any("stops its old task first" in message and lacks in message for message in messages)
+
+
+@pytest.mark.parametrize("replicas", [2, None])
+@pytest.mark.parametrize(
+    ("template", "parallelism"),
+    [
+        ({"resources": MOST_OF_A_NODE}, 1),
+        ({"resources": MOST_OF_A_NODE}, 0),
+        ({"placement": Placement(max_replicas=1)}, 1),
+    ],
+)
+def test_without_room_a_successor_is_prepared_where_the_old_task_is(
+    replicas: int | None, template: dict[str, object], parallelism: int
+) -> None:
+    swarm, id_ = started(service_spec("web", replicas, **template), nodes=2, parallelism=parallelism)
+    swarm.set_image(id_, BAD_IMAGE)
+    swarm.pass_seconds(1)
+    assert images(swarm, id_) == ["busybox"] * 2, "an image that is not there costs no replica"
+    assert swarm.update_state(id_) == UpdateState.PAUSED
+    swarm.set_image(id_, "new")
+    while swarm.round():
+        for node_id in ("n1", "n2"):
+            running = [task for task in swarm.tasks(id_, TaskState.RUNNING) if task.node_id == node_id]
+            assert len(running) <= 1
+    assert images(swarm, id_) == ["new"] * 2
+    assert swarm.update_state(id_) == UpdateState.COMPLETED
+
+
+def test_successors_are_not_prepared_where_both_together_have_no_room() -> None:
+    """Each of two would fit in the place of one, but not both."""
+    small = ResourceRequirements(reservations=Resources(nano_cpus=1_500_000_000))
+    large = ResourceRequirements(reservations=Resources(nano_cpus=2_400_000_000))
+    swarm, id_ = started(service_spec("web", 2, resources=small), parallelism=0)
+    swarm.update(id_, lambda spec: replace(spec, task_template=replace(spec.task_template, resources=large)))
+    swarm.settle()
+    assert sorted(task.spec_version for task in swarm.running(id_)) == [1, 2]
+    assert swarm.update_state(id_) == UpdateState.PAUSED
+    assert "insufficient resources" in status_of(swarm, id_).message
 
 
 def test_in_a_network_without_a_free_address_the_old_task_stops_first() -> None:
