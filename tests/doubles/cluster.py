@@ -13,6 +13,7 @@ from shoal.agent.images import ImageSource
 from shoal.agent.runner import NodeParts
 from shoal.agent.streams import StreamServer
 from shoal.agent.worker import Worker
+from shoal.core.defaults import is_job
 from shoal.engine.fake import FakeEngine
 from shoal.lib.clock import Clock, SystemClock
 from shoal.lib.ids import Ids
@@ -22,7 +23,7 @@ from shoal.model.actions import Create
 from shoal.model.messages import EndSession, NodeChanged
 from shoal.model.netstate import Connection, IngressState, NetworkChange, OverlayService, Sandbox, SandboxRequest
 from shoal.model.node_port import Identity
-from shoal.model.objects import Cluster, Network, Node, NodeDescription, Service, Task
+from shoal.model.objects import Cluster, JobStatus, Network, Node, NodeDescription, Service, Task
 from shoal.model.specs import NetworkSpec, NodeSpec, Platform, Resources, ServiceSpec
 from shoal.model.states import Availability, NodeState, Role, TaskState
 from shoal.rpc.link import Frames, Link, make_frame_pair, make_pair
@@ -164,7 +165,8 @@ class FakeCluster:
         await cancel_and_wait(*self._sessions)
 
     async def create(self, spec: ServiceSpec) -> str:
-        service = Service(id=self.ids.new(), spec=spec, spec_version=1)
+        status = JobStatus() if is_job(spec) else None
+        service = Service(id=self.ids.new(), spec=spec, spec_version=1, job_status=status)
         await self.store.update(lambda _view: [Create(object=service)])
         return service.id
 

@@ -8,18 +8,32 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 
+from shoal.core.defaults import is_job
 from shoal.core.taskfsm import Detail, Event, Instruction, advance, decide
 from shoal.lib.clock import ManualClock
 from shoal.manager import loops
 from shoal.manager.loop import LeaderLoop
+from shoal.manager.service_plans import next_run
 from shoal.model.actions import Action, Create, LogEntry, PatchNode, PatchTask, Remove, Replace
 from shoal.model.base import replace
 from shoal.model.container_spec import ContainerSpec
-from shoal.model.objects import Cluster, Network, Node, NodeDescription, NodeStatus, Service, Task, UpdateStatus
+from shoal.model.objects import (
+    Cluster,
+    JobStatus,
+    Network,
+    Node,
+    NodeDescription,
+    NodeStatus,
+    Service,
+    Task,
+    UpdateStatus,
+)
 from shoal.model.specs import (
+    GlobalJob,
     GlobalService,
     NetworkSpec,
     NodeSpec,
+    ReplicatedJob,
     ReplicatedService,
     Resources,
     ServiceMode,
@@ -37,6 +51,14 @@ SECOND = 1_000_000_000
 BAD_IMAGE = "nosuch"
 LOOPS = ("orchestrator", "allocator", "scheduler", "reaper")
 ROUNDS_MOST = 500
+
+
+def job_spec(at_once: int | None, total: int = 1, image: str = "busybox", **template: object) -> ServiceSpec:
+    """A job: so many completions, or with `at_once` None one on every node."""
+    mode = ServiceMode(global_job=GlobalJob())
+    if at_once is not None:
+        mode = ServiceMode(replicated_job=ReplicatedJob(max_concurrent=at_once, total_completions=total))
+    return replace(service_spec("job", 1, image, **template), mode=mode)
 
 
 def service_spec(
@@ -120,7 +142,8 @@ class PureSwarm:
 
     def create(self, spec: ServiceSpec) -> str:
         id_ = f"s-{spec.name}"
-        self.apply(Create(object=Service(id=id_, spec=spec, spec_version=1)))
+        status = JobStatus(last_execution_ns=self.now_ns) if is_job(spec) else None
+        self.apply(Create(object=Service(id=id_, spec=spec, spec_version=1, job_status=status)))
         return id_
 
     def service(self, id_: str) -> Service:
@@ -136,6 +159,7 @@ class PureSwarm:
             spec_version=service.spec_version + 1,
             previous_spec_version=service.spec_version,
             update_status=status,
+            job_status=next_run(service, self.now_ns),
         )
         self.apply(Replace(object=changed))
 
@@ -155,7 +179,7 @@ class PureSwarm:
         return [task for task in found if not states or task.status.state in states]
 
     def wanted(self, id_: str) -> list[Task]:
-        return [task for task in self.tasks(id_) if task.desired_state <= TaskState.RUNNING]
+        return [task for task in self.tasks(id_) if task.is_wanted]
 
     def running(self, id_: str) -> list[Task]:
         return [task for task in self.wanted(id_) if task.status.state == TaskState.RUNNING]

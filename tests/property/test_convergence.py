@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from shoal.model.base import replace
 from shoal.model.specs import EndpointSpec, PortConfig, RestartPolicy, UpdateConfig
 from shoal.model.states import Availability, NodeState, TaskState
-from tests.doubles.swarm import BAD_IMAGE, LOOPS, SECOND, PureSwarm, service_spec
+from tests.doubles.swarm import BAD_IMAGE, LOOPS, SECOND, PureSwarm, job_spec, service_spec
 
 NODES = ("n1", "n2", "n3")
 node_names = st.sampled_from(NODES)
@@ -150,3 +150,47 @@ def test_what_is_wanted_runs_in_the_end(
         container = swarm.view.revision_of(task).spec.task_template.container_spec
         assert container is not None
         assert container.image == "final" or (paused and current.spec.mode.global_ is not None)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    at_once=st.one_of(st.none(), st.integers(1, 3)),
+    total=st.integers(1, 5),
+    delay_ns=st.sampled_from([0, 3 * SECOND]),
+    steps=st.lists(disturbances, max_size=30),
+)
+def test_a_job_is_complete_in_the_end(
+    at_once: int | None, total: int, delay_ns: int, steps: list[tuple[str, object]]
+) -> None:
+    swarm = PureSwarm(3)
+    id_ = swarm.create(job_spec(at_once, total, restart_policy=RestartPolicy(delay=delay_ns)))
+    for kind, argument in steps:
+        disturb(swarm, id_, kind, argument)
+        done, busy = job_places(swarm, id_)
+        assert at_once is None or len(busy - done) <= at_once, "no more at a time than asked for"
+    for name in NODES:
+        disturb(swarm, id_, "add", name)
+        disturb(swarm, id_, "active", name)
+        disturb(swarm, id_, "up", name)
+    swarm.bad_images.clear()
+    swarm.settle()
+    for _ in range(2 * total):
+        for task in swarm.running(id_):
+            swarm.finish(task, 0)
+        swarm.settle()
+    done, busy = job_places(swarm, id_)
+    assert done == (set(NODES) if at_once is None else set(range(total)))
+    assert busy <= done
+    assert swarm.tasks(id_, TaskState.RUNNING) == []
+    assert all(swarm.plan(name) == ([], []) for name in LOOPS)
+
+
+def job_places(swarm: PureSwarm, id_: str) -> tuple[set[int | str], set[int | str]]:
+    """Where a job's present run is complete, and where it has a task that is wanted."""
+    service = swarm.service(id_)
+    assert service.job_status is not None
+    is_global = service.spec.mode.global_job is not None
+    tasks = [task for task in swarm.tasks(id_) if task.job_iteration == service.job_status.iteration]
+    place = {task.id: task.node_id if is_global else task.slot for task in tasks}
+    done = {place[task.id] for task in tasks if task.status.state == TaskState.COMPLETE}
+    return done, {place[task.id] for task in tasks if task.is_wanted}

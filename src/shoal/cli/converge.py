@@ -41,7 +41,9 @@ class _Screen:
 def wait_until_converged(
     client: Client, service_id: str, *, quiet: bool, now: Callable[[], float] = time.monotonic
 ) -> None:
-    """Wait until all tasks of a service run and have held for its monitor time; Ctrl-C leaves it to itself.
+    """Wait until all tasks of a service run and have held for its monitor time, or until a job is complete.
+
+    Ctrl-C leaves it to itself.
 
     Raises:
         ShoalError: its update or rollback has paused.
@@ -53,14 +55,14 @@ def wait_until_converged(
     try:
         while True:
             service = client.get(f"/services/{service_id}")
-            if is_job(service):
-                click.echo("job: not waiting for its end; see `service ps`", err=True)
-                return
             failure = failure_of(service)
             if failure:
                 raise ShoalError(failure)
             progress = measure(service, client.get("/tasks", query), client.get("/nodes"))
             lines = describe(progress)
+            if is_job(service) and progress.converged:
+                screen.show([*lines, "job complete"])
+                return
             if not progress.converged:
                 if since is not None:
                     lines.append("verify: Detected task failure")

@@ -13,6 +13,7 @@ Json = Mapping[str, Any]
 STATES = ("new", "pending", "assigned", "accepted", "preparing", "ready", "starting", "running")
 ENDED = ("complete", "shutdown", "failed", "rejected", "remove", "orphaned")
 _RANK = {state: rank for rank, state in enumerate((*STATES, *ENDED), start=1)}
+_DONE = _RANK["complete"]
 MOST_LINES = 20
 DEFAULT_MONITOR_NS = 5_000_000_000
 
@@ -26,13 +27,14 @@ class Slot(Struct):
 
 
 class Progress(Struct):
-    """`running` of `wanted` tasks run; `slots` say how far each is."""
+    """`running` of `wanted` tasks run (of a job: are complete); `slots` say how far each is."""
 
     running: int
     wanted: int
     slots: tuple[Slot, ...] = ()
     # a global service without tasks: they are not made yet, or no node fits
     waiting: bool = False
+    job: bool = False
 
     @property
     def converged(self) -> bool:
@@ -71,6 +73,8 @@ def measure(service: Json, tasks: Sequence[Json], nodes: Sequence[Json]) -> Prog
     """
     live = {node["ID"]: node for node in nodes if node["Status"]["State"] != "down"}
     mode = service["Spec"].get("Mode") or {}
+    if is_job(service):
+        return _measure_job(service, tasks, live)
     by_slot: dict[str, Json] = {}
     for task in tasks:
         node_id = task.get("NodeID", "")
@@ -92,6 +96,31 @@ def measure(service: Json, tasks: Sequence[Json], nodes: Sequence[Json]) -> Prog
     return Progress(running=running, wanted=wanted, slots=slots, waiting="Global" in mode and not slots)
 
 
+def _measure_job(service: Json, tasks: Sequence[Json], live: Mapping[str, Json]) -> Progress:
+    """Count the completions of a job's present run."""
+    mode = service["Spec"]["Mode"]
+    is_global = "GlobalJob" in mode
+    iteration = ((service.get("JobStatus") or {}).get("JobIteration") or {}).get("Index", 0)
+    by_slot: dict[str, Json] = {}
+    for task in tasks:
+        if (task.get("JobIteration") or {}).get("Index", 0) != iteration or _RANK.get(task["DesiredState"], 0) > _DONE:
+            continue
+        node_id = task.get("NodeID", "")
+        key = node_id if is_global else str(task.get("Slot", 0) + 1)
+        is_complete = task["Status"]["State"] == "complete"
+        if (node_id and node_id not in live and not is_complete) or (
+            key in by_slot and by_slot[key]["Status"]["State"] == "complete"
+        ):
+            continue
+        by_slot[key] = task
+    names = {key: ((live.get(key) or {}).get("Description") or {}).get("Hostname") or key for key in by_slot}
+    order = sorted(by_slot, key=(lambda key: names[key]) if is_global else int)
+    slots = tuple(_slot(names[key] if is_global else key, by_slot[key]) for key in order)
+    total = len(by_slot) if is_global else int(mode["ReplicatedJob"].get("TotalCompletions", 1))
+    complete = sum(slot.state == "complete" for slot in slots)
+    return Progress(running=complete, wanted=total, slots=slots, waiting=is_global and not slots, job=True)
+
+
 def _is_newer(one: Json, other: Json) -> bool:
     return (_RANK.get(one["Status"]["State"], 0) <= _RANK["running"], one["CreatedAt"]) > (
         _RANK.get(other["Status"]["State"], 0) <= _RANK["running"],
@@ -107,7 +136,8 @@ def describe(progress: Progress) -> list[str]:
     """Return the lines that show a state: one for all, one a task while there are few."""
     if progress.waiting:
         return ["overall progress: waiting for new tasks"]
-    lines = [f"overall progress: {progress.running} out of {progress.wanted} tasks"]
+    what = "complete" if progress.job else "tasks"
+    lines = [f"{'job' if progress.job else 'overall'} progress: {progress.running} out of {progress.wanted} {what}"]
     if progress.wanted <= MOST_LINES:
         for slot in progress.slots[:MOST_LINES]:
             place = f"{slot.name}/{progress.wanted}" if slot.name.isdecimal() else slot.name

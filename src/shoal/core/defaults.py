@@ -63,9 +63,12 @@ def replicas_of(spec: ServiceSpec) -> int:
 def is_replicated(spec: ServiceSpec) -> bool:
     """Whether a service has replicas; a service without a mode has."""
     mode = spec.mode
-    return mode.replicated is not None or (
-        mode.global_ is None and mode.replicated_job is None and mode.global_job is None
-    )
+    return mode.replicated is not None or (mode.global_ is None and not is_job(spec))
+
+
+def is_job(spec: ServiceSpec) -> bool:
+    """Whether a service's tasks run to completion."""
+    return spec.mode.replicated_job is not None or spec.mode.global_job is not None
 
 
 def task_history_limit(cluster: Cluster | None) -> int:

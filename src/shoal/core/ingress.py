@@ -26,7 +26,7 @@ def is_placed(task: Task) -> bool:
 
 def is_serving(task: Task) -> bool:
     """Whether a task takes traffic: it runs, and is wanted to."""
-    return task.status.state == TaskState.RUNNING and task.desired_state <= TaskState.RUNNING
+    return task.status.state == TaskState.RUNNING and task.is_wanted
 
 
 def publish(

@@ -8,6 +8,7 @@ from shoal.core.defaults import (
     SECOND_NS,
     STOP_GRACE_SECONDS,
     UPDATE_MONITOR_NS,
+    is_job,
 )
 from shoal.model.base import replace
 from shoal.model.container_spec import DNSConfig
@@ -35,12 +36,11 @@ def insert_defaults(spec: ServiceSpec) -> ServiceSpec:
         restart_policy=policy,
         placement=task.placement or Placement(),
     )
-    is_job = spec.mode.replicated_job is not None or spec.mode.global_job is not None
     return replace(
         spec,
         task_template=task,
-        update_config=spec.update_config if is_job else _with_monitor(spec.update_config),
-        rollback_config=spec.rollback_config if is_job else _with_monitor(spec.rollback_config),
+        update_config=spec.update_config if is_job(spec) else _with_monitor(spec.update_config),
+        rollback_config=spec.rollback_config if is_job(spec) else _with_monitor(spec.rollback_config),
     )
 
 

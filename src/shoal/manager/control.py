@@ -21,7 +21,7 @@ from shoal.manager.lookup import find_node, find_service, require_cluster
 from shoal.manager.networks import Networks
 from shoal.manager.payloads import Payloads
 from shoal.manager.root_change import Signer
-from shoal.manager.service_plans import ServiceUpdate, new_service, refuse_job, updated_service
+from shoal.manager.service_plans import ServiceUpdate, new_service, promotion_of, rolled_back_to, updated_service
 from shoal.model.actions import Action, Create, PatchNode, Remove, Replace
 from shoal.model.base import Struct, replace
 from shoal.model.objects import Cluster, JoinTokens, ManagerStatus, Node, RootCA, Service
@@ -93,7 +93,7 @@ class Control:
             InvalidArgument: bad spec, or a published port is taken.
             NameConflict: the name is taken.
             NotFound: an unknown network.
-            NotBuilt: a job, or another part of the spec that this version cannot run.
+            NotBuilt: a part of the spec that this version cannot run.
         """
         service_id = self._ids.new()
         made: list[Service] = []
@@ -101,7 +101,6 @@ class Control:
         def plan(view: View) -> Sequence[Action]:
             named = spec if spec.name else replace(spec, name=self._free_name(view))
             service = new_service(view, service_id, named, registry_auth, self._clock.now_ns())
-            refuse_job(service)
             made[:] = [service]
             return [Create(object=service)]
 
@@ -136,6 +135,34 @@ class Control:
 
         await self._store.update(plan, actor)
         _log.info("service updated", service_id=found[0].id, rollback=update.rollback, actor=actor)
+
+    async def roll_back_service(self, reference: str, version: int, spec_version: int, actor: str = "") -> None:
+        """Lead a service back to the revision `spec_version`.
+
+        Raises:
+            NotFound: no such service, or a network of the revision is gone.
+            OutOfSequence: it has changed since `version`.
+            InvalidArgument: no such revision, or what it needs is gone or another's.
+        """
+
+        def plan(view: View) -> Sequence[Action]:
+            service = find_service(view, reference)
+            changed = rolled_back_to(view, service, spec_version, self._clock.now_ns())
+            if service.meta.version != version:
+                raise OutOfSequence
+            return [Replace(object=changed, expected_version=version)]
+
+        await self._store.update(plan, actor)
+        _log.info("service rolled back", service=reference, to=spec_version, actor=actor)
+
+    async def promote_service(self, reference: str, actor: str = "") -> None:
+        """Let an update go on from its canaries to the rest. Raises NotFound, InvalidArgument (it awaits no such)."""
+
+        def plan(view: View) -> Sequence[Action]:
+            return [promotion_of(find_service(view, reference), self._clock.now_ns())]
+
+        await self._store.update(plan, actor)
+        _log.info("canary promoted", service=reference, actor=actor)
 
     async def remove_service(self, reference: str, actor: str = "") -> None:
         """Remove a service; its tasks are ended by the managers' loops. Raises NotFound, InvalidArgument."""

@@ -8,19 +8,21 @@ from shoal.core.allocate.plan import (
     Claims,
     Networks,
     is_allocated,
+    leaves_address,
     plan_service,
     plan_tasks,
     say_what_is_lacking,
 )
 from shoal.core.allocate.ports import complete
 from shoal.core.attachments import is_attachment
-from shoal.core.defaults import is_replicated, task_history_limit
+from shoal.core.defaults import is_job, is_replicated, task_history_limit
 from shoal.core.network_keys import order_rotation, rotation_due_ns
-from shoal.core.orchestrate import global_, replicated
+from shoal.core.orchestrate import global_, jobs, replicated
 from shoal.core.orchestrate.plan import NewId
 from shoal.core.orchestrate.plan import Plan as OrchestrationPlan
 from shoal.core.orchestrate.reap import plan_reaping
 from shoal.core.orchestrate.restart import plan_orphans
+from shoal.core.schedule.instead import fits_instead, plan_takeovers
 from shoal.core.schedule.nodes import survey
 from shoal.core.schedule.plan import plan_placement
 from shoal.lib.clock import Clock
@@ -35,6 +37,8 @@ from shoal.store.view import View
 
 # Loops that look at everything pending at once have a single key.
 _ALL = "all"
+# the states whose reaching the orchestrator answers to: prepared, runs, has ended
+_MARKS = (TaskState.READY, TaskState.RUNNING, TaskState.COMPLETE)
 
 
 def orchestrator(store: Store, clock: Clock, new_id: NewId) -> LeaderLoop:
@@ -66,14 +70,14 @@ def orchestrator(store: Store, clock: Clock, new_id: NewId) -> LeaderLoop:
 
 
 def _matters_to_orchestrator(change: Change) -> bool:
-    """Whether a task's change can change a plan: it came, went, ended, began to run, or is wanted otherwise."""
+    """Whether a task's change can change a plan: it came, went, got further, has no room, or is wanted otherwise."""
     old, new = change.old, change.new
     if not isinstance(old, Task) or not isinstance(new, Task):
         return True
     return (
         old.desired_state != new.desired_state
-        or old.status.state.is_terminal != new.status.state.is_terminal
-        or (new.status.state == TaskState.RUNNING and old.status.state != TaskState.RUNNING)
+        or any(old.status.state < mark <= new.status.state for mark in _MARKS)
+        or (new.status.state <= TaskState.PENDING and old.status.err != new.status.err)
     )
 
 
@@ -113,8 +117,21 @@ def _orchestrate(view: View, service_id: str, nodes: dict[str, Node], now_ns: in
                 continue  # its node says when it goes
             gone.desire(task, TaskState.REMOVE, "its service is gone")
         return Round(actions=gone.actions, why=gone.why)
-    module = replicated if is_replicated(service.spec) else global_
-    result = module.plan(service, tasks, nodes, view.revision_of, now_ns, new_id, _previous_spec(view, service))
+    if is_job(service.spec):
+        result = jobs.plan(service, tasks, nodes, view.revision_of, now_ns, new_id)
+    else:
+        module = replicated if is_replicated(service.spec) else global_
+        previous = _previous_spec(view, service)
+
+        def has_room(task: Task, leaving: Task) -> bool:
+            if task.status.state == TaskState.NEW:
+                return leaves_address(leaving, task.status.err, lambda id_: view.get(Network, id_))
+            node = nodes.get(leaving.node_id)
+            return fits_instead(
+                task, leaving, node, view.tasks_of_node, view.revision_of, lambda id_: view.get(Service, id_), now_ns
+            )
+
+        result = module.plan(service, tasks, nodes, view.revision_of, now_ns, new_id, previous, has_room)
     why = [f"{service.spec.name}: {reason}" for reason in result.why]
     return Round(actions=result.actions, wake_at_ns=result.wake_at_ns, why=why)
 
@@ -183,9 +200,7 @@ def _allocate(view: View, service_id: str, networks: Networks, claims: Claims, n
         return Round()
     name = service.spec.name
     waiting = [
-        task
-        for task in view.tasks_of_service(service_id)
-        if task.status.state == TaskState.NEW and task.desired_state <= TaskState.RUNNING
+        task for task in view.tasks_of_service(service_id) if task.status.state == TaskState.NEW and task.is_wanted
     ]
     allocation = plan_service(service, networks, claims)
     if allocation.patch is not None:
@@ -217,8 +232,12 @@ def scheduler(store: Store, clock: Clock) -> LeaderLoop:
         def service_of(id_: str) -> Service | None:
             return view.get(Service, id_)
 
-        infos = survey(view.find(Node), view.tasks_of_node, view.revision_of, service_of, now_ns)
+        nodes = {node.id: node for node in view.find(Node)}
+        infos = survey(nodes.values(), view.tasks_of_node, view.revision_of, service_of, now_ns)
         patches = plan_placement(pending, infos, view.revision_of, service_of, now_ns)
+        patches = plan_takeovers(
+            pending, patches, nodes, view.tasks_of_service, view.tasks_of_node, view.revision_of, service_of, now_ns
+        )
         return {_ALL: Round(actions=patches, why=[f"task {p.id}: node {p.node_id}" for p in patches])}
 
     return LeaderLoop(
@@ -257,7 +276,7 @@ def network_keys(store: Store, clock: Clock) -> LeaderLoop:
 
 
 def _is_pending(task: Task) -> bool:
-    return task.status.state == TaskState.PENDING and task.desired_state <= TaskState.RUNNING
+    return task.status.state == TaskState.PENDING and task.is_wanted
 
 
 def reaper(store: Store, clock: Clock) -> LeaderLoop:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from shoal.core.defaults import is_job
 from shoal.core.payload_versions import Payload, pinned, with_new_data
 from shoal.core.validate.payload import validate_config, validate_secret
 from shoal.errors import InvalidArgument
-from shoal.manager.service_plans import is_job, next_spec_version
+from shoal.manager.service_plans import next_spec_version
 from shoal.model.actions import Action, Replace
 from shoal.model.base import replace
 from shoal.model.container_spec import ContainerSpec
@@ -59,7 +60,7 @@ def _rolled(view: View, service: Service, versions: dict[str, int]) -> Action:
 
 
 def _uses(service: Service, payload: Payload) -> bool:
-    return not is_job(service.spec.mode) and bool(list(_versions_of(service, payload)))
+    return not is_job(service.spec) and bool(list(_versions_of(service, payload)))
 
 
 def _versions_used(view: View, service: Service, payload: Payload) -> Iterator[int]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from shoal.core.container import check_placeholders
+from shoal.core.defaults import is_job
+from shoal.core.orchestrate.phase import awaits_promotion
+from shoal.core.orchestrate.update import promoted
 from shoal.core.payload_versions import pinned
 from shoal.core.validate.service import prepare_service
 from shoal.errors import InvalidArgument, NotBuilt, NotFound
 from shoal.manager.lookup import find_network
+from shoal.model.actions import PatchService
 from shoal.model.base import Struct, replace
 from shoal.model.container_spec import ConfigReference, ContainerSpec, PullOptions, SecretReference
-from shoal.model.objects import Config, JobStatus, Secret, Service, UpdateStatus
+from shoal.model.objects import Config, JobStatus, Revision, Secret, Service, UpdateStatus
 from shoal.model.specs import NetworkAttachmentConfig, ServiceMode, ServiceSpec
 from shoal.model.states import UpdateState
 from shoal.store.view import View
@@ -37,7 +41,7 @@ class ServiceUpdate(Struct):
 def new_service(view: View, service_id: str, spec: ServiceSpec, registry_auth: str, now_ns: int) -> Service:
     """Return the service that `spec` asks for. Raises InvalidArgument, NotFound (a network), NotBuilt."""
     prepared = _prepare(view, _with_auth(spec, registry_auth))
-    job_status = JobStatus(last_execution_ns=now_ns) if is_job(prepared.mode) else None
+    job_status = JobStatus(last_execution_ns=now_ns) if is_job(prepared) else None
     return Service(id=service_id, spec=prepared, spec_version=1, job_status=job_status)
 
 
@@ -66,7 +70,7 @@ def updated_service(view: View, service: Service, update: ServiceUpdate, now_ns:
         spec_version=next_spec_version(view, service) if changed else service.spec_version,
         previous_spec_version=service.spec_version,
         update_status=None,
-        job_status=_next_run(service, now_ns),
+        job_status=next_run(service, now_ns),
     )
 
 
@@ -74,15 +78,52 @@ def _rolled_back(view: View, service: Service, now_ns: int) -> Service:
     previous = view.revision(service.id, service.previous_spec_version) if service.previous_spec_version else None
     if previous is None:
         raise InvalidArgument(f"service {service.id} does not have a previous spec")
-    same = previous.spec == service.spec
+    return _gone_back(view, service, previous, ROLLBACK_MESSAGE, now_ns)
+
+
+def rolled_back_to(view: View, service: Service, spec_version: int, now_ns: int) -> Service:
+    """Return `service` on its way back to the revision of that number.
+
+    Raises:
+        InvalidArgument: it has that spec, the revision is not kept (any more), or a secret or config of it is gone.
+    """
+    revision = view.revision(service.id, spec_version)
+    if revision is None:
+        kept = ", ".join(str(each.spec_version) for each in view.revisions_of(service.id))
+        raise InvalidArgument(f"service {service.spec.name} has no revision {spec_version}: kept are {kept}")
+    if spec_version == service.spec_version:
+        raise InvalidArgument(f"revision {spec_version} is what service {service.spec.name} has: name an earlier one")
+    container = revision.spec.task_template.container_spec
+    if container is not None:
+        _check_payloads(view, container)
+    return _gone_back(view, service, revision, f"{ROLLBACK_MESSAGE} to revision {spec_version}", now_ns)
+
+
+def _gone_back(view: View, service: Service, revision: Revision, message: str, now_ns: int) -> Service:
+    same = revision.spec == service.spec
+    started = UpdateStatus(state=UpdateState.ROLLBACK_STARTED, started_at_ns=now_ns, message=message)
     return replace(
         service,
-        spec=previous.spec,
+        spec=revision.spec,
         spec_version=service.spec_version if same else next_spec_version(view, service),
         previous_spec_version=service.spec_version,
-        update_status=UpdateStatus(state=UpdateState.ROLLBACK_STARTED, started_at_ns=now_ns, message=ROLLBACK_MESSAGE),
-        job_status=_next_run(service, now_ns),
+        # a job's new run is no rolling update: a status would never come to its end
+        update_status=None if is_job(service.spec) else started,
+        job_status=next_run(service, now_ns),
     )
+
+
+def promotion_of(service: Service, now_ns: int) -> PatchService:
+    """Return what lets the update of a service go on to the slots that are no canaries.
+
+    Raises:
+        InvalidArgument: it awaits no promotion.
+    """
+    if not awaits_promotion(service):
+        status = service.update_status
+        state = f"its update is {status.state}" if status is not None else "no update of it is under way"
+        raise InvalidArgument(f"service {service.spec.name} awaits no promotion: {state}")
+    return PatchService(id=service.id, spec_version=service.spec_version, update_status=promoted(now_ns))
 
 
 def next_spec_version(view: View, service: Service) -> int:
@@ -91,22 +132,11 @@ def next_spec_version(view: View, service: Service) -> int:
     return max([service.spec_version, *held]) + 1
 
 
-def _next_run(service: Service, now_ns: int) -> JobStatus | None:
+def next_run(service: Service, now_ns: int) -> JobStatus | None:
     """Return the status of the next run: any update of a job, even an equal one, starts it anew."""
     if service.job_status is None:
         return None
     return JobStatus(iteration=service.job_status.iteration + 1, last_execution_ns=now_ns)
-
-
-def is_job(mode: ServiceMode) -> bool:
-    """Tell whether a service of this mode runs to completion."""
-    return mode.replicated_job is not None or mode.global_job is not None
-
-
-def refuse_job(service: Service) -> None:
-    """Raise NotBuilt for a job: no loop runs jobs yet, and one that is stored would wait for ever."""
-    if is_job(service.spec.mode):
-        raise NotBuilt(f"Mode: {_mode_word(service.spec.mode).removesuffix('-job')} jobs are not built yet")
 
 
 def _mode_word(mode: ServiceMode) -> str:

@@ -114,7 +114,7 @@ class SessionFeed:
 
     def as_told(self, task: Task) -> Task:
         """Return a task as its node is to know it: one that nodes still balance to is not to stop yet."""
-        if task.desired_state > TaskState.RUNNING and self._removals.is_held(task.id):
+        if not task.is_wanted and self._removals.is_held(task.id):
             return replace(task, desired_state=TaskState.RUNNING)
         return task
 
@@ -229,7 +229,7 @@ class SessionFeed:
 
     def _look_at_removal(self, task: Task) -> None:
         """Hold a task that runs and is to stop, if any node balances to it."""
-        if task.status.state != TaskState.RUNNING or task.desired_state <= TaskState.RUNNING:
+        if task.status.state != TaskState.RUNNING or task.is_wanted:
             return
         awaited = self._nodes_that_balance_to(task)
         if awaited:

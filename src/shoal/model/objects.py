@@ -21,7 +21,7 @@ from shoal.model.specs import (
     SecretSpec,
     ServiceSpec,
 )
-from shoal.model.states import NodeState, TaskState, UpdateState
+from shoal.model.states import NodeState, Promotion, TaskState, UpdateState
 
 
 class Meta(Struct):
@@ -106,16 +106,17 @@ class Endpoint(Struct):
 
 
 class UpdateStatus(Struct):
-    """Where a rolling update stands."""
+    """Where a rolling update stands; while it awaits its promotion it is PAUSED, since `completed_at_ns`."""
 
     state: UpdateState
     started_at_ns: int = 0
     completed_at_ns: int = 0
     message: str = ""
+    promotion: Promotion = Promotion.NONE
 
 
 class JobStatus(Struct):
-    """The run of a job: its iteration is the version index of the run's start."""
+    """The run of a job: `iteration` counts the runs before it."""
 
     iteration: int = 0
     last_execution_ns: int = 0
@@ -214,6 +215,14 @@ class Task(Struct, tag="task"):
     generic_resources: tuple[GenericResource, ...] = ()
     # of the attachment runtime: nothing is run for it
     container: AttachedContainer | None = None
+    # how many tasks before it failed in a row in its place, and since when none has come to run (0: it is the first)
+    failures_before: int = 0
+    trying_since_ns: int = 0
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it is to run: on and on, or (a job's) to its end."""
+        return self.desired_state <= TaskState.COMPLETE
 
 
 class JoinTokens(Struct):

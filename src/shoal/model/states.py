@@ -72,6 +72,16 @@ class UpdateState(StrEnum):
     ROLLBACK_COMPLETED = "rollback_completed"
 
 
+class Promotion(StrEnum):
+    """Whether an update with a canary may go on to the rest (shoal.update.canary)."""
+
+    NONE = ""
+    AWAITED = "awaited"
+    # awaited, and not given by itself any more: a canary failed
+    HELD = "held"
+    GIVEN = "given"
+
+
 class LocalNodeState(StrEnum):
     """How a daemon stands to a swarm."""
 

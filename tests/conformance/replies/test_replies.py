@@ -33,8 +33,6 @@ LEFT_OUT = {
     "network-create-overlay": LATER,
     "network-create-overlay-opts": LATER,
     "networks-worker": "a worker does not tell which swarm networks it takes part in yet",
-    "service-create-global-job": "nothing runs jobs yet: they are refused (501); test_control and test_routes test it",
-    "service-create-replicated-job": "nothing runs jobs yet: they are refused (501); test_control tests it",
     "err-secret-update-data": "other data is taken and rolls the services; conformance/test_payloads.py tests it",
     "err-noquorum-create": "needs several managers",
     "err-noquorum-nodes": "needs several managers",

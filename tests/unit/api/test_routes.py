@@ -6,9 +6,7 @@ from typing import Any
 
 from shoal.model.actions import Create, PatchTask
 from shoal.model.container import ContainerConfig, LogLine, RemoteManifest, RemotePlatform
-from shoal.model.container_spec import ContainerSpec
-from shoal.model.objects import JobStatus, Service, Task, TaskStatus
-from shoal.model.specs import GlobalJob, ServiceMode, ServiceSpec, TaskSpec
+from shoal.model.objects import Task, TaskStatus
 from shoal.model.states import LocalNodeState, TaskState
 from tests.doubles.http import Api, run_api
 
@@ -34,16 +32,6 @@ async def add_task(api: Api, service_id: str, task_id: str, state: TaskState = T
         **more,
     )
     await api.daemon.the_manager.store.update(lambda _view: [Create(object=task)])
-
-
-async def add_job(api: Api) -> str:
-    """Put a job into the store: its views are built, its loop is not."""
-    assert api.daemon.the_manager is not None
-    template = TaskSpec(container_spec=ContainerSpec(image="busybox"))
-    spec = ServiceSpec(name="once", mode=ServiceMode(global_job=GlobalJob()), task_template=template)
-    service = Service(id="job", spec=spec, spec_version=1, job_status=JobStatus())
-    await api.daemon.the_manager.store.update(lambda _view: [Create(object=service)])
-    return service.id
 
 
 def test_headers_and_versions() -> None:
@@ -164,9 +152,7 @@ def test_bad_bodies() -> None:
 def test_lists_and_their_filters() -> None:
     async def test(api: Api) -> None:
         web = await create(api, Labels={"tier": "front"})
-        reply = await api.call("POST", "/services/create", SPEC | {"Name": "once", "Mode": {"GlobalJob": {}}})
-        assert (reply.status, reply.message) == (501, "Mode: global jobs are not built yet")
-        job = await add_job(api)
+        job = await create(api, Name="once", Mode={"GlobalJob": {}})
         await add_task(api, web, "task1")
         await add_task(api, web, "task2", TaskState.FAILED, slot=2, desired_state=TaskState.SHUTDOWN)
         await add_task(api, job, "task3", TaskState.COMPLETE, desired_state=TaskState.COMPLETE, job_iteration=0)

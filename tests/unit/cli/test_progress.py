@@ -81,3 +81,28 @@ def test_monitor_and_failure():
     assert monitor_ns(GLOBAL) == 5_000_000_000
     assert failure_of(service) == "service update paused: task failed"
     assert failure_of({"UpdateStatus": {"State": "completed"}}) == ""
+
+
+def job_task(slot, state, iteration=1, **others):
+    return {**task(slot, state, desired="complete", **others), "JobIteration": {"Index": iteration}}
+
+
+def test_a_job_has_converged_when_all_its_completions_are_there():
+    job = {
+        "ID": "s",
+        "Spec": {"Mode": {"ReplicatedJob": {"MaxConcurrent": 1, "TotalCompletions": 2}}},
+        "JobStatus": {"JobIteration": {"Index": 1}},
+    }
+    before = [job_task(0, "complete", iteration=0), job_task(1, "complete", iteration=0)]
+    progress = measure(job, [*before, job_task(0, "complete", node="n2"), job_task(1, "running")], NODES)
+    assert not progress.converged
+    assert describe(progress) == ["job progress: 1 out of 2 complete", "1/2: complete", "2/2: running"]
+    assert measure(job, [*before, job_task(0, "complete"), job_task(1, "complete")], NODES).converged
+
+
+def test_a_global_job_is_counted_by_node():
+    job = {"ID": "s", "Spec": {"Mode": {"GlobalJob": {}}}, "JobStatus": {"JobIteration": {}}}
+    assert measure(job, [], NODES).waiting
+    running = measure(job, [job_task(0, "running", iteration=0)], NODES)
+    assert (running.converged, describe(running)) == (False, ["job progress: 0 out of 1 complete", "one: running"])
+    assert measure(job, [job_task(0, "complete", iteration=0)], NODES).converged

@@ -4,7 +4,6 @@ import pytest
 
 from shoal.core.allocate.ipam import free_addresses
 from shoal.core.allocate.subnets import allocate_network
-from shoal.core.extensions import Extensions, parse_extensions
 from shoal.core.networks import ENCRYPTED_OPTION, MTU_OPTION, VNI_OPTION, overlay_options
 from shoal.core.validate.network import prepare_network
 from shoal.errors import Forbidden, InvalidArgument, NotBuilt, NotFound, ShoalError, Unavailable
@@ -118,12 +117,3 @@ def test_ranges_and_reserved_addresses_are_kept() -> None:
     while (found := free_addresses(made, used, "owner")) is not None:
         used.add(found[0].partition("/")[0])
     assert used == {"10.5.0.128", "10.5.0.131"}
-
-
-def test_extensions() -> None:
-    assert parse_extensions({"a": "b"}) == Extensions(balancing="random", ingress_policy="cluster")
-    labels = {"shoal.lb": "source", "shoal.ingress.policy": "local"}
-    assert parse_extensions(labels) == Extensions(balancing="source", ingress_policy="local")
-    for bad in ({"shoal.lb": "best"}, {"shoal.nosuch": "1"}):
-        with pytest.raises(InvalidArgument, match=next(iter(bad))):
-            parse_extensions(bad)

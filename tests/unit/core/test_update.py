@@ -85,18 +85,20 @@ def test_the_end_is_declared_after_the_monitored_time() -> None:
     assert status.completed_at_ns - status.started_at_ns >= MONITOR
 
 
-def test_a_failure_pauses_and_leaves_the_other_slots_alone() -> None:
-    swarm, id_ = started(3)
+@pytest.mark.parametrize("order", ["stop-first", "start-first"])
+def test_a_failing_pull_pauses_and_takes_no_replica_down(order: str) -> None:
+    swarm, id_ = started(3, order=order, parallelism=1)
     swarm.set_image(id_, BAD_IMAGE)
     swarm.pass_seconds(1)
     assert swarm.update_state(id_) == UpdateState.PAUSED
-    assert images(swarm, id_) == ["busybox", "busybox"]
+    assert images(swarm, id_) == ["busybox"] * 3
     rejected = swarm.tasks(id_, TaskState.REJECTED)[0]
     status = swarm.service(id_).update_status
     assert status is not None
     assert status.message == f"update paused due to failure or early termination of task {rejected.id}"
     swarm.pass_seconds(30)
-    assert images(swarm, id_) == ["busybox", "busybox"]
+    assert images(swarm, id_) == ["busybox"] * 3
+    assert len(swarm.tasks(id_)) == 4, "an update that stands still tries no more"
 
 
 def test_an_exit_within_the_monitored_time_is_a_failure_also_without_an_explicit_one() -> None:
@@ -136,7 +138,8 @@ def test_continue_goes_on_through_failures() -> None:
     swarm.set_image(id_, BAD_IMAGE)
     swarm.pass_seconds(20)
     assert swarm.update_state(id_) == UpdateState.UPDATING
-    assert len(images(swarm, id_)) == 1, "the second slot waits for the first"
+    assert images(swarm, id_) == ["busybox"] * 2
+    assert {task.slot for task in swarm.tasks(id_, TaskState.REJECTED)} == {1}, "the second slot waits for the first"
     swarm.bad_images.clear()
     swarm.settle()
     assert images(swarm, id_) == [BAD_IMAGE] * 2
@@ -190,8 +193,10 @@ def test_rollback_as_failure_action() -> None:
 @pytest.mark.parametrize("action", ["pause", "rollback"])
 def test_a_rollback_that_fails_is_paused_and_never_rolled_back(action: str) -> None:
     swarm, id_ = started(2, failure_action="rollback", rollback=UpdateConfig(failure_action=action))
-    swarm.set_image(id_, BAD_IMAGE)
+    swarm.set_image(id_, "new")
+    swarm.pass_seconds(1)
     swarm.bad_images.add("busybox")
+    swarm.finish(next(task for task in swarm.running(id_) if task.spec_version == 2))
     swarm.pass_seconds(10)
     status = swarm.service(id_).update_status
     assert status is not None

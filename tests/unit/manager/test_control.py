@@ -8,14 +8,13 @@ import pytest
 from shoal.errors import InvalidArgument, NameConflict, NotBuilt, NotFound, OutOfSequence, ShoalError
 from shoal.manager.control import Control, Rotation
 from shoal.manager.lookup import find_service
-from shoal.manager.service_plans import ServiceUpdate, new_service
-from shoal.model.actions import Create, Replace
+from shoal.manager.service_plans import ServiceUpdate
+from shoal.model.actions import Create, PatchService, Replace
 from shoal.model.base import replace
 from shoal.model.container_spec import ContainerSpec
-from shoal.model.objects import Cluster, Node, NodeDescription, Service
+from shoal.model.objects import Cluster, Node, NodeDescription, Service, UpdateStatus
 from shoal.model.specs import (
     EndpointSpec,
-    GlobalJob,
     GlobalService,
     InitRequest,
     NetworkAttachmentConfig,
@@ -26,7 +25,7 @@ from shoal.model.specs import (
     ServiceSpec,
     TaskSpec,
 )
-from shoal.model.states import UpdateState
+from shoal.model.states import Promotion, UpdateState
 from shoal.store.store import Store
 from tests.doubles.daemon import MemoryDaemon
 
@@ -108,6 +107,49 @@ def test_update_keeps_the_previous_spec_and_rollback_swaps() -> None:
             assert rolled.update_status.message == "manually requested rollback"
         versions = [revision.spec_version for revision in store.view.revisions_of(id_)]
         assert versions == sorted(set(versions))
+
+    run(test)
+
+
+def test_going_back_to_a_revision_by_its_number() -> None:
+    async def test(store: Store, control: Control) -> None:
+        id_ = await control.create_service(spec(labels={"v": "1"}))
+        for number in range(2, 13):
+            labels = {"v": str(number)}
+            version = service_of(store, id_).meta.version
+            await control.update_service(id_, ServiceUpdate(version=version, spec=spec(labels=labels)))
+        kept = [revision.spec_version for revision in store.view.revisions_of(id_)]
+        assert kept == list(range(3, 13)), "the last ten"
+        version = service_of(store, id_).meta.version
+        await refused(InvalidArgument, "has no revision 2: kept are 3, 4", control.roll_back_service(id_, version, 2))
+        await refused(InvalidArgument, "revision 12 is what", control.roll_back_service(id_, version, 12))
+        await refused(OutOfSequence, "out of sequence", control.roll_back_service(id_, version - 1, 4))
+        await control.roll_back_service(id_, version, 4)
+        back = service_of(store, id_)
+        assert (back.spec.labels, back.previous_spec_version) == ({"v": "4"}, 12)
+        assert back.update_status is not None
+        assert back.update_status.message == "manually requested rollback to revision 4"
+
+    run(test)
+
+
+def test_only_what_awaits_its_promotion_is_promoted() -> None:
+    async def test(store: Store, control: Control) -> None:
+        id_ = await control.create_service(spec())
+        await refused(
+            InvalidArgument, "awaits no promotion: no update of it is under way", control.promote_service(id_)
+        )
+        paused = UpdateStatus(state=UpdateState.PAUSED)
+        for promotion, is_refused in ((Promotion.NONE, True), (Promotion.AWAITED, False), (Promotion.HELD, False)):
+            status = replace(paused, promotion=promotion)
+            await store.update(lambda _view, s=status: [PatchService(id=id_, spec_version=1, update_status=s)])
+            if is_refused:
+                await refused(InvalidArgument, "its update is paused", control.promote_service(id_))
+            else:
+                await control.promote_service(id_)
+                after = service_of(store, id_).update_status
+                assert after is not None
+                assert (after.state, after.promotion) == (UpdateState.UPDATING, Promotion.GIVEN)
 
     run(test)
 
@@ -209,8 +251,7 @@ def test_networks() -> None:
 def test_every_update_of_a_job_is_a_new_run() -> None:
     async def test(store: Store, control: Control) -> None:
         job = spec(mode=ServiceMode(replicated_job=ReplicatedJob(max_concurrent=2)))
-        id_ = "job"
-        await store.update(lambda view: [Create(object=new_service(view, id_, job, "", 1))])
+        id_ = await control.create_service(job)
         before = service_of(store, id_)
         assert before.job_status is not None
         assert before.job_status.iteration == 0
@@ -218,22 +259,6 @@ def test_every_update_of_a_job_is_a_new_run() -> None:
         after = service_of(store, id_)
         assert after.job_status is not None
         assert after.job_status.iteration == 1
-
-    run(test)
-
-
-@pytest.mark.parametrize(
-    ("mode", "word"),
-    [
-        (ServiceMode(replicated_job=ReplicatedJob(max_concurrent=2)), "replicated"),
-        (ServiceMode(global_job=GlobalJob()), "global"),
-    ],
-)
-def test_jobs_are_refused_while_nothing_runs_them(mode: ServiceMode, word: str) -> None:
-    async def test(store: Store, control: Control) -> None:
-        create = control.create_service(spec(mode=mode))
-        await refused(NotBuilt, f"Mode: {word} jobs are not built yet", create)
-        assert store.view.count(Service) == 0
 
     run(test)
 

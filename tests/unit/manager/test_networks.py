@@ -18,7 +18,7 @@ from shoal.model.base import replace
 from shoal.model.netstate import NetworkChange
 from shoal.model.node_port import AttachCall
 from shoal.model.objects import Network, Node, Service
-from shoal.model.specs import EndpointSpec, NetworkAttachmentConfig, NetworkSpec, PortConfig
+from shoal.model.specs import EndpointSpec, NetworkAttachmentConfig, NetworkSpec, Placement, PortConfig
 from shoal.model.states import TaskState
 from tests.doubles.cluster import FakeCluster, running_cluster
 from tests.unit.manager.test_life_of_a_service import change, scaled, spec
@@ -161,10 +161,10 @@ def test_a_task_stops_when_every_node_has_let_go(tmp_path: Path) -> None:
 def test_a_node_that_keeps_silent_is_named_and_waited_for_no_longer(tmp_path: Path) -> None:
     async def body(cluster: FakeCluster, networks: Networks) -> None:
         port = EndpointSpec(ports=(PortConfig(target_port=80, published_port=8080),))
-        id_ = await cluster.create(replace(spec("web", 1), endpoint_spec=port))
+        stuck = cluster.nodes[2]
+        elsewhere = Placement(constraints=(f"node.id!={stuck.id}",))
+        id_ = await cluster.create(replace(spec("web", 1, placement=elsewhere), endpoint_spec=port))
         await cluster.until(lambda: len(cluster.wanted_running(id_)) == 1, "it runs")
-        working = {task.node_id for task in cluster.wanted_running(id_)}
-        stuck = next(node for node in cluster.nodes if node.id not in working)
 
         async def hang(_change: NetworkChange) -> None:
             await asyncio.Event().wait()

@@ -34,18 +34,21 @@ from shoal.language.texts import shorten_id
 from shoal.language.values import parse_scale
 
 _HERE = "shoal.cli.commands.service"
+_REVISIONS = "shoal.cli.commands.service_revisions"
 _LOGS = "shoal.cli.commands.service_logs"
 
 service = LazyGroup(
     "service",
     lazy={
         "create": (f"{_HERE}:create", "Make a service"),
+        "history": (f"{_REVISIONS}:history", "List the specifications of a service that are kept"),
         "inspect": (f"{_HERE}:inspect", "Show all there is of services"),
         "logs": (f"{_LOGS}:logs", "Show the output of a service or a task"),
         "ls": (f"{_HERE}:list_services", "List services"),
+        "promote": (f"{_REVISIONS}:promote", "Update the rest of a service after its canaries"),
         "ps": (f"{_HERE}:list_tasks", "List the tasks of services"),
         "rm": (f"{_HERE}:remove", "Remove services"),
-        "rollback": (f"{_HERE}:rollback", "Go back to a service's previous specification"),
+        "rollback": (f"{_REVISIONS}:rollback", "Go back to a previous specification of a service"),
         "scale": (f"{_HERE}:scale", "Change the number of tasks"),
         "update": (f"{_HERE}:update", "Change a service"),
     },
@@ -140,21 +143,6 @@ def update(name: str, **given: Any) -> None:
     click.echo(name)
     if not given["detach"]:
         wait_until_converged(client, found["ID"], quiet=bool(given["quiet"]))
-
-
-@command("rollback", "[OPTIONS] SERVICE", "Go back to a service's previous specification")
-@flag("--detach", text="Do not wait until the service has converged", short="-d")
-@flag("--quiet", text="Show no progress", short="-q")
-@click.argument("name", metavar="SERVICE")
-def rollback(name: str, detach: bool | None, quiet: bool | None) -> None:
-    """Roll back."""
-    client = connect()
-    found = client.get(f"/services/{name}")
-    query = {"version": found["Version"]["Index"], "rollback": "previous"}
-    _print_warnings(client.post(f"/services/{found['ID']}/update", found["Spec"], query))
-    click.echo(name)
-    if not detach:
-        wait_until_converged(client, found["ID"], quiet=bool(quiet))
 
 
 @command("scale", "SERVICE=REPLICAS [SERVICE=REPLICAS...]", "Change the number of tasks of services")

@@ -167,6 +167,12 @@ def _exhausted(network: Network) -> str:
     return f"no free address in {', '.join(network.subnets)} of network {network.spec.name}"
 
 
+def leaves_address(leaving: Task, lacks: str, network_of: Callable[[str], Network | None]) -> bool:
+    """Whether `lacks`, what a NEW task was told it waits for, is an address such as `leaving` holds."""
+    networks = [network_of(each.network_id) for each in leaving.attachments if each.addresses]
+    return any(lacks == _exhausted(network) for network in networks if network is not None)
+
+
 def plan_tasks(
     tasks: Iterable[Task],
     service: Service,

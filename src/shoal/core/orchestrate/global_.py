@@ -8,7 +8,8 @@ from shoal.core import constraint
 from shoal.core.orchestrate.plan import NewId, Plan
 from shoal.core.orchestrate.restart import plan_orphans, plan_restart, plan_starts
 from shoal.core.orchestrate.slots import RevisionOf, Slot, group, is_node_gone, should_restart
-from shoal.core.orchestrate.update import plan_update
+from shoal.core.orchestrate.update import plan_failure, plan_update
+from shoal.core.orchestrate.update_progress import FitsInstead, make_turn, never_fits
 from shoal.model.objects import Node, Service, Task
 from shoal.model.specs import ServiceSpec
 from shoal.model.states import Availability, NodeState, TaskState
@@ -22,10 +23,11 @@ def plan(
     now_ns: int,
     new_id: NewId,
     previous: ServiceSpec | None = None,
+    fits_instead: FitsInstead = never_fits,
 ) -> Plan:
     """Plan the tasks of a global service: one a node, none where it does not fit, none new where it is paused.
 
-    `previous` is the spec that a failing update may go back to.
+    `previous` is the spec that a failing update may go back to. `fits_instead` tells of room that a task would leave.
     """
     result = Plan()
     tasks = tuple(tasks)
@@ -49,11 +51,15 @@ def plan(
             for task in slot.tasks:
                 result.desire(task, TaskState.REMOVE, "its node does not fit any more")
         elif node.spec.availability != Availability.PAUSE:
-            plan_restart(result, service, slot, nodes, revision_of, now_ns, new_id)
-            plan_starts(result, service, slot, nodes, revision_of, now_ns)
             updatable[place] = slot
         else:
             resting[place] = slot
+    turn = make_turn(service, updatable, nodes, revision_of, now_ns, fits_instead, resting)
+    if plan_failure(result, turn, previous):
+        return result
+    for slot in updatable.values():
+        plan_restart(result, service, slot, nodes, revision_of, now_ns, new_id)
+        plan_starts(result, service, slot, nodes, revision_of, now_ns)
     for node in nodes.values():
         fits = (
             not is_node_gone(node)
@@ -62,13 +68,13 @@ def plan(
             and constraint.matches_all(constraints, node)
         )
         present = slots.get(node.id)
-        if fits and (present is None or _may_return(present, revision_of)):
+        if fits and (present is None or may_return(present, revision_of)):
             result.create(service, new_id, now_ns, TaskState.RUNNING, "a node to fill", node_id=node.id)
-    plan_update(result, service, updatable, nodes, revision_of, now_ns, new_id, previous, resting)
+    plan_update(result, turn, new_id)
     return result
 
 
-def _may_return(slot: Slot, revision_of: RevisionOf) -> bool:
+def may_return(slot: Slot, revision_of: RevisionOf) -> bool:
     """Whether a node without a wanted task gets one.
 
     A task that ended for good on this node stays the last word; one that was shut down for a drain, was never given

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from shoal.model.actions import Action, Create, PatchTask
 from shoal.model.objects import Service, Task, TaskStatus
@@ -38,13 +39,13 @@ class Plan:
     def desire(self, task: Task, state: TaskState, why: str) -> None:
         """Raise the desired state of a task; a state it has or is beyond is not written again."""
         if task.desired_state < state:
-            if state > TaskState.RUNNING:
+            if state > TaskState.COMPLETE:
                 self._ended.add(task.id)
             self.add(PatchTask(id=task.id, desired_state=state), f"{task_label(task)}: {state.word}, {why}")
 
     def is_wanted(self, task: Task) -> bool:
         """Whether a task is to run, by what the store says and by what this plan has decided already."""
-        return task.desired_state <= TaskState.RUNNING and task.id not in self._ended
+        return task.is_wanted and task.id not in self._ended
 
     def create(
         self,
@@ -55,21 +56,32 @@ class Plan:
         why: str,
         slot: int = 0,
         node_id: str = "",
+        **more: Any,
     ) -> None:
-        """Create a task of the service's current revision, in a slot or (global services) for a node."""
+        """Create a task of the service's current revision, in a slot or (global services) for a node.
+
+        `more`: other fields of the task; another `spec_version` takes another revision.
+        """
         task = Task(
             id=new_id(),
             service_id=service.id,
-            spec_version=service.spec_version,
+            spec_version=more.pop("spec_version", service.spec_version),
             slot=slot,
             node_id=node_id,
             desired_state=desired,
             status=TaskStatus(state=TaskState.NEW, timestamp_ns=now_ns, applied_at_ns=now_ns, message="created"),
+            job_iteration=service.job_status.iteration if service.job_status else None,
+            **more,
         )
-        self.created_places.add(slot or node_id)
+        self.created_places.add(node_id or slot)
         self.add(Create(object=task), f"{task_label(task)}: new, {why}")
+
+
+def goal_of(service: Service) -> TaskState:
+    """Return what is desired of a service's tasks when it is their turn: to run, or (a job's) to run to the end."""
+    return TaskState.RUNNING if service.job_status is None else TaskState.COMPLETE
 
 
 def task_label(task: Task) -> str:
     """Return how a task is called in a reason."""
-    return f"slot {task.slot}" if task.slot else f"node {task.node_id}"
+    return f"slot {task.slot}" if task.slot or not task.node_id else f"node {task.node_id}"

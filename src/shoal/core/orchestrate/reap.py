@@ -29,7 +29,7 @@ def plan_reaping(
             if _is_over(task):
                 doomed.append(task)
         else:
-            places.setdefault(str(task.slot) if task.slot else task.node_id, []).append(task)
+            places.setdefault(_place(service, task), []).append(task)
     if limit >= 0:
         for members in places.values():
             members.sort(key=age_key)
@@ -39,10 +39,15 @@ def plan_reaping(
             for task in members[:-1]:
                 if surplus <= 0:
                     break
-                if _is_over(task) and task.desired_state > TaskState.RUNNING:
+                if _is_over(task) and not task.is_wanted:
                     doomed.append(task)
                     surplus -= 1
     return tuple(Remove(kind="task", id=task.id) for task in doomed)
+
+
+def _place(service: Service, task: Task) -> str:
+    """Return the place a task's history is kept by: the slots of a job begin at 0, which elsewhere means a node."""
+    return str(task.slot) if task.slot or service.spec.mode.replicated_job is not None else task.node_id
 
 
 def _is_over(task: Task) -> bool:

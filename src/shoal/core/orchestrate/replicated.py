@@ -9,7 +9,8 @@ from shoal.core.defaults import replicas_of
 from shoal.core.orchestrate.plan import NewId, Plan
 from shoal.core.orchestrate.restart import plan_orphans, plan_restart, plan_starts
 from shoal.core.orchestrate.slots import Place, RevisionOf, Slot, group, should_restart
-from shoal.core.orchestrate.update import plan_update
+from shoal.core.orchestrate.update import plan_failure, plan_update
+from shoal.core.orchestrate.update_progress import FitsInstead, make_turn, never_fits
 from shoal.model.objects import Node, Service, Task
 from shoal.model.specs import ServiceSpec
 from shoal.model.states import TaskState
@@ -23,10 +24,11 @@ def plan(
     now_ns: int,
     new_id: NewId,
     previous: ServiceSpec | None = None,
+    fits_instead: FitsInstead = never_fits,
 ) -> Plan:
     """Plan the tasks of a replicated service: scale, replace what has ended, update what is outdated.
 
-    `previous` is the spec that a failing update may go back to.
+    `previous` is the spec that a failing update may go back to. `fits_instead` tells of room that a task would leave.
     """
     result = Plan()
     tasks = tuple(tasks)
@@ -44,6 +46,9 @@ def plan(
             for task in slot.tasks:
                 result.desire(task, TaskState.REMOVE, f"scaled down to {wanted}")
             del filled[slot.place]
+    turn = make_turn(service, filled, nodes, revision_of, now_ns, fits_instead)
+    if plan_failure(result, turn, previous):
+        return result
     for slot in filled.values():
         plan_restart(result, service, slot, nodes, revision_of, now_ns, new_id)
         plan_starts(result, service, slot, nodes, revision_of, now_ns)
@@ -51,7 +56,7 @@ def plan(
         free = (number for number in range(1, wanted + len(filled) + 1) if number not in filled)
         for _, number in zip(range(-surplus), free, strict=False):
             result.create(service, new_id, now_ns, TaskState.RUNNING, f"scaled up to {wanted}", slot=number)
-    plan_update(result, service, filled, nodes, revision_of, now_ns, new_id, previous)
+    plan_update(result, turn, new_id)
     return result
 
 

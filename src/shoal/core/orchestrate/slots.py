@@ -30,7 +30,7 @@ class Slot:
     def __init__(self, place: Place, tasks: Iterable[Task]) -> None:
         self.place = place
         self.tasks = sorted(tasks, key=age_key)
-        self.active = [task for task in self.tasks if task.desired_state <= TaskState.RUNNING]
+        self.active = [task for task in self.tasks if task.is_wanted]
 
     @property
     def latest(self) -> Task:
@@ -61,7 +61,8 @@ def should_restart(slot: Slot, task: Task, spec: TaskSpec) -> bool:
     policy = restart_policy(spec)
     if policy.condition == "none":
         return False
-    if policy.condition == "on-failure" and task.status.state == TaskState.COMPLETE:
+    is_job = task.job_iteration is not None
+    if task.status.state == TaskState.COMPLETE and (policy.condition == "on-failure" or is_job):
         return False
     if policy.max_attempts == 0:
         return True

@@ -125,6 +125,5 @@ def survey(
             key = (task.service_id, task.spec_version)
             if key not in known:
                 known[key] = needs_of(revision_of(task).spec, service_of(task.service_id))
-            wanted = task.desired_state <= TaskState.COMPLETE
-            info.add(task.service_id, known[key], wanted, task.generic_resources)
+            info.add(task.service_id, known[key], task.is_wanted, task.generic_resources)
     return infos

@@ -1,0 +1,61 @@
+"""`/shoal/services/{id}/…`: revisions and canaries of services, which Docker's API does not have."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from aiohttp import web
+
+from shoal.api.requests import actor_of, read_view, require_manager, version_number
+from shoal.api.responses import empty_response, json_response
+from shoal.api.routing import Route, Scope
+from shoal.api.views.service import service_spec_view
+from shoal.api.views.shared import time_text
+from shoal.errors import InvalidArgument
+from shoal.manager.lookup import find_service
+
+
+async def history(request: web.Request) -> web.Response:
+    """Answer with the specs of a service that are kept, the newest first."""
+    view = await read_view(request)
+    service = find_service(view, request.match_info["id"])
+    revisions = sorted(view.revisions_of(service.id), key=lambda revision: -revision.spec_version)
+    tasks = Counter(task.spec_version for task in view.tasks_of_service(service.id) if task.is_wanted)
+    return json_response(
+        [
+            {
+                "Revision": revision.spec_version,
+                "CreatedAt": time_text(revision.meta.created_at_ns),
+                "Current": revision.spec_version == service.spec_version,
+                "Tasks": tasks[revision.spec_version],
+                "Spec": service_spec_view(revision.spec),
+            }
+            for revision in revisions
+        ]
+    )
+
+
+async def roll_back(request: web.Request) -> web.Response:
+    """Lead a service back to the revision `to`."""
+    text = request.query.get("to", "")
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        raise InvalidArgument(f'invalid revision "{text}" in `to`: give a number of the history')
+    version = version_number(request, "service")
+    await read_view(request)
+    control = require_manager(request).control
+    await control.roll_back_service(request.match_info["id"], version, int(text), actor_of(request))
+    return empty_response()
+
+
+async def promote(request: web.Request) -> web.Response:
+    """Let an update go on from its canaries to the rest."""
+    await read_view(request)
+    await require_manager(request).control.promote_service(request.match_info["id"], actor_of(request))
+    return empty_response()
+
+
+ROUTES = (
+    Route("GET", "/shoal/services/{id}/history", history),
+    Route("POST", "/shoal/services/{id}/rollback", roll_back, Scope.LEADER),
+    Route("POST", "/shoal/services/{id}/promote", promote, Scope.LEADER),
+)
