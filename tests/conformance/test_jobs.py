@@ -55,3 +55,20 @@ def test_shoal_waits_for_a_job(daemon, docker):
     assert done.returncode == 0, done.stderr
     assert "job progress: 5 out of 5 complete" in done.stdout
     assert "job complete" in done.stdout
+
+
+def test_a_job_runs_at_its_times(docker):
+    times = ("--label", "swarm.cronjob.enable=true", "--label", "swarm.cronjob.schedule=* * * * * *")
+    docker("service", "create", "-d", *LOCAL, *times, "--mode", "replicated-job", "--name", "often", "busybox", "true")
+
+    def runs():
+        status = json.loads(docker("service", "inspect", "often"))[0]["JobStatus"]
+        return status["JobIteration"].get("Index", 0)
+
+    wait_for(lambda: runs() >= 2, "two runs after the first")
+    # a replicated service, made with no task, is run as swarm-cronjob runs it
+    once = ("--replicas", "0", "--restart-condition", "none")
+    docker("service", "create", "-d", *LOCAL, *times, *once, "--name", "tick", "busybox", "true")
+    wait_for(lambda: any(state.startswith("Complete") for _, _, state in states(docker, "tick")), "a run of a service")
+    refused = docker("service", "update", "--label-add", "swarm.cronjob.schedule=never", "often", check=False)
+    assert 'service label swarm.cronjob.schedule: "never"' in refused

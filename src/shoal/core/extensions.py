@@ -20,6 +20,9 @@ PROGRESS_DEADLINE = "shoal.update.progress-deadline"
 CANARY = "shoal.update.canary"
 PROMOTE_AFTER = "shoal.update.canary.promote-after"
 BACKOFF = "shoal.restart.backoff"
+# of services that run at times: core/cron.py reads them
+TIME_ZONE = "shoal.cron.timezone"
+MISSED = "shoal.cron.missed"
 # what holds without the label; the reference gives the same words, a test compares
 DEFAULTS: dict[str, str] = {
     BALANCING: "random",
@@ -29,11 +32,14 @@ DEFAULTS: dict[str, str] = {
     CANARY: "none",
     PROMOTE_AFTER: "never",
     BACKOFF: "none",
+    TIME_ZONE: "UTC",
+    MISSED: "skip",
 }
 # what labels that take one word may say
 CHOICES: dict[str, tuple[str, ...]] = {
     BALANCING: ("random", "source", "prefer-local"),
     INGRESS_POLICY: ("cluster", "local"),
+    MISSED: ("skip", "once"),
 }
 _PERCENT_MOST = 100
 

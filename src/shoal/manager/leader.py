@@ -10,6 +10,7 @@ from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait, supervise
 from shoal.manager import loops
+from shoal.manager.cron import cron
 from shoal.manager.dispatcher import Dispatcher
 from shoal.manager.loop import LeaderLoop
 from shoal.manager.membership import Membership
@@ -38,6 +39,7 @@ class Leader:
             "scheduler": loops.scheduler(store, clock),
             "reaper": loops.reaper(store, clock),
             "network keys": loops.network_keys(store, clock),
+            "cron": cron(store, clock),
         }
         self._tasks: list[asyncio.Task[None]] = []
 

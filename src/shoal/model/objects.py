@@ -133,6 +133,8 @@ class Service(Struct, tag="service"):
     endpoint: Endpoint = Endpoint()
     update_status: UpdateStatus | None = None
     job_status: JobStatus | None = None
+    # of one that runs at times: the last due time that had its turn, or when it was first seen; 0: not yet
+    last_due_ns: int = 0
 
 
 class Revision(Struct, tag="revision"):

@@ -6,6 +6,7 @@ The order of the checks is Docker's: first what its daemon converts, then what i
 from __future__ import annotations
 
 from shoal.core.constraint import check_keys, parse
+from shoal.core.cron import cron_settings
 from shoal.core.extensions import parse_extensions
 from shoal.core.validate.container import normalise_container, validate_container, validate_references
 from shoal.core.validate.names import validate_dns_name
@@ -151,6 +152,7 @@ def validate_service(spec: ServiceSpec) -> None:
     """Check a normalised spec. Raises InvalidArgument with Docker's text."""
     validate_dns_name(spec.name)
     parse_extensions(spec.labels)
+    cron_settings(spec.labels)
     _validate_task(spec.task_template)
     _validate_mode(spec)
     _validate_update("update", spec.update_config)
