@@ -69,7 +69,6 @@ OWN = (
     configs: [{source: page, target: /etc/page}]
     secrets: [word]
     environment: {A: "1"}
-    depends_on: [web]
 configs: {page: {file: ./page}}
 secrets: {word: {file: ./word}}
 """
@@ -92,7 +91,7 @@ def test_shoal_and_docker_make_the_same_of_a_file(daemon, docker, tmp_path):
     assert "+ service shop_web is made" in planned
     assert "6 to make, 0 to update, 0 to keep" in planned
     made = daemon.shoal(*arguments, "--wait", "shop").stdout
-    assert made.index("Creating service shop_web") < made.index("Creating service shop_client")
+    assert "Creating service shop_web" in made
     assert services(docker) == {"shop_web 2/2", "shop_client 1/1"}
     running = tasks_of(docker)
     docker("stack", "deploy", "--resolve-image", "never", "--detach=true", "-c", file, "shop")
@@ -126,3 +125,28 @@ def test_a_file_with_a_slip_says_where(daemon, tmp_path):
     assert refused.returncode == 1
     assert f'{file}:4: services.web.replica: unknown key "replica"' in refused.stderr
     assert daemon.shoal("stack", "ps", "shop", check=False).stderr == "nothing found in stack: shop\n"
+
+
+def test_services_wait_for_those_they_depend_on(daemon, docker, tmp_path):
+    text = """
+services:
+  app:
+    image: busybox
+    command: sleep 1000
+    stop_grace_period: 0s
+    depends_on: {migrate: {condition: service_completed_successfully}}
+  migrate:
+    image: busybox
+    command: sh -c "until test -e /gate/open; do sleep 0.05; done"
+    volumes: ["%s:/gate"]
+    deploy: {mode: replicated-job}
+"""
+    (tmp_path / "gate").mkdir()
+    (tmp_path / "stack.yml").write_text(text % (tmp_path / "gate"))
+    daemon.shoal("stack", "deploy", "--resolve-image", "never", "-c", str(tmp_path / "stack.yml"), "shop")
+    shown = ("service", "ps", "--no-trunc", "--format", "{{.CurrentState}} {{.Error}}", "shop_app")
+    wait_for(lambda: 'waits for service shop_migrate to complete"' in docker(*shown), "the reason")
+    assert docker(*shown).startswith("Pending")
+    (tmp_path / "gate" / "open").touch()
+    wait_for(lambda: docker(*shown).startswith("Running"), "its turn")
+    daemon.shoal("stack", "rm", "--wait", "shop")

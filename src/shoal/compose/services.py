@@ -16,6 +16,8 @@ from shoal.language.values import parse_command, parse_positive_duration
 
 IMAGE_LABEL = "com.docker.stack.image"
 NAMESPACE_LABEL = "com.docker.stack.namespace"
+# its tasks wait for others (docs/reference/extensions.md)
+DEPENDS_ON = "shoal.depends-on"
 Json = dict[str, Any]
 
 CONVERTED = frozenset(
@@ -62,6 +64,7 @@ class Conversion:
         volumes: Mapping[str, tuple[str, Json | None]],
         secrets: Mapping[str, str],
         configs: Mapping[str, str],
+        services: frozenset[str],
         environment: Mapping[str, str],
         read: ReadFile,
         warnings: list[str],
@@ -72,6 +75,7 @@ class Conversion:
         self.networks = networks
         self.volumes = volumes
         self.payloads = {"secret": secrets, "config": configs}
+        self.services = services
         self.environment = environment
         self.read = read
         self.warnings = warnings
@@ -114,7 +118,7 @@ def convert_service(conversion: Conversion, name: str, cursor: Cursor) -> Json:
     convert_deploy(spec, deploy, fields)
     if "ports" in fields:
         spec["EndpointSpec"]["Ports"] = _ports(conversion, fields["ports"])
-    conversion.dependencies[name] = _dependencies(conversion, fields)
+    conversion.dependencies[name] = _dependencies(conversion, fields, spec)
     return spec
 
 
@@ -364,20 +368,25 @@ def _long_port(conversion: Conversion, cursor: Cursor) -> Json:
     return port
 
 
-def _dependencies(conversion: Conversion, fields: Mapping[str, Cursor]) -> tuple[str, ...]:
+def _dependencies(conversion: Conversion, fields: Mapping[str, Cursor], spec: Json) -> tuple[str, ...]:
+    """Return the services a service depends on; what its tasks wait for is written into a label of the spec."""
     if "depends_on" not in fields:
         return ()
     cursor = fields["depends_on"]
-    found = []
+    found: dict[str, str] = {}
     for name, each in cursor.fields().items():
         options = each.fields(frozenset({"condition", "restart", "required"}))
         condition = options["condition"].text() if "condition" in options else _CONDITIONS[0]
         if condition not in _CONDITIONS:
             raise options["condition"].refusal(f"must be one of {', '.join(_CONDITIONS)}")
-        if condition != _CONDITIONS[0]:
-            conversion.warn(
-                f"{each.where}: {condition} is not waited for: services are made in order, and start at once"
-            )
-        found.append(name)
-
+        is_required = options["required"].boolean() if "required" in options else True
+        if "restart" in options:
+            conversion.warn(f"{options['restart'].where}: it is ignored: tasks are restarted by their own policy")
+        if name in conversion.services:
+            found[name] = "completed" if condition == _CONDITIONS[2] else "running"
+        elif is_required:
+            raise each.refusal(f"undefined service {name}")
+    if found:
+        words = (f"{conversion.stack}_{name}:{condition}" for name, condition in found.items())
+        spec["Labels"][DEPENDS_ON] = ",".join(words)
     return tuple(found)

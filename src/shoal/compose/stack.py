@@ -83,6 +83,7 @@ def make_stack(project: Project, name: str, directory: str, read: ReadFile, envi
         volumes={key: _volume(cursor, name, key) for key, cursor in sections["volumes"].items()},
         secrets={key: full for key, (full, _) in payloads["secret"].items()},
         configs={key: full for key, (full, _) in payloads["config"].items()},
+        services=frozenset(sections["services"]),
         environment=environment,
         read=read,
         warnings=list(project.warnings),

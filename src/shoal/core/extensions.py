@@ -20,6 +20,8 @@ PROGRESS_DEADLINE = "shoal.update.progress-deadline"
 CANARY = "shoal.update.canary"
 PROMOTE_AFTER = "shoal.update.canary.promote-after"
 BACKOFF = "shoal.restart.backoff"
+# core/dependencies.py reads it
+DEPENDS_ON = "shoal.depends-on"
 # of services that run at times: core/cron.py reads them
 TIME_ZONE = "shoal.cron.timezone"
 MISSED = "shoal.cron.missed"
@@ -32,6 +34,7 @@ DEFAULTS: dict[str, str] = {
     CANARY: "none",
     PROMOTE_AFTER: "never",
     BACKOFF: "none",
+    DEPENDS_ON: "none",
     TIME_ZONE: "UTC",
     MISSED: "skip",
 }

@@ -16,6 +16,7 @@ from shoal.core.allocate.plan import (
 from shoal.core.allocate.ports import complete
 from shoal.core.attachments import is_attachment
 from shoal.core.defaults import is_job, is_replicated, task_history_limit
+from shoal.core.dependencies import what_is_waited_for
 from shoal.core.network_keys import order_rotation, rotation_due_ns
 from shoal.core.orchestrate import global_, jobs, replicated
 from shoal.core.orchestrate.plan import NewId
@@ -218,8 +219,11 @@ def scheduler(store: Store, clock: Clock) -> LeaderLoop:
     def keys_of_change(_view: View, change: Change) -> Iterable[str]:
         new = change.new
         if isinstance(new, Task):
-            ended = new.status.state.is_terminal
-            return (_ALL,) if _is_pending(new) or ended else ()
+            # what others wait for may run now
+            runs = new.status.state == TaskState.RUNNING and (
+                not isinstance(change.old, Task) or change.old.status.state != TaskState.RUNNING
+            )
+            return (_ALL,) if _is_pending(new) or new.status.state.is_terminal or runs else ()
         return (_ALL,) if not isinstance(new, Node) or _node_matters(change) else ()
 
     def plan(view: View, keys: Iterable[str], now_ns: int) -> dict[str, Round]:
@@ -234,7 +238,11 @@ def scheduler(store: Store, clock: Clock) -> LeaderLoop:
 
         nodes = {node.id: node for node in view.find(Node)}
         infos = survey(nodes.values(), view.tasks_of_node, view.revision_of, service_of, now_ns)
-        patches = plan_placement(pending, infos, view.revision_of, service_of, now_ns)
+
+        def wait_of(service: Service) -> str:
+            return what_is_waited_for(service, lambda name: view.by_name(Service, name), view.tasks_of_service)
+
+        patches = plan_placement(pending, infos, view.revision_of, service_of, now_ns, wait_of)
         patches = plan_takeovers(
             pending, patches, nodes, view.tasks_of_service, view.tasks_of_node, view.revision_of, service_of, now_ns
         )

@@ -165,12 +165,12 @@ services:
     privileged: true
     container_name: fixed
     networks: {default: {ipv4_address: 10.0.0.5}}
-    depends_on: {b: {condition: service_healthy}}
+    depends_on: {b: {condition: service_healthy}, c: {condition: service_started, required: false}}
   b: {image: i, ports: ["127.0.0.1:80:80"]}
 networks: {spare: {}}
 """
     warnings = "\n".join(Files({"c.yml": text}).stack().warnings)
-    for word in ("build", "privileged", "container_name", "ipv4_address", "service_healthy", "127.0.0.1", "spare"):
+    for word in ("build", "privileged", "container_name", "ipv4_address", "127.0.0.1", "spare"):
         assert warnings.count(word) >= 1, word
 
 
@@ -238,3 +238,12 @@ def test_a_plan_says_what_changes_and_whether_tasks_are_replaced() -> None:
     assert changed.fields == ("TaskTemplate.ContainerSpec.Env[0]: A=1 -> A=2",)
     emptied = service_change("st_a", service("deploy: {replicas: 2}"), before)
     assert emptied.fields == ("TaskTemplate.ContainerSpec.Env: [A=1] -> nothing",)
+
+
+def test_depends_on_becomes_a_label() -> None:
+    conditions = "{b: {condition: service_healthy}, c: {condition: service_completed_successfully}, d: }"
+    others = "b: {image: i}, c: {image: i}, d: {image: i}"
+    stack = Files({"c.yml": f"services: {{a: {{image: i, depends_on: {conditions}}}, {others}}}"}).stack()
+    assert stack.services["st_a"]["Labels"]["shoal.depends-on"] == "st_b:running,st_c:completed,st_d:running"
+    with pytest.raises(InvalidArgument, match="undefined service z"):
+        Files({"c.yml": "services: {a: {image: i, depends_on: [z]}}"}).stack()

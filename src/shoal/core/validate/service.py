@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from shoal.core.constraint import check_keys, parse
 from shoal.core.cron import cron_settings
+from shoal.core.dependencies import parse_dependencies
 from shoal.core.extensions import parse_extensions
 from shoal.core.validate.container import normalise_container, validate_container, validate_references
 from shoal.core.validate.names import validate_dns_name
@@ -153,6 +154,7 @@ def validate_service(spec: ServiceSpec) -> None:
     validate_dns_name(spec.name)
     parse_extensions(spec.labels)
     cron_settings(spec.labels)
+    parse_dependencies(spec.labels)
     _validate_task(spec.task_template)
     _validate_mode(spec)
     _validate_update("update", spec.update_config)
