@@ -45,3 +45,33 @@ def test_an_unknown_key_of_a_constraint_is_refused(daemon):
     refused = daemon.docker("service", "create", *LOCAL, *flags, "busybox", check=False)
     assert refused.returncode == 1
     assert "constraint key 'node.colour' is unknown: use node.id" in refused.stderr
+
+
+def test_devices_and_privileges_need_the_swarms_leave(daemon):
+    inside = "ls /dev/null2; stat -f -c %b /dev/shm; grep -c '^Seccomp:.0' /proc/self/status; sleep 1000"
+    labels = ("--label", "shoal.privileged=true", "--label", "shoal.devices=/dev/null:/dev/null2")
+    create = ("service", "create", *LOCAL, "-d", "--name", "power", *labels, "--label", "shoal.shm-size=8m")
+    refused = daemon.docker(*create, "busybox", "sh", "-c", inside, check=False)
+    assert "service label shoal.privileged: this swarm does not allow it" in refused.stderr
+    daemon.shoal("swarm", "update", "--allow", "privileged,devices")
+    daemon.docker(*create, "busybox", "sh", "-c", inside)
+
+    def lines():
+        return daemon.docker("service", "logs", "--raw", "power").stdout.split()
+
+    # 8 MiB are 2048 pages
+    wait_for(lambda: lines() == ["/dev/null2", "2048", "1"], "what it was given")
+    first = daemon.docker("ps", "-q").stdout
+    daemon.docker("service", "update", "-d", "--label-rm", "shoal.privileged", "power")
+    wait_for(lambda: daemon.docker("ps", "-q").stdout not in ("", first), "a task without it")
+    wait_for(lambda: lines()[-1] == "0", "a profile")
+    daemon.docker("service", "rm", "power")
+
+
+def test_devices_of_plain_containers(daemon):
+    shown = daemon.docker("run", "--rm", "--device", "/dev/null:/dev/null2:r", "busybox", "ls", "/dev/null2").stdout
+    assert shown == "/dev/null2\n"
+    caps = daemon.docker("run", "--rm", "--privileged", "busybox", "grep", "^Seccomp:", "/proc/self/status").stdout
+    assert caps.split() == ["Seccomp:", "0"]
+    missing = daemon.docker("run", "--rm", "--device", "/dev/nosuch", "busybox", "true", check=False)
+    assert 'error gathering device information while adding custom device "/dev/nosuch"' in missing.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from shoal.core.payload_files import Payloads, container_files
+from shoal.core.privileges import parse_privileges
 from shoal.core.template import Context, expand
 from shoal.errors import InvalidArgument
 from shoal.model.base import replace
@@ -82,6 +83,8 @@ def container_config(
         dns_search=spec.dns_config.search if spec.dns_config else (),
         dns_options=spec.dns_config.options if spec.dns_config else (),
     )
+    asked = parse_privileges(revision.spec.labels)
+    config = replace(config, privileged=asked.privileged, devices=asked.devices, shm_bytes=asked.shm_bytes)
     return _with_limits_and_log(config, revision.spec.task_template)
 
 

@@ -1,6 +1,6 @@
 """Shoal's own settings of a service: its labels that begin with `shoal.` (docs/reference/extensions.md).
 
-All here apply in place: a change replaces no task.
+A change of one replaces no task, but for those that core/privileges.py reads.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ PROGRESS_DEADLINE = "shoal.update.progress-deadline"
 CANARY = "shoal.update.canary"
 PROMOTE_AFTER = "shoal.update.canary.promote-after"
 BACKOFF = "shoal.restart.backoff"
+# core/privileges.py reads them; a change of one replaces tasks
+PRIVILEGED = "shoal.privileged"
+DEVICES = "shoal.devices"
+SHM_SIZE = "shoal.shm-size"
 # core/dependencies.py reads it
 DEPENDS_ON = "shoal.depends-on"
 # of services that run at times: core/cron.py reads them
@@ -35,6 +39,9 @@ DEFAULTS: dict[str, str] = {
     PROMOTE_AFTER: "never",
     BACKOFF: "none",
     DEPENDS_ON: "none",
+    PRIVILEGED: "false",
+    DEVICES: "none",
+    SHM_SIZE: "64m",
     TIME_ZONE: "UTC",
     MISSED: "skip",
 }

@@ -10,6 +10,7 @@ import base64
 from typing import Any
 
 from shoal.core.volume import LOCAL_DRIVER, check_volume
+from shoal.engine.devices import DeviceNode, device_entries, device_rules
 from shoal.engine.host import CAPABILITIES, Host
 from shoal.engine.seccomp import custom_profile, default_profile
 from shoal.engine.users import Identity
@@ -94,6 +95,7 @@ class Places(Struct):
     cgroup: str
     binds: tuple[FileBind, ...] = ()
     volumes: dict[str, str] = {}
+    devices: tuple[DeviceNode, ...] = ()
 
 
 def arguments_of(config: ContainerConfig, image: ImageRecord) -> tuple[str, ...]:
@@ -139,7 +141,8 @@ def capabilities_of(config: ContainerConfig, host: Host) -> frozenset[str]:
     lacking = sorted(added - host.capabilities - {"ALL"})
     if lacking:
         raise InvalidArgument(f"CapAdd: the daemon itself does not hold {lacking[0]}; run it with that capability")
-    chosen = host.capabilities if "ALL" in added else (frozenset() if "ALL" in dropped else DEFAULT_CAPABILITIES)
+    has_all = "ALL" in added or config.privileged
+    chosen = host.capabilities if has_all else (frozenset() if "ALL" in dropped else DEFAULT_CAPABILITIES)
     return ((chosen - dropped) | (added - {"ALL"})) & host.capabilities
 
 
@@ -295,12 +298,14 @@ def _linux(config: ContainerConfig, places: Places, capabilities: frozenset[str]
     linux: dict[str, Any] = {
         "cgroupsPath": places.cgroup,
         "namespaces": namespaces,
-        "resources": _resources(config),
+        "resources": _resources(config, places.devices),
         # those of the network would be the host's own
         "sysctl": {**({} if config.network_namespace == HOST_NETWORK else _DEFAULT_SYSCTLS), **config.sysctls},
-        "maskedPaths": list(MASKED_PATHS),
-        "readonlyPaths": list(READONLY_PATHS),
+        "maskedPaths": [] if config.privileged else list(MASKED_PATHS),
+        "readonlyPaths": [] if config.privileged else list(READONLY_PATHS),
     }
+    if places.devices:
+        linux["devices"] = device_entries(places.devices)
     if config.domainname:
         linux["sysctl"]["kernel.domainname"] = config.domainname
     profile = _seccomp(config, capabilities, host)
@@ -310,7 +315,7 @@ def _linux(config: ContainerConfig, places: Places, capabilities: frozenset[str]
 
 
 def _seccomp(config: ContainerConfig, capabilities: frozenset[str], host: Host) -> dict[str, Any] | None:
-    if config.seccomp_mode == "unconfined":
+    if config.seccomp_mode == "unconfined" or config.privileged:
         return None
     if config.seccomp_mode in {"", "default"}:
         return default_profile(capabilities, host.machine, host.foreign_abis)
@@ -328,7 +333,7 @@ def cpu_quota_microseconds(nano_cpus: int) -> int:
     return max(nano_cpus * CPU_PERIOD_MICROSECONDS // 1_000_000_000, 1000)
 
 
-def _resources(config: ContainerConfig) -> dict[str, Any]:
+def _resources(config: ContainerConfig, devices: tuple[DeviceNode, ...]) -> dict[str, Any]:
     rules: list[dict[str, Any]] = [{"allow": False, "access": "rwm"}]
     for kind, major, minor, access in _DEVICES:
         rule: dict[str, Any] = {"allow": True, "type": kind, "access": access}
@@ -337,6 +342,7 @@ def _resources(config: ContainerConfig) -> dict[str, Any]:
         if minor is not None:
             rule["minor"] = minor
         rules.append(rule)
+    rules += [{"allow": True, "access": "rwm"}] if config.privileged else device_rules(devices)
     resources: dict[str, Any] = {"devices": rules}
     if config.memory_bytes:
         resources["memory"] = {"limit": config.memory_bytes}
@@ -350,14 +356,15 @@ def _resources(config: ContainerConfig) -> dict[str, Any]:
 
 def _mounts(config: ContainerConfig, places: Places, host: Host) -> list[dict[str, Any]]:
     shm_bytes = config.shm_bytes or SHM_BYTES
+    access = "rw" if config.privileged else "ro"
     mounts = [
         _mount("/proc", "proc", "proc", "nosuid", "noexec", "nodev"),
         _mount("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
         _mount(
             "/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"
         ),
-        _mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", "ro"),
-        _mount("/sys/fs/cgroup", "cgroup", "cgroup", "ro", "nosuid", "noexec", "nodev"),
+        _mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", access),
+        _mount("/sys/fs/cgroup", "cgroup", "cgroup", access, "nosuid", "noexec", "nodev"),
         _mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"),
         _mount("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", f"size={shm_bytes}"),  # noqa: S108
     ]

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from shoal.engine import records, rootfs, syscalls
+from shoal.engine.devices import find_devices
 from shoal.engine.images.images import LocalImages
 from shoal.engine.log_options import LogSettings, log_settings
 from shoal.engine.oci import Places, make_spec
@@ -53,7 +54,13 @@ def prepare_run(layout: rootfs.Layout, images: LocalImages, volumes: LocalVolume
     identity = resolve(config.user or image.user, config.groups, passwd, group)
     binds = rootfs.write_etc_files(layout, container_id, config) + rootfs.file_binds(layout, container_id, config)
     directories = rootfs.make_volumes(layout, volumes, container_id, config, image, root)
-    places = Places(root=str(root), cgroup=layout.cgroup(container_id), binds=binds, volumes=directories)
+    places = Places(
+        root=str(root),
+        cgroup=layout.cgroup(container_id),
+        binds=binds,
+        volumes=directories,
+        devices=find_devices(config),
+    )
     spec = make_spec(config, image, container_id, container.arguments, identity, places, layout.host)
     bundle = layout.bundle(container_id)
     (bundle / "config.json").write_text(json.dumps(spec))

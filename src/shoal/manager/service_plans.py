@@ -7,6 +7,7 @@ from shoal.core.defaults import is_job
 from shoal.core.orchestrate.phase import awaits_promotion
 from shoal.core.orchestrate.update import promoted
 from shoal.core.payload_versions import pinned
+from shoal.core.privileges import check_allowed, parse_allowed, parse_privileges
 from shoal.core.validate.service import prepare_service
 from shoal.errors import InvalidArgument, NotBuilt, NotFound
 from shoal.manager.lookup import find_network
@@ -152,6 +153,9 @@ def _prepare(view: View, spec: ServiceSpec) -> ServiceSpec:
     prepared = prepare_service(spec)
     check_placeholders(prepared)
     _refuse_ingress(view, prepared)
+    cluster = view.cluster()
+    allowed = parse_allowed(cluster.spec.labels) if cluster is not None else frozenset()
+    check_allowed(parse_privileges(prepared.labels), allowed)
     container = prepared.task_template.container_spec
     if container is not None:
         _check_payloads(view, container)

@@ -26,6 +26,14 @@ class FileInContainer(Struct):
     in_memory_only: bool = True
 
 
+class Device(Struct):
+    """A device of the host in a container; a directory stands for those in it. `permissions`: of r, w and m."""
+
+    source: str
+    target: str
+    permissions: str = "rwm"
+
+
 class ContainerConfig(Struct):
     """A container to create.
 
@@ -60,6 +68,9 @@ class ContainerConfig(Struct):
     seccomp_mode: str = ""
     seccomp_profile: str = ""
     no_new_privileges: bool = False
+    # all capabilities the daemon holds and all devices, nothing masked, no seccomp
+    privileged: bool = False
+    devices: tuple[Device, ...] = ()
     sysctls: dict[str, str] = {}
     ulimits: tuple[Ulimit, ...] = ()
     oom_score_adj: int = 0

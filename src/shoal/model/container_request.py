@@ -57,6 +57,14 @@ class NetworkingConfig(Spec):
     endpoints_config: dict[str, EndpointSettings] = {}
 
 
+class DeviceRequest(Spec):
+    """A device of the host that a container is to have."""
+
+    path_on_host: str = ""
+    path_in_container: str = ""
+    cgroup_permissions: str = ""
+
+
 class HostConfig(Spec):
     """What a container is to have of the host. `Any`: refused unless it is empty."""
 
@@ -96,7 +104,7 @@ class HostConfig(Spec):
     cgroupns_mode: str = ""
     masked_paths: Any = None
     readonly_paths: Any = None
-    privileged: Any = None
+    privileged: bool = False
     pid_mode: Any = None
     uts_mode: Any = None
     cgroup: Any = None
@@ -104,7 +112,7 @@ class HostConfig(Spec):
     volume_driver: Any = None
     volumes_from: Any = None
     links: Any = None
-    devices: Any = None
+    devices: tuple[DeviceRequest, ...] = ()
     device_cgroup_rules: Any = None
     device_requests: Any = None
     storage_opt: Any = None

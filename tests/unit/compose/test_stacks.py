@@ -111,6 +111,9 @@ C = ("TaskTemplate", "ContainerSpec")
                 "MaxReplicas": 1,
             },
         ),
+        ("shm_size: 1g", ("Labels", "shoal.shm-size"), "1g"),
+        ("devices: [/dev/fuse, '/dev/a:/dev/b']", ("Labels", "shoal.devices"), "/dev/fuse,/dev/a:/dev/b"),
+        ("privileged: true", ("Labels", "shoal.privileged"), "true"),
         ("ports: ['22:22']", ("EndpointSpec", "Ports", 0, "PublishedPort"), 22),
         ("ports: [{target: 80, published: '8080', mode: host}]", ("EndpointSpec", "Ports", 0, "PublishMode"), "host"),
         ("ports: ['127.0.0.1:8080:80']", ("EndpointSpec", "Ports", 0, "PublishedPort"), 8080),
@@ -162,7 +165,7 @@ services:
   a:
     image: i
     build: .
-    privileged: true
+    userns_mode: host
     container_name: fixed
     networks: {default: {ipv4_address: 10.0.0.5}}
     depends_on: {b: {condition: service_healthy}, c: {condition: service_started, required: false}}
@@ -170,7 +173,7 @@ services:
 networks: {spare: {}}
 """
     warnings = "\n".join(Files({"c.yml": text}).stack().warnings)
-    for word in ("build", "privileged", "container_name", "ipv4_address", "127.0.0.1", "spare"):
+    for word in ("build", "userns_mode", "container_name", "ipv4_address", "127.0.0.1", "spare"):
         assert warnings.count(word) >= 1, word
 
 

@@ -180,8 +180,6 @@ def test_what_cannot_be_is_refused(body, text):
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        ({"HostConfig": {"Privileged": True}}, "HostConfig.Privileged is not built"),
-        ({"HostConfig": {"Devices": [{"PathOnHost": "/dev/fuse"}]}}, "HostConfig.Devices"),
         ({"HostConfig": {"CpuShares": 5}}, "HostConfig.CpuShares is not built: use NanoCpus"),
         ({"HostConfig": {"PidMode": "host"}}, "HostConfig.PidMode"),
         ({"HostConfig": {"IpcMode": "host"}}, 'HostConfig.IpcMode "host"'),

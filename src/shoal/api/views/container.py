@@ -246,7 +246,7 @@ def _host_config(config: ContainerConfig) -> Json:
         "Links": None,
         "OomScoreAdj": config.oom_score_adj,
         "PidMode": "",
-        "Privileged": False,
+        "Privileged": config.privileged,
         "PublishAllPorts": plain.publish_all,
         "ReadonlyRootfs": config.read_only,
         "SecurityOpt": security or None,
@@ -282,7 +282,15 @@ def _limits(config: ContainerConfig) -> Json:
         "CpuRealtimeRuntime": 0,
         "CpusetCpus": "",
         "CpusetMems": "",
-        "Devices": None,
+        "Devices": [
+            {
+                "PathOnHost": device.source,
+                "PathInContainer": device.target,
+                "CgroupPermissions": device.permissions,
+            }
+            for device in config.devices
+        ]
+        or None,
         "DeviceCgroupRules": None,
         "DeviceRequests": None,
         "MemoryReservation": 0,

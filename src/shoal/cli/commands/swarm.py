@@ -60,6 +60,8 @@ _MAX_SNAPSHOTS = flag("--max-snapshots", "uint", "Older snapshots to keep", pars
 _SNAPSHOT_INTERVAL = flag(
     "--snapshot-interval", "uint", "Log entries between two snapshots", parse=parse_uint, default="10000"
 )
+# of core/privileges.py
+ALLOW_LABEL = "shoal.allow"
 _HISTORY = flag("--task-history-limit", "int", "Ended tasks to keep a slot", parse=parse_int, default="5")
 
 
@@ -238,6 +240,7 @@ def unlock_key(quiet: bool | None, rotate: bool | None) -> None:
 
 
 @command("update", "[OPTIONS]", "Change the swarm")
+@flag("--allow", "string", 'What services may have of their nodes ("privileged,devices"; "" is nothing)')
 @_AUTOLOCK
 @_CERT_EXPIRY
 @_HEARTBEAT
@@ -252,6 +255,8 @@ def update(**given: Any) -> None:
         return
     client = connect()
     found = client.get("/swarm")
+    if given["allow"] is not None:
+        found["Spec"]["Labels"] = {**(found["Spec"].get("Labels") or {}), ALLOW_LABEL: given["allow"]}
     was_locked = (found["Spec"].get("EncryptionConfig") or {}).get("AutoLockManagers")
     _change_spec(found["Spec"], given)
     query = {"version": found["Version"]["Index"]}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from shoal.core import constraint
 from shoal.core.defaults import restart_policy
+from shoal.core.privileges import parse_privileges
 from shoal.model.base import replace
 from shoal.model.objects import Node, Revision, Service, Task
 from shoal.model.specs import EndpointSpec, Placement, TaskSpec
@@ -90,6 +91,8 @@ def is_dirty(task: Task, service: Service, revision_of: RevisionOf, node: Node |
     if old is new:
         return False
     if _endpoint(old.endpoint_spec) != _endpoint(new.endpoint_spec):
+        return True
+    if old.labels != new.labels and parse_privileges(old.labels) != parse_privileges(new.labels):
         return True
     was, now = comparable(old.task_template), comparable(new.task_template)
     if was == now:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shoal.core.privileges import parse_allowed
 from shoal.errors import InvalidArgument
 from shoal.model.base import replace
 from shoal.model.specs import CAConfig, ClusterSpec, DispatcherConfig, OrchestrationConfig, RaftConfig
@@ -34,6 +35,7 @@ def prepare_cluster(spec: ClusterSpec, current: ClusterSpec | None = None) -> Cl
     """
     if spec.name not in ("", CLUSTER_NAME):
         raise InvalidArgument('swarm spec must be named "default"')
+    parse_allowed(spec.labels)
     ca_config = spec.ca_config
     rotations = current.ca_config.force_rotate if current is not None else 0
     if ca_config.signing_ca_key and not ca_config.signing_ca_cert:

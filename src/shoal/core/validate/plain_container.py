@@ -13,14 +13,12 @@ from shoal.core.validate.plain_mounts import plain_mounts
 from shoal.core.validate.plain_network import endpoint_requests, network_mode, parse_port, published_ports
 from shoal.errors import InvalidArgument, NotBuilt
 from shoal.model.base import replace
-from shoal.model.container import HOST_NETWORK, ContainerConfig
-from shoal.model.container_request import ContainerRequest, HostConfig, RestartPolicyRequest
+from shoal.model.container import HOST_NETWORK, ContainerConfig, Device
+from shoal.model.container_request import ContainerRequest, DeviceRequest, HostConfig, RestartPolicyRequest
 from shoal.model.plain import HOST, PlainConfig, RestartName, RestartRule
 
 SWARM_LABELS = "com.docker.swarm."
 _INSTEAD = {
-    "privileged": "add the capabilities it needs (--cap-add)",
-    "devices": "the default devices are there",
     "cpu_shares": "use NanoCpus (--cpus)",
     "cpu_quota": "use NanoCpus (--cpus)",
     "cpu_period": "use NanoCpus (--cpus)",
@@ -29,8 +27,8 @@ _INSTEAD = {
     "volumes_from": "name the volumes (-v NAME:/PATH)",
 }
 _NOT_BUILT = (
-    "privileged", "pid_mode", "uts_mode", "cgroup", "cgroup_parent", "volume_driver", "volumes_from", "links",
-    "devices", "device_cgroup_rules", "device_requests", "storage_opt", "annotations", "oom_kill_disable",
+    "pid_mode", "uts_mode", "cgroup", "cgroup_parent", "volume_driver", "volumes_from", "links",
+    "device_cgroup_rules", "device_requests", "storage_opt", "annotations", "oom_kill_disable",
     "memory_reservation", "kernel_memory", "kernel_memory_tcp", "cpu_shares", "cpu_period", "cpu_quota",
     "cpu_realtime_period", "cpu_realtime_runtime", "cpuset_cpus", "cpuset_mems", "cpu_count", "cpu_percent",
     "io_maximum_iops", "io_maximum_bandwidth", "blkio_weight", "blkio_weight_device", "blkio_device_read_bps",
@@ -117,6 +115,8 @@ def _with_host_config(config: ContainerConfig, host: HostConfig) -> ContainerCon
         memory_bytes=host.memory,
         pids_limit=max(host.pids_limit or 0, 0),
         shm_bytes=host.shm_size,
+        privileged=host.privileged,
+        devices=tuple(_device(device) for device in host.devices),
         hosts=tuple(_host_line(text) for text in host.extra_hosts),
         dns_nameservers=host.dns,
         dns_search=host.dns_search,
@@ -124,6 +124,16 @@ def _with_host_config(config: ContainerConfig, host: HostConfig) -> ContainerCon
         log_driver=host.log_config.type or "json-file",
         log_options=host.log_config.config,
     )
+
+
+def _device(asked: DeviceRequest) -> Device:
+    target = asked.path_in_container or asked.path_on_host
+    if not asked.path_on_host.startswith("/") or not target.startswith("/"):
+        raise InvalidArgument("HostConfig.Devices: PathOnHost and PathInContainer are absolute paths")
+    permissions = asked.cgroup_permissions or "rwm"
+    if not set(permissions) <= set("rwm"):
+        raise InvalidArgument(f"HostConfig.Devices: invalid mode for device: {permissions}; use r, w and m")
+    return Device(source=asked.path_on_host, target=target, permissions=permissions)
 
 
 def updated_config(config: ContainerConfig, host: HostConfig) -> ContainerConfig:

@@ -9,6 +9,7 @@ from shoal.core.constraint import check_keys, parse
 from shoal.core.cron import cron_settings
 from shoal.core.dependencies import parse_dependencies
 from shoal.core.extensions import parse_extensions
+from shoal.core.privileges import parse_privileges
 from shoal.core.validate.container import normalise_container, validate_container, validate_references
 from shoal.core.validate.names import validate_dns_name
 from shoal.errors import InvalidArgument, NotBuilt
@@ -155,6 +156,7 @@ def validate_service(spec: ServiceSpec) -> None:
     parse_extensions(spec.labels)
     cron_settings(spec.labels)
     parse_dependencies(spec.labels)
+    parse_privileges(spec.labels)
     _validate_task(spec.task_template)
     _validate_mode(spec)
     _validate_update("update", spec.update_config)
