@@ -196,7 +196,7 @@ def test_networks_of_the_swarm(daemon, client, networks):
     [
         (("--pull", "never", "nothing"), "No such image: nothing:latest"),
         (("--name", "!", "busybox"), "Invalid container name (!), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"),
-        (("--privileged", "busybox"), "HostConfig.Privileged is not built"),
+        (("--pid", "host", "busybox"), "HostConfig.PidMode"),
         (("--network", "nowhere", "busybox", "true"), "network nowhere not found"),
         (("--rm", "busybox", "nothing"), 'exec: "nothing": executable file not found in $PATH'),
     ],

@@ -12,12 +12,13 @@ services:
     image: busybox:latest
     command: ["sh", "-c", "hostname > /www/index.html; exec httpd -f -p 80 -h /www"]
     ports: ["8095:80"]
-    deploy: {replicas: 2}
+    deploy: {replicas: 2, update_config: {monitor: 100ms}}
     stop_grace_period: 0s
     networks: [front, default]
   client:
     image: busybox:latest
     command: sleep 1000
+    deploy: {update_config: {monitor: 100ms}}
     stop_grace_period: 0s
     networks: {front: {aliases: [asker]}}
 networks:
