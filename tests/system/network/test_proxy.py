@@ -35,7 +35,8 @@ def proxy_pid(host):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                return int(lock.read().split()[0])
+                # whoever has just taken it has not written yet who it is
+                return int((lock.read().split() or ["0"])[0])
     except FileNotFoundError:
         pass
     return 0
