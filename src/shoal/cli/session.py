@@ -107,6 +107,35 @@ def print_inspected(names: Sequence[str], find: Callable[[str], Any], template: 
         raise ShoalError("\n".join(errors))
 
 
+def print_pretty(names: Sequence[str], find: Callable[[str], Any], lines: Callable[[Any], Iterable[str]]) -> None:
+    """Print objects in lines for people, an empty line between two; what is not found is told after the rest.
+
+    Raises:
+        ShoalError: the errors, one a line.
+    """
+    found, errors = collect(names, find)
+    click.echo("\n\n".join("\n".join(lines(item)) for item in found))
+    if errors:
+        raise ShoalError("\n".join(errors))
+
+
+def delete_each(client: Client, kind: str, names: Sequence[str], *, force: bool) -> None:
+    """Delete `/KIND/NAME` for every name, carrying on past refusals; with `force` what is not there is no failure.
+
+    Raises:
+        ShoalError: the errors, one a line.
+    """
+
+    def act(name: str) -> None:
+        try:
+            client.delete(f"/{kind}/{name}")
+        except RemoteError as error:
+            if not force or error.http_status != STATUS_NOT_FOUND:
+                raise
+
+    for_each(names, act)
+
+
 def collect(names: Sequence[str], find: Callable[[str], Any]) -> tuple[list[Any], list[str]]:
     """Call `find` for every name, carrying on past refusals; returns what came and what was refused."""
     found, errors = [], []

@@ -8,10 +8,12 @@ from typing import Any
 
 import click
 
+from shoal.cli.service_sending import print_warnings, with_digest
 from shoal.cli.session import STATUS_NOT_FOUND, filter_query
 from shoal.client.connection import Client, RemoteError
 from shoal.compose.plan import CREATE, KEEP, REMOVE, UPDATE, Change, differences, service_change
-from shoal.compose.stack import NAMESPACE_LABEL, Stack
+from shoal.compose.services import IMAGE_LABEL, NAMESPACE_LABEL
+from shoal.compose.stack import Stack
 from shoal.errors import ShoalError
 
 Json = Mapping[str, Any]
@@ -106,7 +108,7 @@ def _readable(spec: Json, networks: Mapping[str, str]) -> Json:
         template["Networks"] = sorted(named, key=lambda each: str(each["Target"]))
     container = dict(template.get("ContainerSpec") or {})
     # what was asked for, before a registry was asked for its digest
-    container["Image"] = (spec.get("Labels") or {}).get("com.docker.stack.image", container.get("Image", ""))
+    container["Image"] = (spec.get("Labels") or {}).get(IMAGE_LABEL, container.get("Image", ""))
     template["ContainerSpec"] = container
     return {**spec, "TaskTemplate": template}
 
@@ -163,21 +165,21 @@ def _write_service(present: Present, name: str, wanted: Json, resolve: str) -> s
     item = present.by_kind["service"].get(name)
     container = spec["TaskTemplate"]["ContainerSpec"]
     asked = container["Image"]
-    was = ((item or {}).get("Spec") or {}).get("Labels", {}).get("com.docker.stack.image")
+    was = ((item or {}).get("Spec") or {}).get("Labels", {}).get(IMAGE_LABEL)
     if resolve == "always" or (resolve == "changed" and was != asked):
-        container["Image"] = _with_digest(client, asked)
+        container["Image"] = with_digest(client, asked)
     elif item is not None and was == asked:
         container["Image"] = item["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]
     if item is None:
         click.echo(f"Creating service {name}")
         made = client.post("/services/create", spec)
-        _print_warnings(made)
+        print_warnings(made)
         return str(made["ID"])
     click.echo(f"Updating service {name} (id: {item['ID']})")
     spec["TaskTemplate"]["ForceUpdate"] = item["Spec"]["TaskTemplate"].get("ForceUpdate", 0)
     # its version may have moved on since it was listed: a payload that changed rolls it
     version = client.get(f"/services/{item['ID']}")["Version"]["Index"]
-    _print_warnings(client.post(f"/services/{item['ID']}/update", spec, {"version": version}))
+    print_warnings(client.post(f"/services/{item['ID']}/update", spec, {"version": version}))
     return str(item["ID"])
 
 
@@ -190,20 +192,3 @@ def _with_ids(present: Present, spec: Json) -> dict[str, Any]:
                 {f"{word}ID": present.id_of_payload(kind, each[f"{word}Name"]), **each} for each in container[field]
             ]
     return {**spec, "TaskTemplate": {**spec["TaskTemplate"], "ContainerSpec": container}}
-
-
-def _with_digest(client: Client, image: str) -> str:
-    if "@" in image:
-        return image
-    try:
-        return f"{image}@{client.get(f'/distribution/{image}/json')['Descriptor']['digest']}"
-    except RemoteError as error:
-        click.echo(
-            f"image {image}: no digest from its registry, nodes may run different versions ({error.message})", err=True
-        )
-        return image
-
-
-def _print_warnings(answer: Any) -> None:
-    for warning in (answer or {}).get("Warnings") or ():
-        click.echo(warning, err=True)

@@ -109,13 +109,12 @@ def look(settings: CronSettings, since_ns: int, now_ns: int) -> Due:
     Where clocks are set forward or back a due time comes once, as cron's (cronsim follows Debian's).
     """
     latest_ns: int | None = None
-    start_ns = since_ns
     if now_ns - since_ns > LOOK_BACK_NS:
         recent = look(settings, now_ns - LOOK_BACK_NS, now_ns)
         if recent.latest_ns is not None:
             return recent
     zone = zoneinfo.ZoneInfo(settings.time_zone)
-    start = dt.datetime.fromtimestamp(start_ns // NANO, tz=zone)
+    start = dt.datetime.fromtimestamp(since_ns // NANO, tz=zone)
     times = CronSim(ALIASES.get(settings.schedule, settings.schedule), start)
     for _ in range(STEPS_MOST):
         try:

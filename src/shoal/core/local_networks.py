@@ -6,11 +6,11 @@ To the node such a network is an overlay without a VXLAN: a bridge in a namespac
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import ip_network
 
 from shoal.core.allocate.subnets import allocate_network
 from shoal.core.attachments import choose_addresses
 from shoal.core.networks import overlay_options
+from shoal.errors import Unavailable
 from shoal.model.base import replace
 from shoal.model.netstate import Overlay, OverlayEndpoint, OverlayService, OverlayUpdate
 from shoal.model.node_port import AttachAnswer, AttachCall
@@ -20,6 +20,8 @@ from shoal.model.specs import NetworkSpec
 
 # as Docker's: its default bridges have what is before
 POOLS = tuple(f"172.{number}.0.0/16" for number in range(19, 32))
+SUBNET_SIZE = 16
+# when those are gone
 SMALL_POOL = "192.168.0.0/16"
 SMALL_SUBNET_SIZE = 20
 SHORT_ID_LENGTH = 12
@@ -45,16 +47,13 @@ def make_local_network(
     if not any(pool.subnet and ":" not in pool.subnet for pool in spec.ipam.config):
         known.append(Network(id="", spec=NetworkSpec(name="of the host"), subnets=tuple(host_subnets)))
     network = Network(id=network_id, spec=spec, meta=Meta(created_at_ns=now_ns, updated_at_ns=now_ns))
-    large = Cluster(id="", default_address_pool=POOLS, subnet_size=16)
-    taken = {subnet for other in known for subnet in other.subnets}
-    is_full = all(any(_overlap(pool, subnet) for subnet in taken) for pool in POOLS)
-    small = Cluster(id="", default_address_pool=(SMALL_POOL,), subnet_size=SMALL_SUBNET_SIZE)
-    return replace(allocate_network(network, known, small if is_full else large), vni=0)
-
-
-def _overlap(first: str, second: str) -> bool:
-    one, other = ip_network(first), ip_network(second)
-    return one.version == other.version and one.overlaps(other)
+    try:
+        cluster = Cluster(id="", default_address_pool=POOLS, subnet_size=SUBNET_SIZE)
+        allocated = allocate_network(network, known, cluster)
+    except Unavailable:
+        cluster = Cluster(id="", default_address_pool=(SMALL_POOL,), subnet_size=SMALL_SUBNET_SIZE)
+        allocated = allocate_network(network, known, cluster)
+    return replace(allocated, vni=0)
 
 
 def place_container(

@@ -45,7 +45,7 @@ COLLECTION_THRESHOLDS = (50_000, 20, 50)
 )
 @click.option("--tlscert", "tls_certificate", type=click.Path(path_type=Path), help="The daemon's certificate, PEM.")
 @click.option("--tlskey", "tls_key", type=click.Path(path_type=Path), help="Its key, PEM.")
-@click.option("--metrics-addr", help="Not built yet.")
+@click.option("--metrics-addr", help="Not built: metrics are at /metrics of the API.")
 @click.option("-l", "--log-level", type=click.Choice(LOG_LEVELS), help="How much to log [info].")
 @click.option("-D", "--debug", is_flag=True, help="The same as --log-level debug.")
 @click.version_option(__version__, "-v", "--version", prog_name="shoald")
@@ -58,7 +58,10 @@ def main(config_file: Path | None, debug: bool, metrics_addr: str | None, **flag
         if debug:
             settings = replace(settings, log_level="debug")
         if metrics_addr:
-            raise NotBuilt("--metrics-addr: metrics are not built yet; leave the flag out")
+            raise NotBuilt(
+                "--metrics-addr: metrics are not built yet on an address of their own: they are at GET /metrics of "
+                "the API; leave the flag out"
+            )
         _check_labels(settings)
         missing = find_missing()
         if missing:

@@ -32,6 +32,7 @@ from shoal.errors import InvalidArgument
         ("1_000", "1_000"),
         ("2026-11-26", "2026-11-26"),
         (".inf", float("inf")),
+        ("-.Inf", float("-inf")),
         ("1.2.3", "1.2.3"),
     ],
 )

@@ -12,14 +12,13 @@ from shoal.cli.grammar import LazyGroup, command, flag
 from shoal.cli.session import (
     Column,
     connect,
+    delete_each,
     filter_query,
-    for_each,
     labels_text,
     print_inspected,
     print_list,
 )
-from shoal.client.connection import RemoteError
-from shoal.errors import InvalidArgument, NotFound, ShoalError
+from shoal.errors import InvalidArgument, ShoalError
 from shoal.language.values import parse_pair
 
 _HERE = "shoal.cli.commands.network"
@@ -156,16 +155,7 @@ def inspect(names: tuple[str, ...], format: str | None, verbose: bool | None) ->
 @click.argument("names", metavar="NETWORK", nargs=-1, required=True)
 def remove(names: tuple[str, ...], force: bool | None) -> None:
     """Remove networks nothing uses."""
-    client = connect()
-
-    def act(name: str) -> None:
-        try:
-            client.delete(f"/networks/{name}")
-        except RemoteError as error:
-            if not force or error.http_status != NotFound.status:
-                raise
-
-    for_each(names, act)
+    delete_each(connect(), "networks", names, force=bool(force))
 
 
 @command("prune", "[OPTIONS]", "Remove all networks that nothing uses")

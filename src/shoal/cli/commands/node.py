@@ -10,7 +10,16 @@ import click
 from shoal.cli.commands.service import print_tasks
 from shoal.cli.grammar import LazyGroup, command, flag
 from shoal.cli.pretty import node_lines
-from shoal.cli.session import Column, collect, connect, filter_query, for_each, print_inspected, print_list
+from shoal.cli.session import (
+    Column,
+    collect,
+    connect,
+    filter_query,
+    for_each,
+    print_inspected,
+    print_list,
+    print_pretty,
+)
 from shoal.client.connection import Client
 from shoal.errors import InvalidArgument, ShoalError
 from shoal.language.texts import capitalize
@@ -117,10 +126,7 @@ def inspect(names: tuple[str, ...], format: str | None, pretty: bool | None) -> 
     if not pretty:
         print_inspected(names, find, format)
         return
-    found, errors = collect(names, find)
-    click.echo("\n\n".join("\n".join(node_lines(item)) for item in found))
-    if errors:
-        raise ShoalError("\n".join(errors))
+    print_pretty(names, find, node_lines)
 
 
 @command("ps", "[OPTIONS] [NODE...]", "List the tasks of nodes (this one, if none is named)")

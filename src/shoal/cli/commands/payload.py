@@ -14,15 +14,15 @@ import click
 from shoal.cli.grammar import LazyGroup, command, flag
 from shoal.cli.session import (
     Column,
-    collect,
     connect,
     filter_query,
     for_each,
     labels_text,
     print_inspected,
     print_list,
+    print_pretty,
 )
-from shoal.errors import InvalidArgument, ShoalError
+from shoal.errors import InvalidArgument
 from shoal.language.texts import age_text, go_time_text
 from shoal.language.values import parse_pair
 from shoal.lib.units import parse_time_ns
@@ -134,10 +134,7 @@ def _inspect(kind: str, names: tuple[str, ...], template: str | None, *, pretty:
     if not pretty:
         print_inspected(names, find, template)
         return
-    found, errors = collect(names, find)
-    click.echo("\n\n".join("\n".join(_lines(kind, item)) for item in found))
-    if errors:
-        raise ShoalError("\n".join(errors))
+    print_pretty(names, find, lambda item: _lines(kind, item))
 
 
 def _remove(kind: str, names: tuple[str, ...]) -> None:

@@ -16,6 +16,7 @@ from shoal.cli.grammar import LazyGroup, command, flag
 from shoal.cli.pretty import service_lines
 from shoal.cli.service_flags import CREATE, UPDATE
 from shoal.cli.service_references import set_references
+from shoal.cli.service_sending import print_warnings, with_digest
 from shoal.cli.service_spec import change_spec, is_given, make_spec
 from shoal.cli.session import (
     STATUS_NOT_FOUND,
@@ -79,7 +80,7 @@ def create(image: str, arguments: tuple[str, ...], **given: Any) -> None:
     if not given["no_resolve_image"]:
         _resolve_image(client, spec, quiet=bool(given["quiet"]))
     made = client.post("/services/create", spec)
-    _print_warnings(made)
+    print_warnings(made)
     click.echo(made["ID"])
     if not given["detach"]:
         wait_until_converged(client, made["ID"], quiet=bool(given["quiet"]))
@@ -98,26 +99,8 @@ def _read_env_files(paths: Sequence[str]) -> list[str]:
 
 
 def _resolve_image(client: Client, spec: dict[str, Any], *, quiet: bool) -> None:
-    """Ask the registry for the digest, so that all nodes run the same; without an answer the name is kept."""
     container = spec["TaskTemplate"]["ContainerSpec"]
-    image = container["Image"]
-    if "@" in image:
-        return
-    try:
-        digest = client.get(f"/distribution/{image}/json")["Descriptor"]["digest"]
-    except RemoteError as error:
-        if not quiet:
-            click.echo(
-                f"image {image}: no digest from its registry, nodes may run different versions ({error.message})",
-                err=True,
-            )
-        return
-    container["Image"] = f"{image}@{digest}"
-
-
-def _print_warnings(answer: Any) -> None:
-    for warning in (answer or {}).get("Warnings") or ():
-        click.echo(warning, err=True)
+    container["Image"] = with_digest(client, container["Image"], quiet=quiet)
 
 
 @command("update", "[OPTIONS] SERVICE", "Change a service")
@@ -139,7 +122,7 @@ def update(name: str, **given: Any) -> None:
         set_references(spec, given, client.get)
         if given["image"] and not given["no_resolve_image"]:
             _resolve_image(client, spec, quiet=bool(given["quiet"]))
-    _print_warnings(client.post(f"/services/{found['ID']}/update", spec, query))
+    print_warnings(client.post(f"/services/{found['ID']}/update", spec, query))
     click.echo(name)
     if not given["detach"]:
         wait_until_converged(client, found["ID"], quiet=bool(given["quiet"]))
@@ -179,7 +162,7 @@ def _scale_one(client: Client, name: str, count: int) -> str:
         mode["ReplicatedJob"]["TotalCompletions"] = count
     else:
         raise InvalidArgument("scale can only be used with replicated or replicated-job mode")
-    _print_warnings(
+    print_warnings(
         client.post(f"/services/{found['ID']}/update", found["Spec"], {"version": found["Version"]["Index"]})
     )
     return str(found["ID"])

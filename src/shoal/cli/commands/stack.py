@@ -17,7 +17,7 @@ from shoal.cli.stack_deploy import KINDS, Present, carry_out, found_by_stack, id
 from shoal.cli.stack_files import load_project, load_stack
 from shoal.client.connection import Client
 from shoal.compose.plan import CREATE, KEEP, REMOVE, UPDATE, Change
-from shoal.compose.stack import NAMESPACE_LABEL
+from shoal.compose.services import NAMESPACE_LABEL
 from shoal.errors import InvalidArgument, ShoalError
 from shoal.language.values import parse_positive_duration
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import click
 
 from shoal.cli.grammar import LazyGroup, command, flag
-from shoal.cli.session import Column, connect, filter_query, for_each, labels_text, print_inspected, print_list
-from shoal.client.connection import RemoteError
-from shoal.errors import NotFound, ShoalError
+from shoal.cli.session import Column, connect, delete_each, filter_query, labels_text, print_inspected, print_list
+from shoal.errors import ShoalError
 from shoal.language.texts import size_text
 from shoal.language.values import parse_pair
 
@@ -76,16 +75,7 @@ def inspect(names: tuple[str, ...], format: str | None) -> None:  # noqa: A002
 @click.argument("names", metavar="VOLUME", nargs=-1, required=True)
 def remove(names: tuple[str, ...], force: bool | None) -> None:
     """Remove volumes no container names."""
-    client = connect()
-
-    def act(name: str) -> None:
-        try:
-            client.delete(f"/volumes/{name}")
-        except RemoteError as error:
-            if not force or error.http_status != NotFound.status:
-                raise
-
-    for_each(names, act)
+    delete_each(connect(), "volumes", names, force=bool(force))
 
 
 @command("prune", "[OPTIONS]", "Remove all volumes that nothing uses")

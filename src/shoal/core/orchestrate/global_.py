@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from shoal.core import constraint
+from shoal.core.constraint import Constraint
 from shoal.core.orchestrate.plan import NewId, Plan
 from shoal.core.orchestrate.restart import plan_orphans, plan_restart, plan_starts
-from shoal.core.orchestrate.slots import RevisionOf, Slot, group, is_node_gone, should_restart
+from shoal.core.orchestrate.slots import Place, RevisionOf, Slot, group, should_restart
 from shoal.core.orchestrate.update import plan_failure, plan_update
 from shoal.core.orchestrate.update_progress import FitsInstead, make_turn, never_fits
 from shoal.model.objects import Node, Service, Task
@@ -60,18 +61,28 @@ def plan(
     for slot in updatable.values():
         plan_restart(result, service, slot, nodes, revision_of, now_ns, new_id)
         plan_starts(result, service, slot, nodes, revision_of, now_ns)
+    for node in nodes_to_fill(slots, nodes, constraints, revision_of):
+        result.create(service, new_id, now_ns, TaskState.RUNNING, "a node to fill", node_id=node.id)
+    plan_update(result, turn, new_id)
+    return result
+
+
+def nodes_to_fill(
+    slots: Mapping[Place, Slot],
+    nodes: Mapping[str, Node],
+    constraints: tuple[Constraint, ...],
+    revision_of: RevisionOf,
+) -> Iterator[Node]:
+    """Yield the nodes that take tasks, fit, and have no task that is the last word there."""
     for node in nodes.values():
         fits = (
-            not is_node_gone(node)
-            and node.status.state == NodeState.READY
+            node.status.state == NodeState.READY
             and node.spec.availability == Availability.ACTIVE
             and constraint.matches_all(constraints, node)
         )
         present = slots.get(node.id)
         if fits and (present is None or may_return(present, revision_of)):
-            result.create(service, new_id, now_ns, TaskState.RUNNING, "a node to fill", node_id=node.id)
-    plan_update(result, turn, new_id)
-    return result
+            yield node
 
 
 def may_return(slot: Slot, revision_of: RevisionOf) -> bool:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from shoal.core import constraint
-from shoal.core.orchestrate.global_ import may_return
+from shoal.core.orchestrate.global_ import nodes_to_fill
 from shoal.core.orchestrate.plan import NewId, Plan
 from shoal.core.orchestrate.restart import plan_orphans, plan_restart, plan_starts
-from shoal.core.orchestrate.slots import RevisionOf, Slot, group, is_node_gone
+from shoal.core.orchestrate.slots import RevisionOf, Slot, group
 from shoal.model.objects import Node, Service, Task
 from shoal.model.states import Availability, NodeState, TaskState
 
@@ -103,16 +103,8 @@ def _plan_global(
         elif node.spec.availability != Availability.PAUSE:
             plan_restart(result, service, slot, nodes, revision_of, now_ns, new_id)
             plan_starts(result, service, slot, nodes, revision_of, now_ns)
-    for node in nodes.values():
-        fits = (
-            not is_node_gone(node)
-            and node.status.state == NodeState.READY
-            and node.spec.availability == Availability.ACTIVE
-            and constraint.matches_all(constraints, node)
-        )
-        present = slots.get(node.id)
-        if fits and (present is None or may_return(present, revision_of)):
-            result.create(service, new_id, now_ns, TaskState.COMPLETE, "a node to run on once", node_id=node.id)
+    for node in nodes_to_fill(slots, nodes, constraints, revision_of):
+        result.create(service, new_id, now_ns, TaskState.COMPLETE, "a node to run on once", node_id=node.id)
 
 
 def _end_others(result: Plan, slot: Slot) -> None:
