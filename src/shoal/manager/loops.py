@@ -25,7 +25,7 @@ from shoal.core.orchestrate.reap import plan_reaping
 from shoal.core.orchestrate.restart import plan_orphans
 from shoal.core.schedule.instead import fits_instead, plan_takeovers
 from shoal.core.schedule.nodes import survey
-from shoal.core.schedule.plan import plan_placement
+from shoal.core.schedule.plan import hold_back, plan_placement
 from shoal.lib.clock import Clock
 from shoal.manager.loop import LeaderLoop, Round
 from shoal.model.actions import Replace
@@ -125,6 +125,8 @@ def _orchestrate(view: View, service_id: str, nodes: dict[str, Node], now_ns: in
         previous = _previous_spec(view, service)
 
         def has_room(task: Task, leaving: Task) -> bool:
+            if _wait_of(view, service):
+                return False  # not for room: nothing is gained by stopping another for it
             if task.status.state == TaskState.NEW:
                 return leaves_address(leaving, task.status.err, lambda id_: view.get(Network, id_))
             node = nodes.get(leaving.node_id)
@@ -239,13 +241,12 @@ def scheduler(store: Store, clock: Clock) -> LeaderLoop:
         nodes = {node.id: node for node in view.find(Node)}
         infos = survey(nodes.values(), view.tasks_of_node, view.revision_of, service_of, now_ns)
 
-        def wait_of(service: Service) -> str:
-            return what_is_waited_for(service, lambda name: view.by_name(Service, name), view.tasks_of_service)
-
-        patches = plan_placement(pending, infos, view.revision_of, service_of, now_ns, wait_of)
+        free, held = hold_back(pending, service_of, lambda service: _wait_of(view, service), now_ns)
+        patches = plan_placement(free, infos, view.revision_of, service_of, now_ns)
         patches = plan_takeovers(
-            pending, patches, nodes, view.tasks_of_service, view.tasks_of_node, view.revision_of, service_of, now_ns
+            free, patches, nodes, view.tasks_of_service, view.tasks_of_node, view.revision_of, service_of, now_ns
         )
+        patches += held
         return {_ALL: Round(actions=patches, why=[f"task {p.id}: node {p.node_id}" for p in patches])}
 
     return LeaderLoop(
@@ -281,6 +282,10 @@ def network_keys(store: Store, clock: Clock) -> LeaderLoop:
         all_keys=lambda _view: (_ALL,),
         plan=plan,
     )
+
+
+def _wait_of(view: View, service: Service) -> str:
+    return what_is_waited_for(service, lambda name: view.by_name(Service, name), view.tasks_of_service)
 
 
 def _is_pending(task: Task) -> bool:

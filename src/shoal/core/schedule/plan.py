@@ -39,13 +39,8 @@ def plan_placement(
     revision_of: Callable[[Task], Revision],
     service_of: Callable[[str], Service | None],
     now_ns: int,
-    wait_of: Callable[[Service], str] = lambda _service: "",
 ) -> list[PatchTask]:
-    """Plan a round over the tasks that are PENDING and wanted; `infos` is used up by it.
-
-    `wait_of` says what a service's tasks wait for before they are given a node; usually nothing.
-    """
-    tasks, patches = _without_waiting(tasks, service_of, wait_of, now_ns)
+    """Plan a round over the tasks that are PENDING, wanted and wait for nothing; `infos` is used up by it."""
     groups: dict[tuple[str, int], list[Task]] = {}
     preassigned: list[Task] = []
     for task in tasks:
@@ -53,6 +48,7 @@ def plan_placement(
             preassigned.append(task)
         else:
             groups.setdefault((task.service_id, task.spec_version), []).append(task)
+    patches: list[PatchTask] = []
     for task in preassigned:
         request = request_for(task, revision_of(task), service_of(task.service_id))
         found = confirm(request, task.node_id, infos)
@@ -66,10 +62,13 @@ def plan_placement(
     return [patch for patch in patches if patch is not _UNCHANGED]
 
 
-def _without_waiting(
+def hold_back(
     tasks: Iterable[Task], service_of: Callable[[str], Service | None], wait_of: Callable[[Service], str], now_ns: int
 ) -> tuple[list[Task], list[PatchTask]]:
-    """Return the tasks that may be placed, and what is said of those that wait."""
+    """Return the tasks that may be given a node, and what is to be said of those that wait.
+
+    `wait_of` says what a service's tasks wait for; usually nothing.
+    """
     waits: dict[str, str] = {}
     free, patches = [], []
     for task in tasks:
@@ -80,7 +79,7 @@ def _without_waiting(
             patches.append(_patch(task, Placement(node_ids=(), explanation=waits[task.service_id]), 0, "", now_ns))
         else:
             free.append(task)
-    return free, patches
+    return free, [patch for patch in patches if patch is not _UNCHANGED]
 
 
 _UNCHANGED = PatchTask(id="")
