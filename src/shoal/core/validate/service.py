@@ -117,7 +117,7 @@ def _normalise_endpoint(endpoint: EndpointSpec | None) -> EndpointSpec | None:
         return None
     mode = (endpoint.mode or "vip").lower()
     if mode not in ENDPOINT_MODES:
-        raise InvalidArgument(f'invalid endpoint mode: "{endpoint.mode}": use vip or dnsrr')
+        raise InvalidArgument(f'invalid resolution mode: "{endpoint.mode}": use vip or dnsrr')
     return replace(endpoint, mode=mode, ports=tuple(_normalise_port(port) for port in endpoint.ports))
 
 
@@ -209,7 +209,7 @@ def _validate_mode(spec: ServiceSpec) -> None:
     if any(count is not None and count > MAX_REPLICAS for count in counts):
         raise InvalidArgument(f"invalid number of replicas: a service has at most {MAX_REPLICAS}")
     if (mode.replicated_job is not None or mode.global_job is not None) and spec.update_config is not None:
-        raise InvalidArgument("UpdateConfig: a job has no rolling update; leave UpdateConfig out")
+        raise InvalidArgument("Jobs may not have an update config: leave UpdateConfig out")
 
 
 def _validate_update(word: str, config: UpdateConfig | None) -> None:
