@@ -1,4 +1,4 @@
-"""Writes the transcript of a script: `python -m tests.conformance.differential.record HOST [FILE]` (docker.txt if none is named).
+"""Writes what a daemon answers: `python -m tests.conformance.differential.record HOST [FILE]` (docker.txt if none).
 
 The daemon at HOST must have the image busybox and be in no swarm.
 """
