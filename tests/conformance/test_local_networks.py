@@ -89,8 +89,9 @@ def test_they_outlive_the_daemon_and_a_swarm(daemon):
 
 def test_what_is_not_built_is_refused_by_name(daemon):
     for words, text in (
-        (("-d", "macvlan", "lan"), 'networks of one node with driver "macvlan"'),
-        (("--config-only", "settings"), "--config-only or --config-from are not built yet"),
+        (("-d", "ipvlan", "lan"), 'networks with the driver "ipvlan" are not built'),
+        (("-d", "macvlan", "-o", "parent=nosuch0", "lan"), "Options: this node has no link nosuch0"),
+        (("--config-from", "nosuch", "lan"), 'configuration network "nosuch" does not exist on this node'),
         (("-o", "com.docker.network.bridge.name=br9", "named"), "Options: com.docker.network.bridge.name=br9"),
         (("-d", "nosuch", "net"), 'plugin "nosuch" not found'),
         (("bridge",), "operation is not permitted on predefined bridge network"),

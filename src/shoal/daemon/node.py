@@ -113,6 +113,7 @@ class SwarmNode:
             layout,
             self.engine,
             self._network,
+            self.local_networks,
             self.clock,
             self.ids,
             self._describe,
@@ -416,6 +417,7 @@ class SwarmNode:
             # plain containers run on, and keep their way out and their ports
             plain = {container.id for container in self.engine.list() if container.config.plain is not None}
             await self._network.forget_swarm(plain)
+            await self.local_networks.forget_swarm()
             await asyncio.to_thread(self._layout.erase_swarm)
             self._locked = None
             _log.info("left the swarm")

@@ -195,6 +195,10 @@ class NodeNetwork:
 
         return await self._run(look)
 
+    async def has_link(self, name: str) -> bool:
+        """Tell whether the host has a link of that name."""
+        return await self._run(lambda: bool(rtnetlink.link_index(self._plumbing.host_links, name)))
+
     async def wait_for_network(self, network_id: str) -> None:
         """Wait until a change has told of an overlay network."""
         while not self._overlays.is_known(network_id):

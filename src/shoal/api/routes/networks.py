@@ -38,7 +38,9 @@ async def _networks(request: web.Request) -> list[Json]:
         view = await read_view(request)
         found += [network_view(network) for network in sorted(view.find(Network), key=lambda each: each.id)]
     containers = context.engine.list()
-    found += [local_view(network, containers) for network in context.local_networks.list()]
+    known = {network["Id"] for network in found}
+    own = (network for network in context.local_networks.list() if network.id not in known)
+    found += [local_view(network, containers) for network in own]
     in_swarm = context.local_state() == LocalNodeState.ACTIVE
     found += [
         network
@@ -84,11 +86,18 @@ async def inspect(request: web.Request) -> web.Response:
 
 async def _with_use(request: web.Request, network: Json, verbose: bool) -> Json:
     """Return a swarm network with its containers on this node; `verbose`: with its services and peers, too."""
+    context = request.app[CONTEXT]
+    if context.manager() is None:
+        return network
     view = await read_view(request)
     stored = view.get(Network, network["Id"])
     if stored is None:
         return network
-    network = with_containers(network, view, request.app[CONTEXT].node_id)
+    network = with_containers(network, view, context.node_id)
+    copy = next((each for each in context.local_networks.list() if each.id == stored.id), None)
+    if copy is not None:
+        # as it is on this node
+        network = local_view(copy, context.engine.list())
     return {**network, **verbose_view(stored, view)} if verbose else network
 
 
@@ -115,9 +124,9 @@ async def _find(request: web.Request, reference: str, scope: str) -> Json:
 
 
 async def create(request: web.Request) -> web.StreamResponse:
-    """Make a network, of this node alone unless it is an overlay or `scope` says swarm; answers its id."""
+    """Make a network, of this node alone unless it is an overlay or `scope` is swarm; answers its id."""
     spec = await read_body(request, NetworkSpec)
-    if spec.driver == OVERLAY_DRIVER or spec.scope == "swarm":
+    if not spec.config_only and (spec.driver == OVERLAY_DRIVER or spec.scope == "swarm"):
         return await at_leader(request, _create_in_swarm)
     context = request.app[CONTEXT]
     manager = context.manager()

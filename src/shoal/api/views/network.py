@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from itertools import zip_longest
 
-from shoal.api.views.shared import Json, endpoint_id, mac_of, meta_view, time_text
+from shoal.api.views.shared import Json, endpoint_id, mac_of, meta_view, plain, time_text
 from shoal.core.container import task_name
 from shoal.core.ingress import is_placed, is_serving
 from shoal.core.networks import OVERLAY_DRIVER, VNI_OPTION
@@ -45,12 +45,13 @@ def network_view(network: Network) -> Json:
 
 
 def local_view(network: Network, containers: Iterable[Container]) -> Json:
-    """Return a network of this node alone with those of the containers that are on it."""
+    """Return a network that this node makes for itself with those of the containers that are on it."""
     shown: Json = {}
     for container in containers:
         plain = container.config.plain
-        for place in plain.attachments if plain is not None else ():
-            if place.network_id == network.id:
+        is_placed = plain is not None or container.state.status == "running"
+        for place in plain.attachments if plain is not None else container.config.networks:
+            if place.network_id == network.id and is_placed:
                 by_family = {":" in address: address for address in place.addresses}
                 shown[container.id] = {
                     "Name": container.config.name,
@@ -61,7 +62,7 @@ def local_view(network: Network, containers: Iterable[Container]) -> Json:
                 }
     view = network_view(network)
     return view | {
-        "Scope": "local",
+        "Scope": network.spec.scope,
         "Containers": shown,
         "Options": dict(network.spec.options),
         "Labels": dict(network.spec.labels),
@@ -69,6 +70,9 @@ def local_view(network: Network, containers: Iterable[Container]) -> Json:
 
 
 def _pools(network: Network) -> list[Json]:
+    if not network.subnets:
+        # it only holds configuration, or each node gives it subnets of its own
+        return [plain(pool) for pool in network.spec.ipam.config]
     asked = {pool.subnet: pool for pool in network.spec.ipam.config}
     pools: list[Json] = []
     for subnet, gateway in zip_longest(network.subnets, network.gateways, fillvalue=""):
