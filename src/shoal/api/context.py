@@ -54,6 +54,8 @@ class HostFacts(Struct):
     debug: bool = False
     node_address: str = ""
     remote_managers: tuple[tuple[str, str], ...] = ()
+    # the network by which containers go out, and its gateway
+    way_out: tuple[str, str] = ("172.18.0.0/16", "169.254.1.1")
     warnings: tuple[str, ...] = ()
 
 

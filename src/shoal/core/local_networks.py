@@ -13,11 +13,11 @@ from shoal.core.networks import is_internal, local_options
 from shoal.core.validate.network import check_local_network
 from shoal.errors import Forbidden, NotFound, Unavailable
 from shoal.model.base import replace
-from shoal.model.netstate import Overlay, OverlayEndpoint, OverlayService, OverlayUpdate
+from shoal.model.netstate import GatewayNetwork, Overlay, OverlayEndpoint, OverlayService, OverlayUpdate
 from shoal.model.node_port import AttachAnswer, AttachCall
 from shoal.model.objects import Cluster, Meta, Network
 from shoal.model.plain import LOCAL_PREFIX
-from shoal.model.specs import NetworkSpec
+from shoal.model.specs import IPAMPool, NetworkSpec
 
 # as Docker's: its default bridges have what is before
 POOLS = tuple(f"172.{number}.0.0/16" for number in range(19, 32))
@@ -152,6 +152,18 @@ def addresses_of(network: Network, service: OverlayService) -> tuple[str, ...]:
     """Return the addresses of a place (CIDR)."""
     bits = {":" in subnet: subnet.partition("/")[2] for subnet in network.subnets}
     return tuple(f"{address}/{bits[':' in address]}" for each in service.endpoints for address in each.addresses)
+
+
+def gateway_network(network: Network) -> GatewayNetwork:
+    """Return what is asked for of the network by which containers of a node go out."""
+    pool = network.spec.ipam.config[0] if network.spec.ipam.config else IPAMPool()
+    return GatewayNetwork(
+        subnet=pool.subnet,
+        address_range=pool.ip_range,
+        gateway=network.gateways[0] if pool.subnet else "",
+        reserved=tuple(pool.auxiliary_addresses.values()),
+        mtu_bytes=local_options(network.spec).mtu_bytes,
+    )
 
 
 def update_of(network: Network, services: Iterable[OverlayService]) -> OverlayUpdate:

@@ -38,7 +38,9 @@ PREDEFINED = {
 }
 PREDEFINED_BY_NAME = {network.spec.name: network for network in PREDEFINED.values()}
 # names that nobody may give a network
-RESERVED_NAMES = frozenset(PREDEFINED_BY_NAME) | {"default", "docker_gwbridge"}
+RESERVED_NAMES = frozenset(PREDEFINED_BY_NAME) | {"default"}
+# that by which containers of a node go out; it may be made by hand before the node is in a swarm
+GATEWAY_NAME = "docker_gwbridge"
 
 
 class OverlayOptions(Struct):

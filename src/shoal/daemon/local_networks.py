@@ -19,6 +19,7 @@ from shoal.core.local_networks import (
     SHORT_ID_LENGTH,
     addresses_of,
     answer_of,
+    gateway_network,
     make_local_network,
     place_container,
     refuse_shared_parent,
@@ -27,15 +28,16 @@ from shoal.core.local_networks import (
     update_of,
     with_configuration,
 )
-from shoal.core.networks import local_options
+from shoal.core.networks import GATEWAY_NAME, local_options
 from shoal.core.validate.network import prepare_local_network
 from shoal.engine.protocol import Engine
-from shoal.errors import Forbidden, InvalidArgument, NameConflict
+from shoal.errors import Forbidden, InvalidArgument, NameConflict, ShoalError
 from shoal.lib.clock import Clock
 from shoal.lib.files import sync_directory, write_atomically
 from shoal.lib.ids import Ids
+from shoal.model.base import replace
 from shoal.model.container import Container
-from shoal.model.netstate import OverlayService
+from shoal.model.netstate import GatewayNetwork, OverlayService
 from shoal.model.node_port import AttachAnswer, AttachCall
 from shoal.model.objects import Network, Revision, Task
 from shoal.model.plain import LOCAL_PREFIX
@@ -75,6 +77,11 @@ class LocalNetworks:
                 if network_id in self._places:
                     self._places[network_id][service.service_id] = service
         await self._forget_copies()
+        gateway = next((each for each in self._known.values() if each.spec.name == GATEWAY_NAME), None)
+        try:
+            await self._network.set_way_out(gateway_network(gateway) if gateway is not None else GatewayNetwork())
+        except ShoalError as error:
+            _log.error("docker_gwbridge is not as it was made", reason=error.message)
         await self._tell()
 
     def _read(self) -> dict[str, Network]:
@@ -124,6 +131,10 @@ class LocalNetworks:
             )
         host_subnets = await self._network.routed_subnets()
         network = make_local_network(network_id, spec, self._known.values(), host_subnets, self._clock.now_ns())
+        if spec.name == GATEWAY_NAME:
+            await self._network.set_way_out(gateway_network(network))
+            subnet, gateway = self._network.way_out()
+            network = replace(network, subnets=(subnet,), gateways=(gateway,))
         await asyncio.to_thread(self._write, network)
         self._known[network.id] = network
         self._places[network.id] = {}
@@ -146,6 +157,8 @@ class LocalNetworks:
                     f"error while removing network: network {name} id {network.id} has active endpoints: "
                     f"{', '.join(sorted(each.endpoints[0].name for each in self._placed(network.id)))}"
                 )
+            if name == GATEWAY_NAME:
+                await self._network.set_way_out(GatewayNetwork())
             await self._forget(network)
             await self._tell()
 
@@ -168,6 +181,8 @@ class LocalNetworks:
             raise Forbidden(
                 f"configuration network {network.spec.name} holds no containers: name it with --config-from"
             )
+        if network.spec.name == GATEWAY_NAME:
+            raise Forbidden(f"{GATEWAY_NAME}: containers that need it have it by themselves")
         async with self._turn:
             return await self._place(network, call, "", ())
 
@@ -237,7 +252,7 @@ class LocalNetworks:
         updates = (
             update_of(network, self._places[network.id].values())
             for network in self._known.values()
-            if not network.spec.config_only
+            if not network.spec.config_only and network.spec.name != GATEWAY_NAME
         )
         await self._network.set_local_networks(tuple(updates))
 

@@ -230,6 +230,7 @@ class SwarmNode:
             debug=self._settings.log_level == "debug",
             node_address=address,
             remote_managers=managers,
+            way_out=self._network.way_out(),
         )
 
     async def examine(self) -> tuple[Finding, ...]:

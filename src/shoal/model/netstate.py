@@ -188,6 +188,20 @@ class Connection(Struct):
     received_bytes: int = 0
 
 
+class GatewayNetwork(Struct):
+    """The network of a node by which containers go out, as far as it was asked for (`docker_gwbridge`).
+
+    `subnet` empty: the first that is free. `address_range`: the part of it that containers get addresses from.
+    `reserved`: addresses that none gets. `gateway`, `mtu_bytes`: empty and 0: as usual.
+    """
+
+    subnet: str = ""
+    address_range: str = ""
+    gateway: str = ""
+    reserved: tuple[str, ...] = ()
+    mtu_bytes: int = 0
+
+
 class JoinedNetwork(Struct):
     """A network a container is on, as it is shown: its name and id, and the container's addresses there (CIDR).
 

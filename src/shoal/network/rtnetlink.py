@@ -124,6 +124,13 @@ def add_address(index: int, address: str, prefix_bits: int) -> Message:
     return Message(NEWADDR, CREATE | REPLACE, body, EXISTS_IS_FINE)
 
 
+def delete_address(index: int, address: str, prefix_bits: int) -> Message:
+    """Take an IPv4 address of a link away; that there is none is fine."""
+    raw = socket.inet_aton(address)
+    body = struct.pack("=BBBBI", socket.AF_INET, prefix_bits, 0, 0, index) + attribute(2, raw)
+    return Message(DELADDR, 0, body, GONE_IS_FINE)
+
+
 def _route_body(destination: str, prefix_bits: int, gateway: str | None, index: int) -> bytes:
     scope = SCOPE_UNIVERSE if gateway else SCOPE_LINK
     family = socket.AF_INET6 if ":" in (gateway or destination) else socket.AF_INET
@@ -176,6 +183,7 @@ __all__ = [
     "add_macvlan",
     "add_veth",
     "add_wireguard",
+    "delete_address",
     "delete_link",
     "delete_link_at",
     "delete_route",

@@ -143,8 +143,9 @@ class Wiring:
         return Sandbox(task_id=request.task_id, path=path, addresses=tuple(addresses))
 
     def _free_address(self) -> str:
-        network = self._plumbing.gateway_network
-        in_use = {record.address for record in self.tasks.values()}
+        asked = self._plumbing.asked
+        network = asked.address_range or self._plumbing.gateway_network
+        in_use = {asked.gateway, *asked.reserved, *(record.address for record in self.tasks.values())}
         address = next_address(network, in_use, self._last_address)
         if address is None:
             raise Unavailable(f"no address is free for the task in {network}")

@@ -17,7 +17,7 @@ from shoal.api.responses import empty_response, json_response, list_response
 from shoal.api.routing import Route, Scope
 from shoal.api.views.network import local_network_views, local_view, network_view, verbose_view, with_containers
 from shoal.api.views.shared import Json
-from shoal.core.networks import OVERLAY_DRIVER, PREDEFINED
+from shoal.core.networks import GATEWAY_NAME, OVERLAY_DRIVER, PREDEFINED
 from shoal.core.validate.plain_network import endpoint_request
 from shoal.errors import Forbidden, InvalidArgument, NameConflict, NotBuilt, NotFound
 from shoal.model.container_request import ConnectRequest, DisconnectRequest, EndpointSettings
@@ -41,11 +41,12 @@ async def _networks(request: web.Request) -> list[Json]:
     known = {network["Id"] for network in found}
     own = (network for network in context.local_networks.list() if network.id not in known)
     found += [local_view(network, containers) for network in own]
-    in_swarm = context.local_state() == LocalNodeState.ACTIVE
+    host, in_swarm = context.host(), context.local_state() == LocalNodeState.ACTIVE
+    is_made = any(network["Name"] == GATEWAY_NAME for network in found)
     found += [
         network
-        for network in local_network_views(context.host().daemon_id)
-        if in_swarm or network["Name"] != "docker_gwbridge"
+        for network in local_network_views(host.daemon_id, host.way_out)
+        if network["Name"] != GATEWAY_NAME or (in_swarm and not is_made)
     ]
     return found
 
@@ -130,6 +131,11 @@ async def create(request: web.Request) -> web.StreamResponse:
         return await at_leader(request, _create_in_swarm)
     context = request.app[CONTEXT]
     manager = context.manager()
+    if spec.name == GATEWAY_NAME and context.local_state() == LocalNodeState.ACTIVE:
+        raise NameConflict(
+            f"network with name {spec.name} already exists: every node of a swarm has it; to have another one, make it "
+            "before the node joins"
+        )
     if manager is not None and any(network.spec.name == spec.name for network in manager.store.view.find(Network)):
         raise NameConflict(f"network with name {spec.name} already exists")
     network_id = await context.local_networks.create(spec)
@@ -150,7 +156,13 @@ async def remove(request: web.Request) -> web.StreamResponse:
     local = request.app[CONTEXT].local_networks.find(request.match_info["id"])
     if local is None:
         return await at_leader(request, _remove_of_swarm)
-    await request.app[CONTEXT].local_networks.remove(local)
+    context = request.app[CONTEXT]
+    if local.spec.name == GATEWAY_NAME and context.local_state() == LocalNodeState.ACTIVE:
+        raise Forbidden(
+            f"error while removing network: network {local.spec.name} id {local.id} has active endpoints: "
+            "gateway_ingress-sbox; leave the swarm first"
+        )
+    await context.local_networks.remove(local)
     return empty_response(204)
 
 
@@ -187,7 +199,8 @@ def _container(reference: str) -> str:
 def _attachable(request: web.Request) -> str:
     """Return which network is meant. Raises NotBuilt: one that every node has of its own."""
     reference = request.match_info["id"]
-    for network in local_network_views(request.app[CONTEXT].host().daemon_id):
+    host = request.app[CONTEXT].host()
+    for network in local_network_views(host.daemon_id, host.way_out):
         if reference in (network["Name"], network["Id"]):
             raise NotBuilt(
                 f"network {network['Name']}: a container is on it from its creation (--network) or not at all; "

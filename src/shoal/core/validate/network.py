@@ -6,6 +6,7 @@ import ipaddress
 
 from shoal.core.networks import (
     BRIDGE_DRIVER,
+    GATEWAY_NAME,
     MACVLAN_DRIVER,
     MACVLAN_MODE_OPTION,
     MACVLAN_MODES,
@@ -39,6 +40,10 @@ BRIDGE_OPTIONS = {
     "com.docker.network.bridge.enable_ip_masquerade": "true",
     "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",  # noqa: S104 - what Docker's client writes
 }
+GATEWAY_OPTIONS = BRIDGE_OPTIONS | {
+    "com.docker.network.bridge.name": GATEWAY_NAME,
+    "com.docker.network.bridge.enable_icc": "false",
+}
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -52,6 +57,8 @@ def prepare_network(spec: NetworkSpec) -> NetworkSpec:
         NotBuilt: another way of giving addresses, a driver that is not built.
     """
     _check_name(spec)
+    if spec.name == GATEWAY_NAME:
+        raise Forbidden(f"operation is not permitted on predefined {spec.name} network")
     driver = spec.driver or OVERLAY_DRIVER
     config_from = spec.config_from if spec.config_from is not None and spec.config_from.network else None
     spec = replace(spec, driver=driver, scope="swarm", config_from=config_from)
@@ -123,6 +130,9 @@ def check_local_network(spec: NetworkSpec) -> None:
     check_local_driver(spec)
     if spec.enable_ipv4 is False:
         raise InvalidArgument("EnableIPv4: a network needs IPv4; leave it on and add --ipv6 for both")
+    if spec.name == GATEWAY_NAME:
+        _check_gateway_network(spec)
+        return
     is_macvlan = spec.driver == MACVLAN_DRIVER
     for option, value in spec.options.items():
         is_known = option in (PARENT_OPTION, MACVLAN_MODE_OPTION) if is_macvlan else _is_so_anyway(option, value)
@@ -141,6 +151,28 @@ def check_local_network(spec: NetworkSpec) -> None:
             f"Options: requested macvlan mode '{spec.options[MACVLAN_MODE_OPTION]}' is not valid, "
             f"'bridge' mode is the macvlan driver default; it is one of {', '.join(MACVLAN_MODES)}"
         )
+
+
+def _check_gateway_network(spec: NetworkSpec) -> None:
+    """Check what is asked of the network by which containers go out. Raises NotBuilt by the name of a field."""
+    refused = (
+        ("Driver", spec.driver != BRIDGE_DRIVER),
+        ("EnableIPv6", spec.enable_ipv6),
+        ("Internal", spec.internal),
+        ("IPAM.Config: more than one subnet", len(spec.ipam.config) > 1),
+    )
+    for field, is_asked in refused:
+        if is_asked:
+            raise NotBuilt(f"{field} of {GATEWAY_NAME} is not built: leave it out")
+    for option, value in spec.options.items():
+        if GATEWAY_OPTIONS.get(option) != value.lower() and option != MTU_OPTION:
+            raise NotBuilt(f"Options: {option}={value} of {GATEWAY_NAME} is not built: leave it out")
+    try:
+        mtu_bytes = local_options(spec).mtu_bytes
+    except ValueError as error:
+        raise InvalidArgument(f"Options: {error}") from None
+    if mtu_bytes and not MTU_LEAST_BYTES <= mtu_bytes <= MTU_MOST_BYTES:
+        raise InvalidArgument(f"Options: an MTU goes from {MTU_LEAST_BYTES} to {MTU_MOST_BYTES}")
 
 
 def _is_so_anyway(option: str, value: str) -> bool:
