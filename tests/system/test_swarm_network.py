@@ -313,3 +313,18 @@ def test_a_network_whose_nodes_each_have_their_own_configuration(lab: Lab) -> No
     workers = [lab.node(name) for name in ("w1", "w2")]
     wait_for(lambda: not any("plant" in node.docker(*shown).stdout for node in workers), "both forget it")
     lab.node("m1").docker("network", "rm", "plant")
+
+
+def test_pruning_takes_what_nothing_uses_in_the_swarm_and_on_the_node_asked(lab: Lab) -> None:
+    first, second, third = (lab.node(name) for name in ("m1", "m2", "m3"))
+    first.docker("network", "create", "-d", "overlay", "--label", "keep=yes", "kept")
+    for node in (first, second, third):
+        node.docker("network", "create", f"of-{node.name}")
+    prune = ("network", "prune", "--force", "--filter")
+    assert second.docker(*prune, "until=1h").stdout == ""
+    assert "invalid filter 'until=x'" in second.docker(*prune, "until=x", check=False).stderr
+    for node in (second, third):
+        first.docker("network", "create", "-d", "overlay", "loose")
+        pruned = set(node.docker(*prune, "label!=keep").stdout.split()) - {"Deleted", "Networks:"}
+        assert pruned == {"loose", f"of-{node.name}"}
+    assert set(first.docker(*prune, "until=0s").stdout.split()) >= {"kept", "of-m1"}

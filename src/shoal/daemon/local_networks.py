@@ -8,7 +8,7 @@ known again after a crash as it was.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -161,6 +161,22 @@ class LocalNetworks:
                 await self._network.set_way_out(GatewayNetwork())
             await self._forget(network)
             await self._tell()
+
+    async def prune(self, is_wanted: Callable[[Network], bool]) -> tuple[str, ...]:
+        """Remove the networks of this node alone that `is_wanted` picks and nothing is on; return their names.
+
+        What was configured by hand stays: configuration networks, and docker_gwbridge.
+        """
+        removed = []
+        async with self._turn:
+            for network in self.list():
+                is_kept = network.spec.config_only or network.spec.name == GATEWAY_NAME or _is_copy(network)
+                if not is_kept and not self._places[network.id] and is_wanted(network):
+                    await self._forget(network)
+                    removed.append(network.spec.name)
+            if removed:
+                await self._tell()
+        return tuple(sorted(removed))
 
     async def _forget(self, network: Network) -> None:
         path = self._directory / f"{network.id}.json"

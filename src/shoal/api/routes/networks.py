@@ -5,21 +5,23 @@ Networks of the swarm are written by the leader, those of the node alone here.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from http import HTTPStatus
 
 from aiohttp import web
 
 from shoal.api.context import CONTEXT
-from shoal.api.filters import Filters, matches_labels, parse_filters
+from shoal.api.filters import Filters, matches_labels, matches_none, parse_filters, parse_until
 from shoal.api.forwarding import at_leader
-from shoal.api.requests import NOT_IN_SWARM, actor_of, flag, read_body, read_view, require_manager
+from shoal.api.requests import IS_FORWARDED, NOT_IN_SWARM, actor_of, flag, read_body, read_view, require_manager
 from shoal.api.responses import empty_response, json_response, list_response
-from shoal.api.routing import Route, Scope
+from shoal.api.routing import Route
 from shoal.api.views.network import local_network_views, local_view, network_view, verbose_view, with_containers
 from shoal.api.views.shared import Json
 from shoal.core.networks import GATEWAY_NAME, OVERLAY_DRIVER, PREDEFINED
 from shoal.core.validate.plain_network import endpoint_request
-from shoal.errors import Forbidden, InvalidArgument, NameConflict, NotBuilt, NotFound
+from shoal.errors import Forbidden, InvalidArgument, NameConflict, NotBuilt, NotFound, NotLeader
 from shoal.model.container_request import ConnectRequest, DisconnectRequest, EndpointSettings
 from shoal.model.objects import Network
 from shoal.model.specs import NetworkSpec
@@ -210,30 +212,47 @@ def _attachable(request: web.Request) -> str:
 
 
 async def prune(request: web.Request) -> web.Response:
-    """Remove the networks that nothing uses. Outside a manager there are none to remove."""
+    """Remove the networks that nothing uses: of the swarm, if this is a manager, and of this node."""
     filters = parse_filters(request.query.get("filters"), PRUNE_FILTERS)
-    if "until" in filters:
-        raise NotBuilt("pruning networks by age (until) is not built yet: use --filter label")
-    if request.app[CONTEXT].manager() is None:
-        return json_response({"NetworksDeleted": None})
-    await read_view(request)
+    context = request.app[CONTEXT]
+    until_ns = parse_until(filters.get("until", ()), context.clock.now_ns())
 
     def is_wanted(network: Network) -> bool:
         labels = network.spec.labels
-        unwanted = filters.get("label!", ())
-        return matches_labels(labels, filters.get("label", ())) and not any(
-            matches_labels(labels, (label,)) for label in unwanted
+        return (
+            (until_ns is None or network.meta.created_at_ns <= until_ns)
+            and matches_labels(labels, filters.get("label", ()))
+            and matches_none(labels, filters.get("label!", ()))
         )
 
-    removed = await require_manager(request).control.networks.prune(is_wanted, actor_of(request))
-    return json_response({"NetworksDeleted": list(removed) or None})
+    removed: list[str] = []
+    manager = context.manager()
+    if manager is not None and (manager.is_leader or request.app[IS_FORWARDED]):
+        removed += await _prune_of_swarm(request, is_wanted)
+    elif manager is not None:
+        try:
+            status, body = await context.answer_of_leader(request)
+            if status != HTTPStatus.OK:
+                return web.Response(status=status, body=body, content_type="application/json")
+            removed += json.loads(body)["NetworksDeleted"] or ()
+        except NotLeader:
+            # elected while the request waited
+            removed += await _prune_of_swarm(request, is_wanted)
+    if not request.app[IS_FORWARDED]:
+        removed += await context.local_networks.prune(is_wanted)
+    return json_response({"NetworksDeleted": removed or None})
+
+
+async def _prune_of_swarm(request: web.Request, is_wanted: Callable[[Network], bool]) -> tuple[str, ...]:
+    await read_view(request)
+    return await require_manager(request).control.networks.prune(is_wanted, actor_of(request))
 
 
 ROUTES = (
     Route("GET", "/networks", list_networks),
     Route("GET", "/networks/", list_networks),
     Route("POST", "/networks/create", create),
-    Route("POST", "/networks/prune", prune, Scope.LEADER),
+    Route("POST", "/networks/prune", prune),
     Route("GET", "/networks/{id}", inspect),
     Route("POST", "/networks/{id}/connect", connect),
     Route("POST", "/networks/{id}/disconnect", disconnect),
