@@ -23,8 +23,9 @@ def running(docker, name):
 
 def test_a_canary_waits_is_promoted_and_a_revision_comes_back(daemon, docker):
     docker("tag", "busybox", "busybox:two")
-    canary = ("--label", "shoal.update.canary=1", "--label", "shoal.drain=0s")
-    docker("service", "create", "-d", *QUICK, *canary, "--replicas", "3", "--name", "web", *RUN)
+    canary = ("--canary", "1", "--drain", "0s")
+    made = daemon.shoal("service", "create", "-d", *QUICK, *canary, "--replicas", "3", "--name", "web", *RUN)
+    assert made.returncode == 0, made.stderr
     wait_for(lambda: "3/3" in docker("service", "ls"), "three run")
     updated = daemon.docker("service", "update", "--no-resolve-image", "--image", "busybox:two", "web", check=False)
     assert updated.returncode == 1
@@ -42,8 +43,12 @@ def test_a_canary_waits_is_promoted_and_a_revision_comes_back(daemon, docker):
     assert back.returncode == 0, back.stderr
     wait_for(lambda: status_of(docker, "web")["State"] == "rollback_completed", "it is back")
     assert {line.split()[1] for line in running(docker, "web")} == {"busybox:latest"}
+    bad = daemon.shoal("service", "update", "-d", "--canary", "half", "web", check=False)
+    assert 'service label shoal.update.canary: "half" is neither' in bad.stderr
+    daemon.shoal("service", "update", "-d", "--canary", "", "web")
+    assert json.loads(docker("service", "inspect", "web"))[0]["Spec"]["Labels"] == {"shoal.drain": "0s"}
     none = daemon.shoal("service", "rollback", "--to", "9", "web", check=False)
-    assert "service web has no revision 9: kept are 1, 2, 3" in none.stderr
+    assert "service web has no revision 9: kept are 1, 2, 3, 4" in none.stderr
 
 
 def test_an_image_that_is_not_there_costs_no_replica(daemon, docker):
