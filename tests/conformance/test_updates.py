@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.system.asking import asking
 from tests.system.daemon import wait_for
 
 pytestmark = pytest.mark.root
@@ -70,3 +71,41 @@ def test_a_host_port_under_start_first_is_no_dead_end(daemon, docker):
     told = wait_for(lambda: "stops its old task first" in status_of(docker, "web").get("Message", ""), "it is said")
     assert told
     wait_for(lambda: status_of(docker, "web")["State"] == "completed", "the update ends")
+
+
+def test_blue_green_gives_all_traffic_to_the_new_tasks_at_once(daemon, docker):
+    serve = ("busybox", "sh", "-c", "echo $COLOUR > /www/index.html; exec httpd -f -p 80 -h /www")
+    labels = ("--update-strategy", "blue-green", "--canary", "100%")
+    words = ("--replicas", "3", "--publish", "18081:80", "--env", "COLOUR=blue", "--name", "web")
+    made = daemon.shoal("service", "create", "-d", *QUICK, *labels, *words, *serve)
+    assert made.returncode == 0, made.stderr
+    wait_for(lambda: "3/3" in docker("service", "ls"), "three run")
+    with asking(f"/run/netns/{daemon.netns}", "127.0.0.1", 18081) as asked:
+        updated = daemon.docker("service", "update", "--env-add", "COLOUR=green", "web", check=False)
+        assert "awaiting promotion: 3 of 3 slots have new tasks that take no traffic yet" in updated.stderr
+        assert len(running(docker, "web")) == 6
+        assert fetch(daemon) == "blue"
+        promoted = daemon.shoal("service", "promote", "web")
+        assert promoted.returncode == 0, promoted.stderr
+        wait_for(lambda: len(docker("ps", "-q").split()) == 3, "the old ones have stopped")
+    assert asked.failures() == []
+    assert asked.texts()[0] == "blue"
+    assert asked.begun_after_first("green") == {"green"}
+    # a new task that fails leaves those that serve alone; a rollback brings back the other specification at once, too
+    before = docker("ps", "-q")
+    with asking(f"/run/netns/{daemon.netns}", "127.0.0.1", 18081) as asked:
+        failed = daemon.docker(
+            "service", "update", "--no-resolve-image", "--image", "localhost:1/none", "web", check=False
+        )
+        assert "service update paused: update paused due to failure" in failed.stderr
+        assert docker("ps", "-q") == before
+        assert fetch(daemon) == "green"
+        back = daemon.shoal("service", "rollback", "--to", "1", "web")
+        assert back.returncode == 0, back.stderr
+        assert fetch(daemon) == "blue"
+    assert asked.failures() == []
+    assert asked.begun_after_first("blue") == {"blue"}
+
+
+def fetch(daemon):
+    return daemon.execute("curl", "-sS", "--max-time", "5", "http://127.0.0.1:18081/").stdout.strip()

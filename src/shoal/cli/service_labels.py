@@ -47,6 +47,9 @@ LABEL_FLAGS: tuple[LabelFlag, ...] = (
     LabelFlag("--privileged", names.PRIVILEGED, "", "Give the containers all power over their node"),
     LabelFlag("--progress-deadline", names.PROGRESS_DEADLINE, "duration", "Time in which a new task must come to run"),
     LabelFlag("--restart-backoff", names.BACKOFF, "duration", "Double the restart delay with each failure, up to this"),
+    LabelFlag(
+        "--update-strategy", names.STRATEGY, "string", "How traffic goes over to new tasks (rolling, blue-green)"
+    ),
     LabelFlag("--shm-size", names.SHM_SIZE, "bytes", "Size of /dev/shm"),
 )
 

@@ -217,6 +217,8 @@ class Task(Struct, tag="task"):
     generic_resources: tuple[GenericResource, ...] = ()
     # of the attachment runtime: nothing is run for it
     container: AttachedContainer | None = None
+    # of an update that gives all traffic to its new tasks at once: it takes none until then
+    withheld: bool = False
     # how many tasks before it failed in a row in its place, and since when none has come to run (0: it is the first)
     failures_before: int = 0
     trying_since_ns: int = 0
