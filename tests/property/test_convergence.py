@@ -117,6 +117,7 @@ def check_rest(swarm: PureSwarm, id_: str) -> None:
     policy=st.sampled_from([None, RestartPolicy(delay=0), RestartPolicy(delay=3 * SECOND)]),
     published=st.booleans(),
     strategy=st.sampled_from(["rolling", "blue-green"]),
+    rebalance=st.sampled_from(["off", "auto"]),
     steps=st.lists(disturbances, max_size=40),
 )
 def test_what_is_wanted_runs_in_the_end(
@@ -125,10 +126,11 @@ def test_what_is_wanted_runs_in_the_end(
     policy: RestartPolicy | None,
     published: bool,
     strategy: str,
+    rebalance: str,
     steps: list[tuple[str, object]],
 ) -> None:
     swarm = PureSwarm(3)
-    labels = {"shoal.update.strategy": strategy}
+    labels = {"shoal.update.strategy": strategy, "shoal.rebalance": rebalance}
     spec = replace(service_spec("web", replicas, restart_policy=policy), update_config=config, labels=labels)
     if published:
         spec = replace(spec, endpoint_spec=EndpointSpec(ports=(PortConfig(target_port=80),)))

@@ -46,6 +46,7 @@ LABEL_FLAGS: tuple[LabelFlag, ...] = (
     LabelFlag("--lb", names.BALANCING, "string", "Balancing (random, source, prefer-local)"),
     LabelFlag("--privileged", names.PRIVILEGED, "", "Give the containers all power over their node"),
     LabelFlag("--progress-deadline", names.PROGRESS_DEADLINE, "duration", "Time in which a new task must come to run"),
+    LabelFlag("--rebalance", names.REBALANCE, "string", "Move tasks to where fewer run (off, auto)"),
     LabelFlag("--restart-backoff", names.BACKOFF, "duration", "Double the restart delay with each failure, up to this"),
     LabelFlag(
         "--update-strategy", names.STRATEGY, "string", "How traffic goes over to new tasks (rolling, blue-green)"

@@ -21,6 +21,8 @@ STRATEGY = "shoal.update.strategy"
 CANARY = "shoal.update.canary"
 PROMOTE_AFTER = "shoal.update.canary.promote-after"
 BACKOFF = "shoal.restart.backoff"
+# core/orchestrate/moves.py reads it
+REBALANCE = "shoal.rebalance"
 # core/privileges.py reads them; a change of one replaces tasks
 PRIVILEGED = "shoal.privileged"
 DEVICES = "shoal.devices"
@@ -41,6 +43,7 @@ DEFAULTS: dict[str, str] = {
     CANARY: "none",
     PROMOTE_AFTER: "never",
     BACKOFF: "none",
+    REBALANCE: "off",
     DEPENDS_ON: "none",
     PRIVILEGED: "false",
     DEVICES: "none",
@@ -54,6 +57,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     INGRESS_POLICY: ("cluster", "local"),
     STRATEGY: ("rolling", BLUE_GREEN),
     MISSED: ("skip", "once"),
+    REBALANCE: ("off", "auto"),
 }
 _PERCENT_MOST = 100
 
@@ -111,6 +115,7 @@ def parse_extensions(labels: Mapping[str, str]) -> Extensions:
             f'service label {CANARY}: "{labels[CANARY]}": all traffic goes over at once with {STRATEGY}={BLUE_GREEN}: '
             f"write {_PERCENT_MOST}%, and it awaits its promotion before"
         )
+    _choice(labels, REBALANCE)
     return Extensions(
         balancing=_choice(labels, BALANCING),
         ingress_policy=_choice(labels, INGRESS_POLICY),

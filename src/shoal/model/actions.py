@@ -77,6 +77,7 @@ class PatchService(Struct, tag="patch-service"):
     update_status: UpdateStatus | None = None
     clear_update_status: bool = False
     job_status: JobStatus | None = None
+    rebalancing: bool | None = None
 
 
 class SwitchTraffic(Struct, tag="switch-traffic"):

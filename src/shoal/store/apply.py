@@ -179,6 +179,8 @@ class _Transaction:
             changed = replace(changed, update_status=action.update_status)
         if action.job_status is not None:
             changed = replace(changed, job_status=action.job_status)
+        if action.rebalancing is not None:
+            changed = replace(changed, rebalancing=action.rebalancing)
         if changed != service:
             self._put(changed, service.meta)
 

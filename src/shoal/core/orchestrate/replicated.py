@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from shoal.core.defaults import replicas_of
 from shoal.core.orchestrate.blue_green import is_ahead
+from shoal.core.orchestrate.moves import plan_guests
 from shoal.core.orchestrate.plan import NewId, Plan
 from shoal.core.orchestrate.restart import plan_orphans, plan_restart, plan_starts
 from shoal.core.orchestrate.slots import Place, RevisionOf, Slot, group, should_restart
@@ -50,6 +51,7 @@ def plan(
     turn = make_turn(service, filled, nodes, revision_of, now_ns, fits_instead)
     if plan_failure(result, turn, previous):
         return result
+    plan_guests(result, service, filled, nodes, revision_of)
     for slot in filled.values():
         for part in slot.by_traffic():
             plan_restart(result, service, part, nodes, revision_of, now_ns, new_id)

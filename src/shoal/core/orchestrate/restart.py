@@ -39,7 +39,7 @@ def plan_restart(
     """Replace the wanted tasks of a slot that have ended or whose node is gone, if their restart policy says so.
 
     A task with a younger one beside it that lives on is not replaced: that one is its successor. Nor is a successor
-    that failed while its update stands still: the task before it keeps the slot.
+    that failed while its update stands still, or was to be moved here: the task before it keeps the slot.
     """
     is_replaced = False
     for position, task in enumerate(slot.active):
@@ -53,7 +53,8 @@ def plan_restart(
         node_gone = not task.status.state.is_terminal
         why = "its node is gone" if node_gone else f"it has ended ({task.status.state.word})"
         plan.desire(task, TaskState.SHUTDOWN, why)
-        others = slot.active if stands_still(service) else slot.active[position + 1 :]
+        stays_behind = stands_still(service) or bool(task.replaces)
+        others = slot.active if stays_behind else slot.active[position + 1 :]
         is_kept = any(not _has_ended(other, nodes) for other in others if other is not task)
         restarts = should_restart(slot, task, revision_of(task).spec.task_template)
         if restarts and not is_kept and not is_replaced:
@@ -151,7 +152,8 @@ def _start_time(task: Task, service: Service, slot: Slot, nodes: Mapping[str, No
     last = before[-1]
     node = nodes.get(last.node_id)
     failed = last.status.state.is_terminal and last.status.state not in _STOPPED_AS_ASKED
-    if not failed or is_dirty(last, service, revision_of, node) or (last.node_id and is_node_gone(node)):
+    is_other = task.spec_version != last.spec_version and is_dirty(last, service, revision_of, node)
+    if not failed or is_other or (last.node_id and is_node_gone(node)):
         return 0
     # One that was refused before its own turn is replaced later than it ended: the delay counts from then.
     since_ns = max(last.status.applied_at_ns, task.meta.created_at_ns)

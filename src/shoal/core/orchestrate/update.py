@@ -10,6 +10,7 @@ from __future__ import annotations
 from shoal.core.defaults import SECOND_NS
 from shoal.core.extensions import BLUE_GREEN, DEFAULTS, PROGRESS_DEADLINE
 from shoal.core.orchestrate import blue_green
+from shoal.core.orchestrate.moves import is_guest
 from shoal.core.orchestrate.phase import FINISHED_STATES, awaits_promotion, is_canary_phase, stands_still, withholds
 from shoal.core.orchestrate.plan import NewId, Plan
 from shoal.core.orchestrate.slots import Slot
@@ -167,7 +168,7 @@ def _retire_outdated(plan: Plan, turn: Turn) -> None:
         if not current and slot.place in turn.resting:
             current = wanted = running
         for task in wanted if current else ():
-            if task is not current[-1]:
+            if task is not current[-1] and not is_guest(task, slot):
                 plan.desire(task, TaskState.SHUTDOWN, "its successor runs")
 
 
