@@ -20,6 +20,7 @@ from shoal.lib.ids import Ids
 from shoal.manager.lookup import find_node, find_service, require_cluster
 from shoal.manager.networks import Networks
 from shoal.manager.payloads import Payloads
+from shoal.manager.rebalancing import order_rebalancing
 from shoal.manager.root_change import Signer
 from shoal.manager.service_plans import ServiceUpdate, new_service, promotion_of, rolled_back_to, updated_service
 from shoal.model.actions import Action, Create, PatchNode, Remove, Replace
@@ -178,6 +179,15 @@ class Control:
 
         await self._store.update(plan, actor)
         _log.info("canary promoted", service=reference, actor=actor)
+
+    async def rebalance_service(self, reference: str, actor: str = "") -> None:
+        """Have a service's tasks spread evenly. Raises NotFound, InvalidArgument (it is not replicated)."""
+
+        def plan(view: View) -> Sequence[Action]:
+            return [order_rebalancing(find_service(view, reference))]
+
+        await self._store.update(plan, actor)
+        _log.info("service to be spread evenly", service=reference, actor=actor)
 
     async def remove_service(self, reference: str, actor: str = "") -> None:
         """Remove a service; its tasks are ended by the managers' loops. Raises NotFound, InvalidArgument."""

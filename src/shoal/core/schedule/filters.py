@@ -41,7 +41,8 @@ class Filter(Struct):
     explain: Callable[[int], str]
 
 
-def _ready(_request: Request, info: NodeInfo) -> bool:
+def is_ready(_request: Request, info: NodeInfo) -> bool:
+    """Whether a node is there and takes new tasks."""
     return info.node.status.state == NodeState.READY and info.node.spec.availability == Availability.ACTIVE
 
 
@@ -94,7 +95,7 @@ def _not_ready_text(count: int) -> str:
 
 
 FILTERS: tuple[Filter, ...] = (
-    Filter(name="ready", check=_ready, explain=_not_ready_text),
+    Filter(name="ready", check=is_ready, explain=_not_ready_text),
     Filter(name="resources", check=_resources, explain=lambda count: f"insufficient resources on {_nodes(count)}"),
     Filter(
         name="constraints",
