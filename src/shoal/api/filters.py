@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 
 from shoal.api.decode import parse_json
 from shoal.errors import InvalidArgument
+from shoal.lib.units import parse_duration_ns, parse_time_ns
 
 Filters = Mapping[str, tuple[str, ...]]
 
@@ -52,9 +54,34 @@ def matches_labels(labels: Mapping[str, str], wanted: Iterable[str]) -> bool:
     return True
 
 
+def passes_labels(labels: Mapping[str, str], filters: Filters) -> bool:
+    """Tell whether labels pass the `label` and `label!` filters of a prune."""
+    unwanted = filters.get("label!", ())
+    return matches_labels(labels, filters.get("label", ())) and not any(
+        matches_labels(labels, (label,)) for label in unwanted
+    )
+
+
 def matches_prefix(text: str, prefixes: tuple[str, ...]) -> bool:
     """Tell whether `text` starts with one of `prefixes`; without any, everything does."""
     return not prefixes or text.startswith(prefixes)
+
+
+def parse_until(values: tuple[str, ...], now_ns: int) -> int | None:
+    """Read an `until` filter, the last moment of what is meant: a time, or a duration before now; None when absent.
+
+    Raises InvalidArgument.
+    """
+    if not values:
+        return None
+    if len(values) > 1:
+        raise InvalidArgument("more than one until filter specified")
+    with contextlib.suppress(ValueError):
+        return now_ns - parse_duration_ns(values[0])
+    try:
+        return parse_time_ns(values[0])
+    except ValueError as error:
+        raise InvalidArgument(f"invalid filter 'until={values[0]}': {error}, or a duration such as 24h") from None
 
 
 def parse_boolean(values: tuple[str, ...], key: str) -> bool | None:
@@ -63,5 +90,5 @@ def parse_boolean(values: tuple[str, ...], key: str) -> bool | None:
         return None
     words = {"1": True, "true": True, "0": False, "false": False}
     if len(values) > 1 or values[0].lower() not in words:
-        raise InvalidArgument(f"invalid filter '{key}={list(values)}'")
+        raise InvalidArgument(f"invalid filter '{key}=[{' '.join(values)}]'")
     return words[values[0].lower()]

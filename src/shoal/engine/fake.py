@@ -11,10 +11,10 @@ from typing import Any
 
 from shoal.core.health import check_of
 from shoal.core.volume import check_volume
-from shoal.engine.events import ContainerEvents
+from shoal.engine.events import NodeEvents
 from shoal.engine.fake_streams import FakeStreams
 from shoal.engine.live import amended_container
-from shoal.engine.protocol import ContainerStream, PullProgress, RegistryCredentials
+from shoal.engine.protocol import ContainerStream, ImagesUsage, PullProgress, RegistryCredentials
 from shoal.errors import Conflict, NameConflict, NotFound, Unavailable
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
@@ -23,10 +23,12 @@ from shoal.model.container import (
     Amendment,
     Container,
     ContainerConfig,
+    ContainerSize,
     ContainerState,
     ExitStatus,
     Health,
     HealthStatus,
+    HistoryStep,
     ImageRecord,
     LogLine,
     LogOptions,
@@ -60,9 +62,11 @@ class FakeImages:
                 return record
         raise NotFound(f"No such image: {reference}")
 
-    async def pull(self, reference: str, credentials: RegistryCredentials | None = None) -> AsyncIterator[PullProgress]:
+    async def pull(
+        self, reference: str, credentials: RegistryCredentials | None = None, platform: str = ""
+    ) -> AsyncIterator[PullProgress]:
         """Know no registry."""
-        del credentials
+        del credentials, platform
         if reference:
             raise NotFound(f"pull access denied for {reference}, repository does not exist")
         yield PullProgress(status="")
@@ -73,6 +77,28 @@ class FakeImages:
         """Know no registry."""
         del credentials, timeout_seconds
         raise Unavailable(f"no registry answers for {reference}")
+
+    async def check_login(self, registry: str, credentials: RegistryCredentials) -> None:
+        """Know no registry."""
+        del credentials
+        raise Unavailable(f"registry {registry} cannot be reached")
+
+    def history(self, reference: str) -> tuple[HistoryStep, ...]:
+        """Know nothing of how an image was made."""
+        self.get(reference)
+        return ()
+
+    def usage(self) -> ImagesUsage:
+        """Take nothing."""
+        return ImagesUsage()
+
+    async def prune(self, is_wanted: Callable[[ImageRecord], bool]) -> tuple[tuple[tuple[str, str], ...], int]:
+        """Forget images."""
+        removed: list[tuple[str, str]] = []
+        for record in self.list():
+            if is_wanted(record):
+                removed += await self.remove(record.id)
+        return tuple(removed), 0
 
     async def import_root(
         self, archive: AsyncIterator[bytes], reference: str, changes: tuple[str, ...] = (), message: str = ""
@@ -165,7 +191,7 @@ class FakeEngine:
         self._ids = ids
         self.images = FakeImages(images)
         self.volumes = FakeVolumes()
-        self.events = ContainerEvents(clock)
+        self.events = NodeEvents(clock)
         self._containers: dict[str, Container] = {}
         self._ends: dict[str, asyncio.Future[ExitStatus]] = {}
         self._logs: dict[str, list[LogLine]] = {}
@@ -287,6 +313,11 @@ class FakeEngine:
     def list(self) -> tuple[Container, ...]:
         """Return all containers, newest first."""
         return tuple(reversed(self._containers.values()))
+
+    async def size(self, container: str) -> ContainerSize:
+        """Take nothing."""
+        self.get(container)
+        return ContainerSize()
 
     async def logs(self, container: str, options: LogOptions) -> AsyncIterator[LogLine]:
         """Yield what `write` was given."""

@@ -26,10 +26,11 @@ from shoal.engine.process_table import pids_of, run_ps
 from shoal.engine.protocol import ContainerStream
 from shoal.engine.rootfs import Layout, release
 from shoal.engine.usage import read_usage
-from shoal.errors import Conflict, Forbidden, InvalidArgument, NotBuilt
+from shoal.errors import Conflict, Forbidden, InvalidArgument, NotBuilt, NotFound
 from shoal.lib.clock import Clock
+from shoal.lib.files import size_of_tree
 from shoal.model.base import replace
-from shoal.model.container import Container, PathStat
+from shoal.model.container import Container, ContainerSize, PathStat
 from shoal.model.streams import AttachOptions, ContainerStats, ExecConfig, ExecRecord, ProcessTable
 
 T = TypeVar("T")
@@ -52,6 +53,16 @@ class InsideContainers:
         raise NotImplementedError
 
     # files
+
+    async def size(self, container: str) -> ContainerSize:
+        """Return what a container takes on the disk; reads all that it has written."""
+        found = self._live.find(container).container
+        try:
+            image_bytes = self.local_images.get(found.image_id).size_bytes
+        except NotFound:
+            image_bytes = 0
+        written_bytes = await asyncio.to_thread(size_of_tree, self._layout.directory(found.id) / "upper")
+        return ContainerSize(written_bytes=written_bytes, root_bytes=image_bytes + written_bytes)
 
     async def stat_path(self, container: str, path: str) -> PathStat:
         """Return what a path in a container is. Raises NotFound, NotBuilt (in a volume of one that does not run)."""

@@ -165,6 +165,13 @@ class Container(Struct):
     run_directory: str = ""
 
 
+class ContainerSize(Struct):
+    """What a container has written, and what its whole root filesystem takes with that."""
+
+    written_bytes: int = 0
+    root_bytes: int = 0
+
+
 class PathStat(Struct):
     """A path in a container: `mode` is the kernel's, `link_target` where a symbolic link leads inside the container."""
 
@@ -218,6 +225,15 @@ class ImageRecord(Struct):
     stop_signal: str = ""
     healthcheck: HealthConfig | None = None
     tagged_at_ns: int = 0
+
+
+class HistoryStep(Struct):
+    """One step in the making of an image, and what its layer takes (0: it has none)."""
+
+    created_at_ns: int = 0
+    created_by: str = ""
+    comment: str = ""
+    size_bytes: int = 0
 
 
 class LogOptions(Struct):

@@ -1,16 +1,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import io
 import json
 import shutil
 import socket
 import subprocess
 import tarfile
-import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -20,41 +16,9 @@ from shoal.engine.protocol import RegistryCredentials
 from shoal.errors import Conflict, InvalidArgument, NotFound, Unauthenticated, Unavailable
 from shoal.model.container import ContainerConfig, LogOptions
 from tests.system.engine.conftest import Ground, make_rootfs, run_program, stream
+from tests.system.registry import USERS, registry
 
 pytestmark = pytest.mark.root
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextlib.contextmanager
-def registry(directory: Path, users: str = "") -> Iterator[str]:
-    """Debian's docker-registry on a free port of loopback; with `users` (htpasswd lines) only they come in."""
-    port = free_port()
-    config = directory / "registry.yml"
-    storage = {"filesystem": {"rootdirectory": str(directory / "registry")}}
-    settings: dict[str, object] = {"version": 0.1, "storage": storage, "http": {"addr": f"127.0.0.1:{port}"}}
-    if users:
-        (directory / "htpasswd").write_text(users)
-        settings["auth"] = {"htpasswd": {"realm": "test", "path": str(directory / "htpasswd")}}
-    config.write_text(json.dumps(settings))
-    with (directory / "registry.log").open("wb") as log:
-        process = subprocess.Popen(["docker-registry", "serve", str(config)], stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + 20
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            assert time.monotonic() < deadline, "the registry does not start"
-            time.sleep(0.02)
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
 
 
 async def say(engine: RuncEngine, image: str, *command: str) -> str:
@@ -183,10 +147,6 @@ def test_pull_docker_and_oci_manifests(ground: Ground) -> None:
         assert list(engine.local_images.content.temporary.iterdir()) == []
 
     ground.run(work)
-
-
-# bcrypt of the password "secret"
-USERS = "bob:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"
 
 
 def test_credentials(ground: Ground) -> None:

@@ -57,7 +57,6 @@ def test_outside_the_product_says_so() -> None:
             ("POST", "/v1.45/commit?container=x", "making images"),
             ("GET", "/images/search?term=x", "searching"),
             ("PUT", "/volumes/x", "cluster volumes"),
-            ("POST", "/auth", "logins"),
         ):
             reply = await api.call(method, path, {})
             assert reply.status == 501, path

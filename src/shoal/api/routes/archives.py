@@ -71,8 +71,7 @@ async def get(request: web.Request) -> web.StreamResponse:
         async for chunk in engine.read_archive(container.id, path):
             await response.write(chunk)
 
-    if await run_until_gone(request, send()):
-        await response.write_eof()
+    await run_until_gone(request, send())
     return response
 
 

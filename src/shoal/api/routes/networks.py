@@ -10,7 +10,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from shoal.api.context import CONTEXT
-from shoal.api.filters import Filters, matches_labels, parse_filters
+from shoal.api.filters import Filters, matches_labels, parse_filters, parse_until, passes_labels
 from shoal.api.forwarding import at_leader
 from shoal.api.requests import NOT_IN_SWARM, actor_of, flag, read_body, read_view, require_manager
 from shoal.api.responses import empty_response, json_response, list_response
@@ -190,17 +190,14 @@ def _attachable(request: web.Request) -> str:
 async def prune(request: web.Request) -> web.Response:
     """Remove the networks that nothing uses. Outside a manager there are none to remove."""
     filters = parse_filters(request.query.get("filters"), PRUNE_FILTERS)
-    if "until" in filters:
-        raise NotBuilt("pruning networks by age (until) is not built yet: use --filter label")
+    until_ns = parse_until(filters.get("until", ()), request.app[CONTEXT].clock.now_ns())
     if request.app[CONTEXT].manager() is None:
         return json_response({"NetworksDeleted": None})
     await read_view(request)
 
     def is_wanted(network: Network) -> bool:
-        labels = network.spec.labels
-        unwanted = filters.get("label!", ())
-        return matches_labels(labels, filters.get("label", ())) and not any(
-            matches_labels(labels, (label,)) for label in unwanted
+        return passes_labels(network.spec.labels, filters) and (
+            until_ns is None or network.meta.created_at_ns <= until_ns
         )
 
     removed = await require_manager(request).control.networks.prune(is_wanted, actor_of(request))

@@ -46,5 +46,5 @@ ROUTES = (
         "GET /containers/{id}/export",
     ),
     *_routes("searching Docker Hub is outside Shoal", "GET /images/search"),
-    *_routes(f"pushing and pruning images {LATER}", "POST /images/{name:.+}/push", "POST /images/prune"),
+    *_routes(f"pushing images {LATER}", "POST /images/{name:.+}/push"),
 )

@@ -6,14 +6,16 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from shoal.core.platform import ARCHITECTURES, Platform
+from shoal.core.validate.plain_network import parse_port
 from shoal.errors import InvalidArgument
 from shoal.lib.units import format_time, parse_duration_ns, parse_time_ns
 from shoal.model.base import Struct
-from shoal.model.container import ImageRecord
+from shoal.model.container import HistoryStep, ImageRecord
 from shoal.model.container_spec import HealthConfig
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -26,7 +28,6 @@ _LAYER_TYPES = {
     "zstd": "application/vnd.oci.image.layer.v1.tar+zstd",
     "": "application/vnd.oci.image.layer.v1.tar",
 }
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -58,6 +59,11 @@ class PlatformManifest(Struct):
 def sha256(content: bytes) -> str:
     """Return the digest of `content`."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def short_digest(digest: str) -> str:
+    """Return the beginning of a digest, as people are shown it."""
+    return digest.removeprefix("sha256:")[:12]
 
 
 def checked_digest(text: object) -> str:
@@ -128,11 +134,12 @@ def is_index(content: bytes) -> bool:
     return media_type_of(parse_json(content, "manifest")) in {OCI_INDEX, DOCKER_LIST}
 
 
-def choose_platform(entries: tuple[PlatformManifest, ...], machine: str) -> PlatformManifest | None:
-    """Return the entry for Linux on `machine` (`x86_64`…); one without a platform fits everywhere."""
-    wanted = ARCHITECTURES.get(machine, machine)
-    fitting = [entry for entry in entries if entry.os in {"", "linux"} and entry.architecture in {"", wanted}]
-    return fitting[0] if fitting else None
+def choose_platform(entries: tuple[PlatformManifest, ...], wanted: Platform) -> PlatformManifest | None:
+    """Return the first entry for a platform."""
+    for entry in entries:
+        if wanted.fits(Platform(os=entry.os, architecture=entry.architecture, variant=entry.variant)):
+            return entry
+    return None
 
 
 def layer_media_type(compression: str) -> str:
@@ -171,6 +178,29 @@ def diff_ids_of(config: bytes) -> tuple[str, ...]:
     """Return the digests of an image's uncompressed layers, lowest first. Raises InvalidArgument."""
     rootfs = parse_json(config, "image config").get("rootfs") or {}
     return tuple(checked_digest(digest) for digest in rootfs.get("diff_ids") or ())
+
+
+def history_of(config: bytes, sizes: Mapping[str, int]) -> tuple[HistoryStep, ...]:
+    """Return how an image was made, newest step first.
+
+    Args:
+        config: of the image.
+        sizes: bytes of its layers, by the digests of their content.
+    """
+    document = parse_json(config, "image config")
+    layers = list(diff_ids_of(config))
+    steps = []
+    for entry in document.get("history") or ({"created": document.get("created"), "comment": ""},):
+        has_layer = not entry.get("empty_layer") and layers
+        steps.append(
+            HistoryStep(
+                created_at_ns=_created_ns(str(entry.get("created") or "")),
+                created_by=str(entry.get("created_by") or ""),
+                comment=str(entry.get("comment") or ""),
+                size_bytes=sizes.get(layers.pop(0), 0) if has_layer else 0,
+            )
+        )
+    return tuple(reversed(steps))
 
 
 def _created_ns(text: str) -> int:
@@ -238,7 +268,10 @@ def apply_changes(changes: tuple[str, ...]) -> dict[str, Any]:
         instruction = _CHANGES.get(word.upper())
         if instruction is None:
             raise InvalidArgument(f"{word.upper()} is not a valid change command")
-        instruction(settings, rest)
+        try:
+            instruction(settings, rest)
+        except ValueError as error:
+            raise InvalidArgument(f"change {change!r}: {error}") from None
     return settings
 
 
@@ -271,7 +304,8 @@ def _change_volume(settings: dict[str, Any], text: str) -> None:
 
 
 def _change_ports(settings: dict[str, Any], text: str) -> None:
-    ports: dict[str, Any] = {port if "/" in port else f"{port}/tcp": {} for port in text.split()}
+    parsed = [parse_port(port) for port in text.split()]
+    ports: dict[str, Any] = {f"{number}/{protocol}": {} for number, protocol in parsed}
     settings.setdefault("ExposedPorts", {}).update(ports)
 
 
