@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import json
@@ -399,14 +400,17 @@ def test_registries(world, tmp_path):
     with registry(tmp_path, USERS, netns) as address:
         good = image.image([(plain, "gzip")])
         image.push(good, f"{address}/private:1", "--dest-creds", "bob:secret", netns=netns)
-        status, answer = world.ask("POST", f"/images/create?fromImage={address}/private&tag=1")
+        path = f"/images/create?fromImage={address}/private&tag=1"
+        status, answer = world.ask("POST", path)
+        assert (status, "no basic auth credentials" in answer) == (500, True), answer
+        wrong = base64.urlsafe_b64encode(b'{"username":"bob","password":"x"}').decode()
+        status, answer = world.ask("POST", path, None, {"X-Registry-Auth": wrong})
         assert (status, "unauthorized: authentication required" in answer) == (401, True), answer
         status, answer = world.ask("POST", "/auth", {"username": "bob", "password": "x", "serveraddress": address})
         assert (status, "401 Unauthorized" in answer) == (401, True), answer
-        for header, text in (("%%%", "no base64 of JSON"), ("WzFd", "no JSON object")):
-            path = f"/images/create?fromImage={address}/private&tag=1"
+        for header in ("%%%", "WzFd", "a"):
             status, answer = world.ask("POST", path, None, {"X-Registry-Auth": header})
-            assert (status, text in answer) == (400, True), answer
+            assert (status, "no base64 of a JSON object" in answer) == (400, True), answer
     (tmp_path / "open").mkdir()
     with registry(tmp_path / "open", netns=netns) as address:
         image.push(good, f"{address}/broken:1", netns=netns)

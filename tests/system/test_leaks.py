@@ -50,7 +50,7 @@ def run_containers(daemon: RunningDaemon, count: int) -> None:
 
 def namespaces_of(pids: list[int]) -> int:
     """Count the namespaces that a process or a mount of the daemon keeps."""
-    found = {os.readlink(path) for pid in pids for path in Path(f"/proc/{pid}/ns").iterdir()}
+    found = {path.readlink() for pid in pids for path in Path(f"/proc/{pid}/ns").iterdir()}
     return len(found)
 
 

@@ -13,7 +13,7 @@ import pytest
 from shoal.engine.engine import RuncEngine
 from shoal.engine.images.formats import DOCKER_MANIFEST, OCI_MANIFEST
 from shoal.engine.protocol import RegistryCredentials
-from shoal.errors import Conflict, InvalidArgument, NotFound, Unauthenticated, Unavailable
+from shoal.errors import Conflict, InvalidArgument, NotFound, ShoalError, Unauthenticated, Unavailable
 from shoal.model.container import ContainerConfig, LogOptions
 from tests.system.engine.conftest import Ground, make_rootfs, run_program, stream
 from tests.system.registry import USERS, registry
@@ -157,9 +157,11 @@ def test_credentials(ground: Ground) -> None:
             source = f"docker-archive:{ground.directory / 'image.tar'}"
             options = ["--quiet", "--insecure-policy", "--dest-tls-verify=false", "--dest-creds", "bob:secret"]
             await asyncio.to_thread(run_program, "skopeo", "copy", *options, source, f"docker://{name}")
-            for credentials in (None, RegistryCredentials(username="bob", password="wrong")):
-                with pytest.raises(Unauthenticated, match="unauthorized: authentication required"):
-                    [step async for step in engine.images.pull(name, credentials)]
+            with pytest.raises(ShoalError, match="no basic auth credentials"):
+                [step async for step in engine.images.pull(name)]
+            wrong = RegistryCredentials(username="bob", password="wrong")
+            with pytest.raises(Unauthenticated, match="unauthorized: authentication required"):
+                [step async for step in engine.images.pull(name, wrong)]
             right = RegistryCredentials(username="bob", password="secret")
             steps = [step async for step in engine.images.pull(name, right)]
             assert steps[-1].status.startswith("Status: ")

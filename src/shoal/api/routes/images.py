@@ -10,13 +10,14 @@ from aiohttp import web
 
 from shoal.api.context import CONTEXT
 from shoal.api.filters import Filters, matches_labels, parse_boolean, parse_filters, parse_until, passes_labels
-from shoal.api.requests import decode_credentials, flag
+from shoal.api.requests import flag
 from shoal.api.responses import empty_response, encode, json_response, list_response
 from shoal.api.routing import Route
 from shoal.api.streams import run_until_gone
 from shoal.api.views.image import history_view, image_summary_view, image_view, progress_view
 from shoal.api.views.shared import Json
 from shoal.core.reference import parse_reference
+from shoal.engine.images.credentials import decode_credentials
 from shoal.engine.protocol import Images
 from shoal.errors import InvalidArgument, NotBuilt, ShoalError
 from shoal.model.container import ImageRecord

@@ -31,7 +31,7 @@ from shoal.engine.images.formats import (
 )
 from shoal.engine.images.unpack import DISK_ERRORS, digest_of_content
 from shoal.engine.protocol import ImagesUsage, PullProgress, RegistryCredentials
-from shoal.errors import Conflict, InvalidArgument, NotFound, ShoalError
+from shoal.errors import Conflict, InvalidArgument, NotFound, ShoalError, Unauthenticated
 from shoal.lib.clock import Clock
 from shoal.lib.files import write_atomically
 from shoal.model.base import replace
@@ -299,7 +299,13 @@ class LocalImages:
         target = parse_reference(reference).with_default_tag()
         wanted = parse_platform(platform) if platform else platform_of(self._machine)
         client = remote.Skopeo(self.content.temporary, self._insecure_registries)
-        top = await client.manifest(target, credentials)
+        try:
+            top = await client.manifest(target, credentials)
+        except Unauthenticated:
+            if credentials is None:
+                # no 401: clients would ask for a password, and Docker does not have them do it
+                raise ShoalError(f"pull {target.familiar}: no basic auth credentials: use docker login") from None
+            raise
         chosen_digest, manifest = await client.manifest_for(target, top, wanted, credentials)
         yield PullProgress(status=f"Pulling from {target.path}", id=target.tag or target.digest)
         before = self._find_name(reference)
