@@ -21,11 +21,13 @@ from shoal.lib.ids import Ids
 from shoal.model.base import replace
 from shoal.model.container import (
     Amendment,
+    CommitRequest,
     Container,
     ContainerConfig,
     ContainerSize,
     ContainerState,
     ExitStatus,
+    FileChange,
     Health,
     HealthStatus,
     HistoryStep,
@@ -360,6 +362,22 @@ class FakeEngine:
         """Have no directory."""
         del archive, keeps_kinds
         await self.stat_path(container, path)
+
+    async def changes(self, container: str) -> tuple[FileChange, ...]:
+        """Have no files."""
+        self.get(container)
+        return ()
+
+    async def export(self, container: str) -> AsyncIterator[bytes]:
+        """Have no files."""
+        self.get(container)
+        yield b""
+
+    async def commit(self, container: str, request: CommitRequest) -> ImageRecord:
+        """Give the container's image another name."""
+        image = self.images.get(self.get(container).image_id)
+        self.images.tag(image.id, request.reference)
+        return image
 
     async def resize(self, container: str, height: int, width: int) -> None:
         """Check that it runs."""

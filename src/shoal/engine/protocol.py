@@ -9,10 +9,12 @@ from shoal.engine.events import NodeEvents
 from shoal.model.base import Struct
 from shoal.model.container import (
     Amendment,
+    CommitRequest,
     Container,
     ContainerConfig,
     ContainerSize,
     ExitStatus,
+    FileChange,
     Health,
     HealthStatus,
     HistoryStep,
@@ -246,6 +248,15 @@ class Engine(Protocol):
         `keeps_kinds`: a directory is not replaced by something else, and nothing else by a directory.
         Raises as `stat_path`; InvalidArgument, Forbidden (read-only).
         """
+
+    async def changes(self, container: str) -> tuple[FileChange, ...]:
+        """Return what a container has changed in its image's files, by path."""
+
+    def export(self, container: str) -> AsyncIterator[bytes]:
+        """Yield a tar of a container's root filesystem, without its volumes and binds."""
+
+    async def commit(self, container: str, request: CommitRequest) -> ImageRecord:
+        """Make an image of a container. Raises InvalidArgument."""
 
     async def resize(self, container: str, height: int, width: int) -> None:
         """Give a container's terminal a size in characters. Raises Conflict if it does not run."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
+from typing import Any
 
 from shoal.model.base import Struct
 from shoal.model.container_spec import HealthConfig, Mount, Ulimit
@@ -170,6 +171,35 @@ class ContainerSize(Struct):
 
     written_bytes: int = 0
     root_bytes: int = 0
+
+
+class ChangeKind(IntEnum):
+    """How a path differs from the image's, in Docker's numbers."""
+
+    MODIFIED = 0
+    ADDED = 1
+    DELETED = 2
+
+
+class FileChange(Struct):
+    """A path of a container that differs from its image's."""
+
+    path: str
+    kind: ChangeKind
+
+
+class CommitRequest(Struct):
+    """An image to make of a container; `settings` are over what the container was made with, by Docker's names.
+
+    `changes` are instructions of a Dockerfile. `pauses`: the container stands still meanwhile.
+    """
+
+    reference: str = ""
+    author: str = ""
+    comment: str = ""
+    pauses: bool = True
+    settings: dict[str, Any] = {}
+    changes: tuple[str, ...] = ()
 
 
 class PathStat(Struct):

@@ -54,7 +54,6 @@ def test_outside_the_product_says_so() -> None:
     async def test(api: Api) -> None:
         for method, path, word in (
             ("POST", "/build", "building images"),
-            ("POST", "/v1.45/commit?container=x", "making images"),
             ("GET", "/images/search?term=x", "searching"),
             ("PUT", "/volumes/x", "cluster volumes"),
         ):

@@ -67,8 +67,8 @@ def plain_config(
     config = ContainerConfig(
         name=name,
         image=request.image,
-        entrypoint=_words(request.entrypoint, "Entrypoint"),
-        command=_words(request.cmd, "Cmd"),
+        entrypoint=command_words(request.entrypoint, "Entrypoint"),
+        command=command_words(request.cmd, "Cmd"),
         env=request.env,
         working_dir=request.working_dir,
         user=request.user,
@@ -264,7 +264,7 @@ def _check_plainly(request: ContainerRequest) -> None:
         raise InvalidArgument("StopTimeout: a number of seconds, or -1 to wait for ever")
 
 
-def _words(value: Any, field: str) -> tuple[str, ...] | None:
+def command_words(value: Any, field: str) -> tuple[str, ...] | None:
     """Read a list of words, or a single one. An empty entrypoint takes the image's away, as `--entrypoint ""` does."""
     if value is None:
         return None

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from shoal.core.image_settings import merged_settings
 from shoal.core.platform import ARCHITECTURES, Platform
 from shoal.core.validate.plain_network import parse_port
 from shoal.errors import InvalidArgument
@@ -174,6 +175,29 @@ def make_config(
     return json.dumps(document, separators=(",", ":")).encode()
 
 
+def extend_config(
+    config: bytes, diff_id: str, at_ns: int, settings: dict[str, Any], author: str, step: dict[str, Any]
+) -> bytes:
+    """Return the config of an image with one layer more than another's; `step` says in its history how it was made."""
+    document = parse_json(config, "image config")
+    created = format_time(at_ns)
+    rootfs = document.get("rootfs") or {"type": "layers"}
+    document |= {
+        "created": created,
+        "config": settings,
+        "rootfs": {**rootfs, "diff_ids": [*(rootfs.get("diff_ids") or ()), diff_id]},
+        "history": [*(document.get("history") or ()), {"created": created, **step}],
+    }
+    if author:
+        document["author"] = author
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def settings_of(config: bytes) -> dict[str, Any]:
+    """Return the settings of an image's config. Raises InvalidArgument."""
+    return dict(parse_json(config, "image config").get("config") or {})
+
+
 def diff_ids_of(config: bytes) -> tuple[str, ...]:
     """Return the digests of an image's uncompressed layers, lowest first. Raises InvalidArgument."""
     rootfs = parse_json(config, "image config").get("rootfs") or {}
@@ -257,9 +281,9 @@ def _health(value: dict[str, Any]) -> HealthConfig:
     )
 
 
-def apply_changes(changes: tuple[str, ...]) -> dict[str, Any]:
-    """Return the settings that Dockerfile instructions make (`docker import --change`). Raises InvalidArgument."""
-    settings: dict[str, Any] = {}
+def apply_changes(changes: tuple[str, ...], settings: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return settings changed by Dockerfile instructions (`docker import --change`). Raises InvalidArgument."""
+    settings = dict(settings or {})
     for change in changes:
         word, _, rest = change.strip().partition(" ")
         rest = rest.strip()
@@ -295,18 +319,19 @@ def _pairs(text: str) -> dict[str, str]:
 
 
 def _change_env(settings: dict[str, Any], text: str) -> None:
-    settings["Env"] = [*settings.get("Env", ()), *(f"{name}={value}" for name, value in _pairs(text).items())]
+    variables = [f"{name}={value}" for name, value in _pairs(text).items()]
+    settings |= merged_settings(settings, {"Env": variables})
 
 
 def _change_volume(settings: dict[str, Any], text: str) -> None:
     paths = _command(text) if text.startswith("[") else text.split()
-    settings.setdefault("Volumes", {}).update({path: {} for path in paths})
+    settings["Volumes"] = {**(settings.get("Volumes") or {}), **{path: {} for path in paths}}
 
 
 def _change_ports(settings: dict[str, Any], text: str) -> None:
     parsed = [parse_port(port) for port in text.split()]
     ports: dict[str, Any] = {f"{number}/{protocol}": {} for number, protocol in parsed}
-    settings.setdefault("ExposedPorts", {}).update(ports)
+    settings["ExposedPorts"] = {**(settings.get("ExposedPorts") or {}), **ports}
 
 
 def _change_health(settings: dict[str, Any], text: str) -> None:
@@ -332,7 +357,7 @@ _CHANGES: dict[str, Callable[[dict[str, Any], str], None]] = {
     "ENV": _change_env,
     "EXPOSE": _change_ports,
     "HEALTHCHECK": _change_health,
-    "LABEL": lambda settings, text: settings.setdefault("Labels", {}).update(_pairs(text)),
+    "LABEL": lambda settings, text: settings.update(Labels={**(settings.get("Labels") or {}), **_pairs(text)}),
     "STOPSIGNAL": lambda settings, text: settings.update(StopSignal=text),
     "USER": lambda settings, text: settings.update(User=text),
     "VOLUME": _change_volume,

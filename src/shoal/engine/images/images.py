@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from shoal.core.image_settings import merged_settings, settings_of_container
 from shoal.core.platform import parse_platform, platform_of
 from shoal.core.reference import DEFAULT_TAG, Reference, parse_reference
 from shoal.engine.events import NodeEvents
@@ -23,19 +24,21 @@ from shoal.engine.images.content import Content, try_lock
 from shoal.engine.images.formats import (
     Blob,
     apply_changes,
+    extend_config,
     history_of,
     make_config,
     make_manifest,
     parse_manifest,
+    settings_of,
     short_digest,
 )
-from shoal.engine.images.unpack import DISK_ERRORS, digest_of_content
+from shoal.engine.images.unpack import DISK_ERRORS, digest_of_content, digest_of_file
 from shoal.engine.protocol import ImagesUsage, PullProgress, RegistryCredentials
 from shoal.errors import Conflict, InvalidArgument, NotFound, ShoalError, Unauthenticated
 from shoal.lib.clock import Clock
 from shoal.lib.files import write_atomically
 from shoal.model.base import replace
-from shoal.model.container import HistoryStep, ImageRecord, RemoteManifest, RemotePlatform
+from shoal.model.container import CommitRequest, Container, HistoryStep, ImageRecord, RemoteManifest, RemotePlatform
 
 T = TypeVar("T")
 _HEX = frozenset("0123456789abcdef")
@@ -148,6 +151,46 @@ class LocalImages:
 
             image_id = await self._write(enter)
         self._events.tell_of_image("import", image_id, target.familiar if target is not None else "")
+        return self.get(image_id)
+
+    async def commit(
+        self, container: Container, request: CommitRequest, write_layer: Callable[[Path], None]
+    ) -> ImageRecord:
+        """Make an image of a container's image and one more layer.
+
+        Args:
+            container: what it was made with is in the image's settings.
+            request: what is asked for.
+            write_layer: writes the layer as a tar; called in a thread.
+
+        Raises:
+            InvalidArgument: a reference or a change that is none.
+        """
+        target = parse_reference(request.reference).with_default_tag() if request.reference else None
+        if target is not None and target.digest:
+            raise InvalidArgument("refusing to create a tag with a digest reference")
+        base = self.content.index.config(container.image_id)
+        settings = settings_of_container(settings_of(base), container.config)
+        settings = apply_changes(request.changes, merged_settings(settings, request.settings))
+        manifest = parse_manifest(self.content.read_blob(self.content.index.manifest_digest(container.image_id)))
+        step = {"created_by": " ".join(container.arguments), "author": request.author, "comment": request.comment}
+        async with self._whole_or_nothing(), self._scratch() as directory:
+            path = directory / "layer"
+            await asyncio.to_thread(write_layer, path)
+
+            def enter() -> str:
+                diff_id = digest_of_file(path)
+                blob = self.content.layer_blob(path, diff_id)
+                self.content.take_blob(path, diff_id)
+                step_words = {key: value for key, value in step.items() if value}
+                config = extend_config(base, diff_id, self._clock.now_ns(), settings, request.author, step_words)
+                self.content.put_blob(config)
+                image_id = self.content.add_image(make_manifest(config, (*manifest.layers, blob)))
+                if target is not None:
+                    self.content.index.set_tag(target.canonical, image_id, self._clock.now_ns())
+                return image_id
+
+            image_id = await self._write(enter)
         return self.get(image_id)
 
     async def load(self, archive_stream: AsyncIterator[bytes]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from shoal.errors import InvalidArgument, ShoalError
 
 WHITEOUT_PREFIX = ".wh."
 OPAQUE_NAME = ".wh..wh..opq"
-_OPAQUE_ATTRIBUTE = "trusted.overlay.opaque"
+OPAQUE_ATTRIBUTE = "trusted.overlay.opaque"
 _XATTR_PREFIX = "SCHILY.xattr."
 _COPY_BYTES = 1 << 18
 # what the disk says, whatever the archive
@@ -215,7 +215,7 @@ class _Unpacker:
             self._check("/".join(parts))
         parent, name = self._parent_of(parts), parts[-1]
         if self._is_layer and name == OPAQUE_NAME:
-            os.setxattr(f"/proc/self/fd/{parent}", _OPAQUE_ATTRIBUTE, b"y")
+            os.setxattr(f"/proc/self/fd/{parent}", OPAQUE_ATTRIBUTE, b"y")
             return
         if self._is_layer and name.startswith(WHITEOUT_PREFIX):
             hidden = name.removeprefix(WHITEOUT_PREFIX)
