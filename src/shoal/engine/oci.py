@@ -158,7 +158,7 @@ def _capability_names(names: tuple[str, ...]) -> frozenset[str]:
 
 def check_config(config: ContainerConfig, host: Host) -> None:
     """Refuse what this host cannot do, before anything is made. Raises InvalidArgument or NotBuilt."""
-    capabilities_of(config, host)
+    _seccomp(config, capabilities_of(config, host), host)
     for ulimit in config.ulimits:
         _check_ulimit(ulimit, host)
     may_lower = "CAP_SYS_RESOURCE" in host.capabilities

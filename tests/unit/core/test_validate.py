@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 
 from shoal.core.insert_defaults import insert_defaults
+from shoal.core.reference import is_image_reference
 from shoal.core.validate.cluster import prepare_cluster
 from shoal.core.validate.names import validate_dns_name
 from shoal.core.validate.node import prepare_node
 from shoal.core.validate.payload import validate_config, validate_secret
-from shoal.core.validate.reference import is_image_reference
 from shoal.core.validate.service import prepare_service
 from shoal.errors import InvalidArgument, NotBuilt
 from shoal.model.base import replace
