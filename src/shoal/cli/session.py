@@ -11,7 +11,8 @@ import click
 
 from shoal.client.connection import DEFAULT_HOST, Client, RemoteError
 from shoal.errors import InvalidArgument, ShoalError
-from shoal.language.templates import Row, fields_of, go_text, parse_template
+from shoal.language.golang_functions import as_text
+from shoal.language.templates import Row, fields_of, parse_template
 from shoal.language.texts import table_text
 from shoal.language.values import parse_filters
 
@@ -86,7 +87,7 @@ def _print_template_table(columns: Sequence[Column], rows: Sequence[Row], templa
     unknown = [field for field in fields_of(template) if field not in heads]
     if unknown:
         raise InvalidArgument(f"--format: there is no field .{unknown[0]}; there are {', '.join(sorted(heads))}")
-    lines = [render(heads), *(render(row) for row in rows)]
+    lines = [parse_template(template, is_heading=True)(heads), *(render(row) for row in rows)]
     click.echo(table_text([line.split("\t") for line in lines]), nl=False)
 
 
@@ -167,4 +168,4 @@ def for_each(names: Sequence[str], act: Callable[[str], None]) -> None:
 
 def labels_text(labels: Mapping[str, str] | None) -> str:
     """Write labels in one line."""
-    return ",".join(f"{key}={go_text(value)}" for key, value in sorted((labels or {}).items()))
+    return ",".join(f"{key}={as_text(value)}" for key, value in sorted((labels or {}).items()))
