@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import click
 
-from shoal.client.connection import DEFAULT_HOST, Client, RemoteError
+from shoal.cli.daemon_address import chosen_host, chosen_tls
+from shoal.client.connection import Client, RemoteError
 from shoal.errors import InvalidArgument, ShoalError
 from shoal.language.golang_functions import as_text
 from shoal.language.templates import Row, fields_of, parse_template
 from shoal.language.texts import table_text
 from shoal.language.values import parse_filters
 
-HOST_VARIABLE = "DOCKER_HOST"
 STATUS_NOT_FOUND = 404
 
 
 def connect() -> Client:
-    """Return a client of the daemon that `-H`, else DOCKER_HOST, else the default names."""
+    """Return a client of the daemon that the flags before the command, else the environment, name."""
     context = click.get_current_context()
-    given = context.find_root().params.get("host")
+    given = context.find_root().params
     told: set[str] = set()
 
     def warn(text: str) -> None:
@@ -31,7 +30,7 @@ def connect() -> Client:
             told.add(text)
             click.echo(f"Warning: {text}", err=True)
 
-    return Client(given or os.environ.get(HOST_VARIABLE) or DEFAULT_HOST, warn)
+    return Client(chosen_host(given), warn, chosen_tls(given))
 
 
 def filter_query(texts: Sequence[str], **more: Iterable[str]) -> dict[str, str]:
