@@ -82,6 +82,9 @@ def test_a_container_on_a_bridge_as_well_answers_on_both(daemon):
     assert "default via 169.254.1.1" in docker("exec", "both", "ip", "route").stdout
     assert daemon.execute("curl", "-sS", "--max-time", "5", "http://127.0.0.1:8088/").stdout
     docker("network", "disconnect", "back", "both")
+    docker("network", "connect", "--gw-priority", "-1", "back", "both")
+    assert "default via 10.88.0.1" in docker("exec", "both", "ip", "route").stdout
+    docker("network", "disconnect", "back", "both")
     daemon.kill()
     daemon.start()
     assert "default via 10.88.0.1" in docker("exec", "both", "ip", "route").stdout
@@ -123,7 +126,11 @@ def test_a_network_of_the_swarm_that_each_node_makes(daemon):
     refused = docker("run", "--rm", "--network", "lan-config", "busybox", "true", check=False)
     assert "configuration network lan-config holds no containers" in refused.stderr
 
-    words = ("--name", "web", "--replicas", "2", "--network", "name=lan,alias=site", "-p", "8090:80")
+    option = "com.docker.network.endpoint"
+    refused = docker("service", "create", "--network", f"name=lan,driver-opt={option}.x=y", "busybox", check=False)
+    assert f"driver option {option}.x is not built" in refused.stderr
+    network = f"name=lan,alias=site,driver-opt={option}.ifname=lan0"
+    words = ("--name", "web", "--replicas", "2", "--network", network, "-p", "8090:80")
     docker("service", "create", *LOCAL, *words, "busybox", "httpd", "-f", "-p", "80", "-h", "/www")
     count = ("service", "ls", "--format", "{{.Replicas}}")
     wait_for(lambda: docker(*count).stdout.strip() == "2/2", "both tasks run", 20)
@@ -131,6 +138,8 @@ def test_a_network_of_the_swarm_that_each_node_makes(daemon):
     for name in ("web", "site", "tasks.web"):
         assert docker("exec", "plain", "nslookup", name).stdout.count("Address: 10.88.0.") == 2, name
     assert reaches(daemon, "plain", "10.99.0.1")
+    (task, _) = docker("ps", "-q", "--filter", "name=web").stdout.split()
+    assert "lan0@" in docker("exec", task, "ip", "link").stdout
     assert daemon.execute("curl", "-sS", "--max-time", "5", "http://127.0.0.1:8090/").stdout
     shown = json.loads(docker("network", "inspect", "lan").stdout)[0]
     assert (shown["Scope"], shown["Driver"], shown["ConfigFrom"]) == ("swarm", "macvlan", {"Network": "lan-config"})

@@ -149,11 +149,22 @@ class HostPort(Struct):
     target_port: int
 
 
+class LinkOptions(Struct):
+    """What was asked of one link of a container: its name (empty: ethN), and settings of it.
+
+    A setting is a path below /proc/sys in which the word IFNAME stands for the link, and a value.
+    """
+
+    interface: str = ""
+    sysctls: tuple[tuple[str, str], ...] = ()
+
+
 class OverlayLink(Struct):
     """A task's interface on an overlay network, with its addresses (CIDR)."""
 
     network_id: str
     addresses: tuple[str, ...]
+    options: LinkOptions = LinkOptions()
 
 
 class SandboxRequest(Struct):
@@ -173,6 +184,7 @@ class SandboxRequest(Struct):
     overlays: tuple[OverlayLink, ...] = ()
     outside: bool = True
     default_network_id: str = ""
+    outside_options: LinkOptions = LinkOptions()
     name_servers: tuple[str, ...] = ()
 
 

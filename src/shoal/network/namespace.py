@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from shoal.errors import InvalidArgument
+
 CLONE_NEWNET = 0x40000000
 MS_BIND, MNT_DETACH = 4096, 2
 OWN_NAMESPACE = "/proc/thread-self/ns/net"
@@ -80,3 +82,12 @@ def write_setting(name: str, value: str) -> None:
     path = Path("/proc/sys") / name
     if path.exists() and path.read_text().strip() != value:
         path.write_text(value)
+
+
+def demand_setting(name: str, value: str) -> None:
+    """Write `net/…` under /proc/sys in the namespace of the calling thread. Raises InvalidArgument: it takes it not."""
+    try:
+        (Path("/proc/sys") / name).write_text(value)
+    except OSError as error:
+        dotted = name.replace("/", ".")
+        raise InvalidArgument(f"the kernel does not take the setting {dotted}={value}: {error.strerror}") from None

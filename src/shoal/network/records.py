@@ -42,14 +42,14 @@ class DataPathRecord(Struct):
 class TaskRecord(Struct):
     """A task's namespace; `complete` False: the daemon was killed while it made it.
 
-    `address`: of its way out, empty if it has none. `numbers`: N of the ethN on each network, by id. `changing`:
+    `address`: of its way out, empty if it has none. `names`: of the links to each network, by id. `changing`:
     networks whose link was being added or removed.
     """
 
     request: SandboxRequest
     address: str = ""
     complete: bool = False
-    numbers: dict[str, int] = {}
+    names: dict[str, str] = {}
     changing: tuple[str, ...] = ()
 
 
