@@ -25,6 +25,7 @@ from tests.system.swarm import get, running
 pytestmark = pytest.mark.root
 
 PEER = str(Path(__file__).parent / "network" / "peer.py")
+FLOOD = str(Path(__file__).parent / "network" / "names_flood.py")
 WIREGUARD_PORTS = [51820, 51820]
 LOCAL = ("--no-resolve-image", "--stop-grace-period", "0s", "-d")
 
@@ -328,3 +329,37 @@ def test_pruning_takes_what_nothing_uses_in_the_swarm_and_on_the_node_asked(lab:
         pruned = set(node.docker(*prune, "label!=keep").stdout.split()) - {"Deleted", "Networks:"}
         assert pruned == {"loose", f"of-{node.name}"}
     assert set(first.docker(*prune, "until=0s").stdout.split()) >= {"kept", "of-m1"}
+
+
+def raft_terms(lab: Lab) -> dict[str, float]:
+    """Return what each manager takes for the term, by name; the first is the leader's."""
+    found = {}
+    for node in lab.nodes:
+        lines = str(get(node, "/metrics")).splitlines()
+        values = dict(line.rsplit(" ", 1) for line in lines if line.startswith("shoal_raft"))
+        if values:
+            found[node.name] = (-float(values["shoal_raft_is_leader"]), float(values["shoal_raft_term"]))
+    return {name: term for name, (_, term) in sorted(found.items(), key=lambda item: item[1])}
+
+
+def test_a_container_that_floods_its_resolver_harms_nobody(lab: Lab) -> None:
+    before = raft_terms(lab)
+    assert len(before) == 3
+    leader = next(iter(before))
+    lab.node("m1").docker("network", "create", "-d", "overlay", "asked")
+    words = ("--network", "asked", "--replicas", "2", "--constraint", f"node.hostname=={leader}")
+    service = create(lab, "asking", 2, *words)
+    programs = [("flood", "asking", "3", "50000"), ("ask", "asking", "20", "0.1")]
+    running_now = [
+        subprocess.Popen(
+            ["nsenter", f"--net=/proc/{pid}/ns/net", sys.executable, FLOOD, *words], stdout=subprocess.PIPE, text=True
+        )
+        for (_, _, pid), words in zip(service.tasks(), programs, strict=True)
+    ]
+    sent, answered = (each.communicate()[0].split() for each in running_now)
+    print("queries sent in 3 s:", *sent, "- answers elsewhere and their median in ms:", *answered)
+    assert int(sent[0]) > 0
+    assert answered[0] == "20"
+    assert raft_terms(lab) == before, "an election"
+    lab.node("m1").docker("service", "rm", "asking")
+    lab.node("m1").docker("network", "rm", "asked")
