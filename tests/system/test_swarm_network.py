@@ -363,3 +363,49 @@ def test_a_container_that_floods_its_resolver_harms_nobody(lab: Lab) -> None:
     assert raft_terms(lab) == before, "an election"
     lab.node("m1").docker("service", "rm", "asking")
     lab.node("m1").docker("network", "rm", "asked")
+
+
+def test_an_encrypted_mesh_between_nodes_shows_nothing_on_the_wire(lab: Lab) -> None:
+    try:
+        find_way(NetworkSettings())
+    except ShoalError as error:
+        pytest.skip(error.message)
+    manager, worker = lab.node("m1"), lab.node("w1")
+    left = manager.docker("service", "ls", "-q").stdout.split()
+    if left:
+        manager.docker("service", "rm", *left)
+
+    def make_mesh(*words: str) -> None:
+        manager.docker("network", "rm", "ingress", input="y\n")
+        manager.docker("network", "create", "-d", "overlay", "--ingress", *words, "ingress")
+
+    make_mesh("--opt", "encrypted")
+    service = create(lab, "hidden", 1, "-p", "8085:80", "--constraint", "node.hostname==w2")
+    with service.served() as served, packets_of(worker) as seen:
+        wait_for(lambda: answers(worker, 8085), "w1 leads to the task on w2")
+        assert names(from_host(worker, "tcp", "127.0.0.1", 8085, 4)) == set(served)
+        assert names(from_host(manager, "tcp", manager.address, 8085, 4)) == set(served)
+        packets = seen()
+        (name,) = served
+        assert WIREGUARD_PORTS in [ports for _, ports, _ in packets]
+        assert not [ports for _, ports, _ in packets if 4789 in ports], "frames in the clear"
+        assert all(name.encode().hex() not in data for _, _, data in packets), "an answer in the clear"
+        # a daemon that starts again goes on, and new keys come into use
+        worker.kill_daemon()
+        worker.start()
+        before = wireguard_keys(worker)
+        manager.shoal("swarm", "update", "--rotate-network-keys")
+        wait_for(lambda: not wireguard_keys(worker) & before, "all nodes have new keys")
+        assert names(from_host(worker, "tcp", "127.0.0.1", 8085, 4)) == set(served)
+    manager.docker("service", "rm", "hidden")
+    make_mesh()
+    service = create(lab, "open", 1, "-p", "8085:80", "--constraint", "node.hostname==w2")
+    with service.served() as served:
+        wait_for(lambda: answers(worker, 8085), "w1 leads to the task on w2 in the clear")
+        assert worker.execute("wg", "show", "all", "dump").stdout == ""
+    manager.docker("service", "rm", "open")
+
+
+def answers(node: LabNode, port: int) -> bool:
+    """Whether a port of the mesh leads to somebody who answers."""
+    return node.execute("curl", "-s", "--max-time", "2", f"http://127.0.0.1:{port}/", check=False).returncode != 7

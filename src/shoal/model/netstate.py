@@ -39,12 +39,13 @@ class IngressState(Struct):
     """The whole routing mesh at `version` (a raft index).
 
     `endpoints`: every task that has an address in the mesh and a node, whether or not traffic is to begin there: flows
-    to one that is on its way out live on.
+    to one that is on its way out live on. `encrypted`: between nodes through WireGuard only.
     """
 
     version: int = 0
     ports: tuple[IngressPort, ...] = ()
     endpoints: tuple[Backend, ...] = ()
+    encrypted: bool = False
 
 
 class Peer(Struct):

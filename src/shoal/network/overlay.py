@@ -13,9 +13,10 @@ import structlog
 
 from shoal.errors import Unavailable
 from shoal.model.base import replace
-from shoal.model.netstate import JoinedNetwork, NetworkChange, OverlayUpdate, SandboxRequest
+from shoal.model.netstate import DataPath, JoinedNetwork, NetworkChange, OverlayUpdate, SandboxRequest
 from shoal.network import underlay
 from shoal.network.clients import Clients
+from shoal.network.mesh_state import MeshState, encrypted_mesh
 from shoal.network.naming import NameServer
 from shoal.network.netlink import Socket
 from shoal.network.overlays import (
@@ -52,6 +53,9 @@ class OverlaySide:
         self._node_number = 0
         # networks whose kernel state is not what is held: led there whole at the next change
         self._behind: set[str] = set()
+        # of the routing mesh, while it is encrypted: its VXLAN identifier, and the nodes it speaks to
+        self._mesh_vni = 0
+        self._mesh_nodes: frozenset[int] = frozenset()
         self.sandboxes = Sandboxes(directory, plumbing, records)
         self.clients = Clients()
         self.version = 0
@@ -188,6 +192,10 @@ class OverlaySide:
                 self.clients.drop_network(network_id)
                 self._behind.discard(network_id)
                 self.sandboxes.remove(network_id)
+        self.shrink_secret()
+
+    def shrink_secret(self) -> None:
+        """Carry only what is still encrypted."""
         self.secret.shrink(self._holding.data_path.port, self._secret_vnis())
 
     def close(self, remove: bool) -> None:
@@ -251,9 +259,25 @@ class OverlaySide:
             return self.secret.hosts(self._holding.data_path, self._node_number)
         return hosts_of(self._holding.data_path, self._node_number)
 
+    def expect_mesh(self, vni: int, nodes: frozenset[int] = frozenset()) -> None:
+        """Know of the routing mesh's VXLAN identifier and nodes if it is encrypted (0: it is not)."""
+        self._mesh_vni, self._mesh_nodes = vni, nodes
+
+    def carry_mesh(self, mesh: MeshState, data_path: DataPath, most_mtu_bytes: int) -> MeshState:
+        """Return the routing mesh, which has a link, as it goes through WireGuard.
+
+        Raises:
+            Unavailable: this node cannot encrypt.
+        """
+        hosts = tuple(mesh.remotes.values())
+        path = underlay.look(self._plumbing.host_links, own_address(data_path, self._node_number), hosts)
+        mtu_bytes = min(most_mtu_bytes, secret_mtu_bytes(path.mtu_bytes))
+        local = self.secret.lead(data_path, self._node_number, self._secret_vnis(), mtu_bytes)
+        return encrypted_mesh(mesh, local, self.secret.hosts(data_path, self._node_number), mtu_bytes)
+
     def secret_nodes(self) -> frozenset[int]:
-        """Return the numbers of the other nodes with tasks on the encrypted networks that are here."""
-        return frozenset(
+        """Return the numbers of the other nodes that encrypted networks which are here lead to."""
+        return self._mesh_nodes | frozenset(
             endpoint.node_number
             for held in self._secret_networks()
             for service in held.services.values()
@@ -262,7 +286,8 @@ class OverlaySide:
         )
 
     def _secret_vnis(self) -> frozenset[int]:
-        return frozenset(held.overlay.vni for held in self._secret_networks())
+        mesh = {self._mesh_vni} if self._mesh_vni else set()
+        return frozenset(held.overlay.vni for held in self._secret_networks()) | mesh
 
     def _secret_networks(self) -> Iterator[HeldOverlay]:
         """Yield the encrypted networks that are here."""
