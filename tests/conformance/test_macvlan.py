@@ -11,6 +11,7 @@ from tests.system.left import left_on_machine
 pytestmark = pytest.mark.root
 
 SUBNET = ("--subnet", "10.88.0.0/24", "--gateway", "10.88.0.1", "--aux-address", "printer=10.88.0.9")
+SUBNET_6 = ("--ipv6", "--subnet", "fd88::/64", "--gateway", "fd88::1")
 LOCAL = ("--no-resolve-image", "--stop-grace-period", "0s", "-d")
 
 
@@ -31,6 +32,8 @@ def daemon():
                 ("link", "set", "lan0", "up"),
                 ("addr", "add", "10.88.0.1/24", "dev", "lan0"),
                 ("addr", "add", "10.99.0.1/32", "dev", "lo"),
+                ("addr", "add", "fd88::1/64", "dev", "lan0", "nodad"),
+                ("addr", "add", "fd99::1/128", "dev", "lo", "nodad"),
             ):
                 subprocess.run(["ip", "-n", outside, *words], check=True)
             yield daemon
@@ -46,10 +49,11 @@ def reaches(daemon, container, address):
 
 def test_a_container_is_on_the_link_itself(daemon):
     docker = daemon.docker
-    docker("network", "create", "-d", "macvlan", *SUBNET, "-o", "parent=lan0", "lan")
+    docker("network", "create", "-d", "macvlan", *SUBNET, *SUBNET_6, "-o", "parent=lan0", "lan")
     shown = json.loads(docker("network", "inspect", "lan").stdout)[0]
     assert (shown["Driver"], shown["Scope"], shown["Options"]) == ("macvlan", "local", {"parent": "lan0"})
-    assert shown["IPAM"]["Config"][0]["AuxiliaryAddresses"] == {"printer": "10.88.0.9"}
+    pools = {pool["Subnet"]: pool for pool in shown["IPAM"]["Config"]}
+    assert pools["10.88.0.0/24"]["AuxiliaryAddresses"] == {"printer": "10.88.0.9"}
 
     docker("run", "-d", "--stop-timeout", "0", "--network", "lan", "--name", "one", "busybox", "sleep", "1000")
     serve = ("busybox", "httpd", "-f", "-p", "80", "-h", "/www")
@@ -57,6 +61,7 @@ def test_a_container_is_on_the_link_itself(daemon):
     # the router's, what lies behind it, and each other by name
     assert reaches(daemon, "one", "10.88.0.1")
     assert reaches(daemon, "one", "10.99.0.1")
+    assert reaches(daemon, "one", "fd99::1")
     assert "Address: 10.88.0.77" in docker("exec", "one", "nslookup", "two").stdout
     assert reaches(daemon, "one", "two")
     answer = subprocess.run(
@@ -119,7 +124,7 @@ def test_a_network_of_the_swarm_that_each_node_makes(daemon):
     wait_for(lambda: [line for line in docker(*shown).stdout.splitlines() if "Rejected" in line and text in line], text)
     docker("service", "rm", "web")
 
-    docker("network", "create", "--config-only", *SUBNET, "-o", "parent=lan0", "--label", "a=b", "lan-config")
+    daemon.shoal("network", "create", "--config-only", *SUBNET, "-o", "parent=lan0", "--label", "a=b", "lan-config")
     held = json.loads(docker("network", "inspect", "lan-config").stdout)[0]
     assert (held["ConfigOnly"], held["Driver"], held["Scope"]) == (True, "null", "local")
     assert held["IPAM"]["Config"][0]["Gateway"] == "10.88.0.1"

@@ -60,11 +60,13 @@ network = LazyGroup(
 @flag("--subnet", "strings", "Subnet, such as 10.5.0.0/24", many=True)
 @click.argument("name", metavar="NETWORK")
 def create(name: str, **given: Any) -> None:
-    """Make a network of the swarm and print its id."""
+    """Make a network, of the swarm unless it only holds configuration, and print its id."""
+    # what only holds configuration is of the node asked
+    driver, scope = ("bridge", "") if given["config_only"] else ("overlay", "swarm")
     body = {
         "Name": name,
-        "Driver": given["driver"] or "overlay",
-        "Scope": given["scope"] or "swarm",
+        "Driver": given["driver"] or driver,
+        "Scope": given["scope"] or scope,
         "EnableIPv6": bool(given["ipv6"]),
         "Internal": bool(given["internal"]),
         "Attachable": bool(given["attachable"]),
