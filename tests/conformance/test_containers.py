@@ -267,3 +267,46 @@ def test_copying_files_and_pruning(daemon, client, tmp_path):
     pruned = daemon.docker("container", "prune", "-f", "--filter", "label!=keep").stdout
     assert "Deleted Containers" in pruned
     assert set(daemon.docker("ps", "-a", "--format", "{{.Names}}").stdout.split()) == {"box", "old"}
+
+
+def test_what_a_container_has_changed(daemon, client, tmp_path):
+    daemon.docker("create", "--name", "fresh", "-v", "/vol", *SLEEP)
+    assert daemon.docker("diff", "fresh").stdout == ""
+    change = (
+        "rm /etc/passwd; rm -r /www; mkdir /www; echo new >/www/new; echo y >/etc/added; ln /etc/added /etc/again;"
+        "ln -s /etc/added /link; echo x >/vol/unseen; chmod 700 /tmp; sleep 1000"
+    )
+    labels = ("--label", "a=1", "-e", "A=1", "--expose", "80", "-w", "/tmp")
+    daemon.docker("run", "-d", "--name", "box", "-v", "/vol", *labels, "busybox", "sh", "-c", change)
+    wanted = ["A /etc/added", "A /etc/again", "A /link", "A /vol", "A /www/new", "C /etc", "C /tmp", "C /www",
+              "D /etc/passwd", "D /www/cgi-bin", "D /www/index.html"]  # fmt: skip
+    wait_for(lambda: sorted(daemon.docker("diff", "box").stdout.splitlines()) == wanted, "all is changed")
+    for name in ("running", "stopped"):
+        if name == "stopped":
+            daemon.docker("stop", "-t", "0", "box")
+        daemon.docker("export", "-o", str(tmp_path / name), "box")
+        with tarfile.open(tmp_path / name) as archive:
+            names = set(archive.getnames())
+            assert {"bin/busybox", "etc/added", "link", "vol"} <= names
+            assert not {"etc/passwd", "www/index.html", "vol/unseen"} & names
+            assert archive.extractfile("www/new").read() == b"new\n"
+    words = ("-a", "me", "-m", "made", "-c", "ENV B=2", "-c", 'CMD ["sh", "-c", "echo $A$B; cat /www/new; ls -l /etc"]')
+    committed = daemon.docker("commit", *words, "box", "kept:1").stdout.strip()
+    image = client.images.get("kept:1")
+    assert image.id == committed
+    config = image.attrs["Config"]
+    assert (config["Labels"], config["WorkingDir"], config["ExposedPorts"]) == ({"a": "1"}, "/tmp", {"80/tcp": {}})
+    assert (image.attrs["Author"], image.attrs["Comment"]) == ("me", "made")
+    assert image.attrs["RootFS"]["Layers"][:-1] == client.images.get("busybox").attrs["RootFS"]["Layers"]
+    said = daemon.docker("run", "--rm", "kept:1").stdout.splitlines()
+    assert said[:2] == ["12", "new"]
+    assert not any("passwd" in line for line in said)
+    assert [line.split()[1] for line in said if line.endswith(("added", "again"))] == ["2", "2"]
+    assert daemon.docker("history", "kept:1", "--format", "{{.Comment}}").stdout.splitlines()[0] == "made"
+    # as docker-py does it, over a container that goes on
+    daemon.docker("start", "box")
+    made = client.containers.get("box").commit("kept", "2", conf={"Labels": {"b": "2"}, "Cmd": ["true"]})
+    assert (made.labels, made.attrs["Config"]["Cmd"]) == ({"a": "1", "b": "2"}, ["true"])
+    assert state_of(daemon, "box")["Status"] == "running"
+    daemon.docker("rm", "-f", "box")
+    daemon.docker("rmi", "kept:1", "kept:2")

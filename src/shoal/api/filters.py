@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 
 from shoal.api.decode import parse_json
@@ -53,32 +54,34 @@ def matches_labels(labels: Mapping[str, str], wanted: Iterable[str]) -> bool:
     return True
 
 
+def passes_labels(labels: Mapping[str, str], filters: Filters) -> bool:
+    """Tell whether labels pass the `label` and `label!` filters of a prune."""
+    unwanted = filters.get("label!", ())
+    return matches_labels(labels, filters.get("label", ())) and not any(
+        matches_labels(labels, (label,)) for label in unwanted
+    )
+
+
 def matches_prefix(text: str, prefixes: tuple[str, ...]) -> bool:
     """Tell whether `text` starts with one of `prefixes`; without any, everything does."""
     return not prefixes or text.startswith(prefixes)
 
 
-def matches_none(labels: Mapping[str, str], unwanted: Iterable[str]) -> bool:
-    """Tell whether none of `unwanted` (`key` or `key=value`) holds for `labels`."""
-    return not any(matches_labels(labels, (text,)) for text in unwanted)
-
-
 def parse_until(values: tuple[str, ...], now_ns: int) -> int | None:
-    """Read the filter `until` of a prune: a time, or how long ago (`24h`), as nanoseconds; None when absent.
+    """Read an `until` filter, the last moment of what is meant: a time, or a duration before now; None when absent.
 
-    Raises:
-        InvalidArgument: several, or neither.
+    Raises InvalidArgument.
     """
     if not values:
         return None
     if len(values) > 1:
         raise InvalidArgument("more than one until filter specified")
-    for parse, start_ns, sign in ((parse_duration_ns, now_ns, -1), (parse_time_ns, 0, 1)):
-        try:
-            return start_ns + sign * parse(values[0])
-        except ValueError:
-            continue
-    raise InvalidArgument(f"invalid filter 'until={values[0]}': write a time (RFC 3339, Unix seconds) or 24h")
+    with contextlib.suppress(ValueError):
+        return now_ns - parse_duration_ns(values[0])
+    try:
+        return parse_time_ns(values[0])
+    except ValueError as error:
+        raise InvalidArgument(f"invalid filter 'until={values[0]}': {error}, or a duration such as 24h") from None
 
 
 def parse_boolean(values: tuple[str, ...], key: str) -> bool | None:
@@ -87,5 +90,5 @@ def parse_boolean(values: tuple[str, ...], key: str) -> bool | None:
         return None
     words = {"1": True, "true": True, "0": False, "false": False}
     if len(values) > 1 or values[0].lower() not in words:
-        raise InvalidArgument(f"invalid filter '{key}={list(values)}'")
+        raise InvalidArgument(f"invalid filter '{key}=[{' '.join(values)}]'")
     return words[values[0].lower()]

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from shoal.cli.grammar import Parse, flag, flags
+from shoal.cli.service_labels import LABEL_FLAGS
 from shoal.cli.service_references import parse_network, parse_payload
 from shoal.language.mounts import parse_mount
 from shoal.language.ports import parse_port_match, parse_ports
 from shoal.language.values import (
     parse_bytes,
     parse_command,
+    parse_credential_spec,
     parse_generic_resource,
     parse_int,
     parse_nano_cpus,
@@ -112,6 +114,13 @@ def _shared(*, with_defaults: bool) -> tuple[Add, ...]:
         ),
         flag("--health-timeout", "duration", "The longest a check may take", parse=parse_positive_duration),
         flag("--hostname", "string", "Host name of the containers"),
+        flag(
+            "--credential-spec",
+            "credential-spec",
+            "For Windows containers: Linux nodes refuse it",
+            parse=parse_credential_spec,
+        ),
+        flag("--isolation", "string", 'Isolation of the containers; Linux knows only "default"'),
         flag("--init", text="Run an init in each container that forwards signals and reaps"),
         flag("--limit-cpu", "decimal", "The most processors a task may use", parse=parse_nano_cpus),
         flag("--limit-memory", "bytes", "The most memory a task may use", parse=parse_bytes),
@@ -155,6 +164,7 @@ def _shared(*, with_defaults: bool) -> tuple[Add, ...]:
         flag("--stop-signal", "string", "Signal that stops a task"),
         flag("--tty", text="Give each container a terminal", short="-t"),
         *_rollout("update", ("pause", "continue", "rollback"), with_defaults=with_defaults),
+        *(flag(each.flag, each.word, each.text) for each in LABEL_FLAGS),
         flag("--user", "string", "Name or number of user and group (user[:group])", short="-u"),
         flag("--with-registry-auth", text="Send the registry's credentials to the nodes"),
         flag("--workdir", "string", "Working directory in the container", short="-w"),

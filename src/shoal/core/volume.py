@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from shoal.errors import InvalidArgument, NotBuilt, NotFound
 from shoal.model.container import ContainerConfig
 
+# what a directory may be called, and room for a prefix while it is removed
+MOST_NAME_BYTES = 240
 LOCAL_DRIVER = "local"
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 # what each option of the local driver needs beside it, as Docker's
@@ -25,6 +27,8 @@ def check_volume(name: str, driver: str, options: Mapping[str, str]) -> None:
             f'create {name}: "{name}" includes invalid characters for a local volume name, '
             'only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
         )
+    if len(name) > MOST_NAME_BYTES:
+        raise InvalidArgument(f"create {name[:40]}…: volume name is too long, at most {MOST_NAME_BYTES} characters")
     if len(name) == 1:
         raise InvalidArgument(
             f"create {name}: volume name is too short, names should be at least two alphanumeric characters"

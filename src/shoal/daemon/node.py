@@ -11,7 +11,6 @@ from aiohttp import ClientError, web
 
 from shoal.agent.container_network import ContainerNetwork
 from shoal.agent.containers import PlainContainers
-from shoal.agent.images import decode_registry_auth
 from shoal.api.application import make_application
 from shoal.api.context import HostFacts, ManagerView
 from shoal.api.requests import LOCKED
@@ -32,6 +31,7 @@ from shoal.daemon.participation import Machinery, Participation
 from shoal.daemon.restoring import back_up, restore
 from shoal.daemon.settings import Settings
 from shoal.engine.engine import RuncEngine
+from shoal.engine.images.credentials import decode_credentials
 from shoal.errors import Conflict, InvalidArgument, Locked, NotFound, ShoalError, Unavailable
 from shoal.lib.clock import SystemClock
 from shoal.lib.ids import Ids
@@ -473,7 +473,7 @@ class SwarmNode:
 
     async def inspect_remote(self, reference: str, registry_auth: str) -> RemoteManifest:
         """Ask a registry about an image."""
-        return await self.engine.images.inspect_remote(reference, decode_registry_auth(registry_auth))
+        return await self.engine.images.inspect_remote(reference, decode_credentials(registry_auth))
 
 
 def refuse_to_leave(manager: Manager) -> str:

@@ -17,7 +17,7 @@ import structlog
 
 from shoal.core.health import merged
 from shoal.engine import records, rootfs
-from shoal.engine.events import ContainerEvents
+from shoal.engine.events import NodeEvents
 from shoal.engine.execs import Execs
 from shoal.engine.freezer import freeze, is_frozen
 from shoal.engine.health import HealthChecks
@@ -75,7 +75,7 @@ class RuncEngine(InsideContainers):
         insecure_registries: registries that speak plain HTTP besides those on loopback.
     """
 
-    events: ContainerEvents
+    events: NodeEvents
     images: Images
     local_images: LocalImages
 
@@ -96,9 +96,15 @@ class RuncEngine(InsideContainers):
         self._ids = ids or Ids()
         self.host = host or read_host()
         self._live = LiveContainers()
-        self.events = ContainerEvents(self._clock)
+        self.events = NodeEvents(self._clock)
         self.local_images = LocalImages(
-            image_root.resolve(), daemon_id, self.host.machine, self._clock, self._live.using, insecure_registries
+            image_root.resolve(),
+            daemon_id,
+            self.host.machine,
+            self._clock,
+            self._live.using,
+            self.events,
+            insecure_registries,
         )
         self.images = self.local_images
         self._layout = rootfs.Layout(
@@ -121,7 +127,13 @@ class RuncEngine(InsideContainers):
 
     async def start_up(self) -> None:
         """Read the records, take up running containers again, clean what was half-made, connect to the keeper."""
-        for part in (self._layout.make, self.volumes.local.start_up, self._execs.start_up, self._probes.start_up):
+        for part in (
+            self._layout.make,
+            self.local_images.start_up,
+            self.volumes.local.start_up,
+            self._execs.start_up,
+            self._probes.start_up,
+        ):
             await asyncio.to_thread(part)
         for container in await asyncio.to_thread(load_containers, self._layout):
             live = self._live.add(container)

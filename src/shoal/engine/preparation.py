@@ -71,12 +71,16 @@ def prepare_run(layout: rootfs.Layout, images: LocalImages, volumes: LocalVolume
 
 def mount_root(layout: rootfs.Layout, images: LocalImages, container: Container) -> Path:
     """Mount the root filesystem of a container that does not run; return where. Raises ShoalError."""
+    return rootfs.mount_root(layout, container.id, layer_directories(images, container))
+
+
+def layer_directories(images: LocalImages, container: Container) -> tuple[str, ...]:
+    """Return the short names of the layers of a container's image, highest first. Raises ShoalError: they are gone."""
     image = images.get(container.image_id)
     layers = [images.content.index.layer(diff_id) for diff_id in reversed(image.layers)]
     if None in layers:
         raise ShoalError(f"the layers of image {container.image_id} are gone; pull it again")
-    directories = tuple(layer.directory for layer in layers if layer is not None)
-    return rootfs.mount_root(layout, container.id, directories)
+    return tuple(layer.directory for layer in layers if layer is not None)
 
 
 def run_request(layout: rootfs.Layout, container: Container) -> dict[str, Any]:

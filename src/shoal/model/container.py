@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
+from typing import Any
 
 from shoal.model.base import Struct
 from shoal.model.container_spec import HealthConfig, Mount, Ulimit
@@ -165,6 +166,42 @@ class Container(Struct):
     run_directory: str = ""
 
 
+class ContainerSize(Struct):
+    """What a container has written, and what its whole root filesystem takes with that."""
+
+    written_bytes: int = 0
+    root_bytes: int = 0
+
+
+class ChangeKind(IntEnum):
+    """How a path differs from the image's, in Docker's numbers."""
+
+    MODIFIED = 0
+    ADDED = 1
+    DELETED = 2
+
+
+class FileChange(Struct):
+    """A path of a container that differs from its image's."""
+
+    path: str
+    kind: ChangeKind
+
+
+class CommitRequest(Struct):
+    """An image to make of a container; `settings` are over what the container was made with, by Docker's names.
+
+    `changes` are instructions of a Dockerfile. `pauses`: the container stands still meanwhile.
+    """
+
+    reference: str = ""
+    author: str = ""
+    comment: str = ""
+    pauses: bool = True
+    settings: dict[str, Any] = {}
+    changes: tuple[str, ...] = ()
+
+
 class PathStat(Struct):
     """A path in a container: `mode` is the kernel's, `link_target` where a symbolic link leads inside the container."""
 
@@ -218,6 +255,15 @@ class ImageRecord(Struct):
     stop_signal: str = ""
     healthcheck: HealthConfig | None = None
     tagged_at_ns: int = 0
+
+
+class HistoryStep(Struct):
+    """One step in the making of an image, and what its layer takes (0: it has none)."""
+
+    created_at_ns: int = 0
+    created_by: str = ""
+    comment: str = ""
+    size_bytes: int = 0
 
 
 class LogOptions(Struct):

@@ -169,6 +169,14 @@ class ContainerRequest(Spec):
     networking_config: NetworkingConfig = NetworkingConfig()
 
 
+class LoginRequest(Spec):
+    """Credentials that a registry is to be asked about."""
+
+    username: str = ""
+    password: str = ""
+    server_address: str = ""
+
+
 class ConnectRequest(Spec):
     """A container that is to be on a network."""
 

@@ -183,7 +183,6 @@ def test_what_cannot_be_is_refused(body, text):
         ({"HostConfig": {"CpuShares": 5}}, "HostConfig.CpuShares is not built: use NanoCpus"),
         ({"HostConfig": {"PidMode": "host"}}, "HostConfig.PidMode"),
         ({"HostConfig": {"IpcMode": "host"}}, 'HostConfig.IpcMode "host"'),
-        ({"HostConfig": {"Runtime": "kata"}}, 'HostConfig.Runtime "kata"'),
         ({"HostConfig": {"MaskedPaths": ["/x"]}}, "HostConfig.MaskedPaths"),
         ({"HostConfig": {"MemorySwap": 5}}, "HostConfig.MemorySwap"),
         ({"HostConfig": {"SecurityOpt": ["apparmor=mine"]}}, "HostConfig.SecurityOpt"),

@@ -9,14 +9,15 @@ import structlog
 from aiohttp import web
 
 from shoal.api.context import CONTEXT
-from shoal.api.filters import Filters, matches_labels, parse_boolean, parse_filters
-from shoal.api.requests import decode_credentials, flag
+from shoal.api.filters import Filters, matches_labels, parse_boolean, parse_filters, parse_until, passes_labels
+from shoal.api.requests import flag
 from shoal.api.responses import empty_response, encode, json_response, list_response
 from shoal.api.routing import Route
 from shoal.api.streams import run_until_gone
 from shoal.api.views.image import history_view, image_summary_view, image_view, progress_view
 from shoal.api.views.shared import Json
-from shoal.core.validate.reference import is_image_reference
+from shoal.core.reference import parse_reference
+from shoal.engine.images.credentials import decode_credentials
 from shoal.engine.protocol import Images
 from shoal.errors import InvalidArgument, NotBuilt, ShoalError
 from shoal.model.container import ImageRecord
@@ -24,6 +25,7 @@ from shoal.model.container import ImageRecord
 _log = structlog.get_logger(__name__)
 
 FILTERS = frozenset({"before", "dangling", "label", "reference", "since", "until"})
+PRUNE_FILTERS = frozenset({"dangling", "label", "label!", "until"})
 IMPORT_FROM_BODY = "-"
 CHUNK_BYTES = 64 * 1024
 
@@ -35,13 +37,21 @@ def _images(request: web.Request) -> Images:
 async def list_images(request: web.Request) -> web.Response:
     """Answer with the images that pass the filters."""
     filters = parse_filters(request.query.get("filters"), FILTERS)
+    images = _images(request)
     dangling = parse_boolean(filters.get("dangling", ()), "dangling")
-    images = [
+    until_ns = parse_until(filters.get("until", ()), request.app[CONTEXT].clock.now_ns())
+    bounds = [until_ns + 1] if until_ns is not None else []
+    bounds += [images.get(name).created_at_ns for name in filters.get("before", ())]
+    after_ns = max((images.get(name).created_at_ns for name in filters.get("since", ())), default=-1)
+    found = [
         image
-        for image in _images(request).list()
-        if (dangling is None or dangling == (not image.tags)) and _passes(image, filters)
+        for image in images.list()
+        if (dangling is None or dangling == (not image.tags))
+        and after_ns < image.created_at_ns < min(bounds, default=image.created_at_ns + 1)
+        and _passes(image, filters)
     ]
-    return await list_response([image_summary_view(image) for image in images])
+    shared = images.usage().shared_bytes if flag(request, "shared-size") else {}
+    return await list_response([image_summary_view(image, -1, shared.get(image.id, -1)) for image in found])
 
 
 def _passes(image: ImageRecord, filters: Filters) -> bool:
@@ -62,8 +72,9 @@ async def inspect(request: web.Request) -> web.Response:
 
 
 async def history(request: web.Request) -> web.Response:
-    """Answer with what is known of an image's making."""
-    return json_response(history_view(_images(request).get(request.match_info["name"])))
+    """Answer with how an image was made."""
+    images, name = _images(request), request.match_info["name"]
+    return json_response(history_view(images.get(name), images.history(name)))
 
 
 async def create(request: web.Request) -> web.StreamResponse:
@@ -88,10 +99,9 @@ async def _pull(request: web.Request) -> web.StreamResponse:
     name, tag = request.query["fromImage"], request.query.get("tag", "")
     has_version = "@" in name or ":" in name.rpartition("/")[2]
     reference = _reference(name, tag) if tag else (name if has_version else f"{name}:latest")
-    if not is_image_reference(reference):
-        raise InvalidArgument("invalid reference format")
+    parse_reference(reference)
     credentials = decode_credentials(request.headers.get("X-Registry-Auth", ""))
-    steps = _images(request).pull(reference, credentials)
+    steps = _images(request).pull(reference, credentials, request.query.get("platform", ""))
     return await _stream_progress(request, (progress_view(step) async for step in steps))
 
 
@@ -112,16 +122,15 @@ async def _stream_progress(request: web.Request, steps: AsyncIterator[Json]) -> 
             failure = {"errorDetail": {"message": error.message}, "error": error.message}
             await response.write(encode(failure) + b"\r\n")
 
-    if await run_until_gone(request, send()):
-        await response.write_eof()
+    await run_until_gone(request, send())
     return response
 
 
 async def _import(request: web.Request) -> web.Response:
     repository, tag = request.query.get("repo", ""), request.query.get("tag", "")
     reference = _reference(repository, tag) if repository else ""
-    if reference and not is_image_reference(reference):
-        raise InvalidArgument("invalid reference format")
+    if reference:
+        parse_reference(reference)
     changes = tuple(request.query.getall("changes", []))
     archive = request.content.iter_chunked(CHUNK_BYTES)
     message = request.query.get("message", "Imported from -")
@@ -154,16 +163,14 @@ async def save(request: web.Request) -> web.StreamResponse:
         async for chunk in images.save(references):
             await response.write(chunk)
 
-    if await run_until_gone(request, send()):
-        await response.write_eof()
+    await run_until_gone(request, send())
     return response
 
 
 async def tag(request: web.Request) -> web.Response:
     """Give an image another name."""
     new = _reference(request.query.get("repo", ""), request.query.get("tag", "") or "latest")
-    if not is_image_reference(new):
-        raise InvalidArgument(f"invalid reference format: {new}")
+    parse_reference(new)
     _images(request).tag(request.match_info["name"], new)
     return empty_response(201)
 
@@ -174,10 +181,29 @@ async def remove(request: web.Request) -> web.Response:
     return json_response([{what: reference} for what, reference in removed])
 
 
+async def prune(request: web.Request) -> web.Response:
+    """Remove images without a name, or with `dangling=false` all that no container uses."""
+    filters = parse_filters(request.query.get("filters"), PRUNE_FILTERS)
+    dangling = parse_boolean(filters.get("dangling", ()), "dangling")
+    until_ns = parse_until(filters.get("until", ()), request.app[CONTEXT].clock.now_ns())
+
+    def is_wanted(image: ImageRecord) -> bool:
+        return (
+            (dangling is False or not image.tags)
+            and (until_ns is None or image.created_at_ns <= until_ns)
+            and passes_labels(image.labels, filters)
+        )
+
+    removed, freed_bytes = await _images(request).prune(is_wanted)
+    view = [{what: reference} for what, reference in removed] or None
+    return json_response({"ImagesDeleted": view, "SpaceReclaimed": freed_bytes})
+
+
 ROUTES = (
     Route("GET", "/images/json", list_images),
     Route("POST", "/images/create", create),
     Route("POST", "/images/load", load),
+    Route("POST", "/images/prune", prune),
     Route("GET", "/images/get", save),
     Route("GET", "/images/{name:.+}/json", inspect),
     Route("GET", "/images/{name:.+}/history", history),

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from shoal.api.context import CONTEXT
-from shoal.api.filters import Filters, matches_labels, matches_none, parse_filters, parse_until
+from shoal.api.filters import Filters, matches_labels, parse_filters, parse_until, passes_labels
 from shoal.api.forwarding import at_leader
 from shoal.api.requests import IS_FORWARDED, NOT_IN_SWARM, actor_of, flag, read_body, read_view, require_manager
 from shoal.api.responses import empty_response, json_response, list_response
@@ -219,11 +219,7 @@ async def prune(request: web.Request) -> web.Response:
 
     def is_wanted(network: Network) -> bool:
         labels = network.spec.labels
-        return (
-            (until_ns is None or network.meta.created_at_ns <= until_ns)
-            and matches_labels(labels, filters.get("label", ()))
-            and matches_none(labels, filters.get("label!", ()))
-        )
+        return (until_ns is None or network.meta.created_at_ns <= until_ns) and passes_labels(labels, filters)
 
     removed: list[str] = []
     manager = context.manager()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from shoal.api.context import CONTEXT
-from shoal.api.filters import Filters, matches_labels, parse_boolean, parse_filters
+from shoal.api.filters import Filters, matches_labels, parse_boolean, parse_filters, passes_labels
 from shoal.api.requests import flag, read_body
 from shoal.api.responses import empty_response, json_response
 from shoal.api.routing import Route, api_version
@@ -86,10 +86,7 @@ async def prune(request: web.Request) -> web.Response:
     takes_named = parse_boolean(filters.get("all", ()), "all") or api_version(request) < ANONYMOUS_ONLY_SINCE
 
     def is_wanted(volume: Volume) -> bool:
-        unwanted = filters.get("label!", ())
-        return matches_labels(volume.labels, filters.get("label", ())) and not any(
-            matches_labels(volume.labels, (label,)) for label in unwanted
-        )
+        return passes_labels(volume.labels, filters)
 
     removed, freed_bytes = await _volumes(request).prune(is_wanted) if takes_named else ((), 0)
     return json_response({"VolumesDeleted": list(removed) or None, "SpaceReclaimed": freed_bytes})

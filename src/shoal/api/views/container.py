@@ -8,7 +8,7 @@ from shoal.core.plain_network import endpoint_of
 from shoal.engine.oci import MASKED_PATHS, READONLY_PATHS, SHM_BYTES
 from shoal.lib.clock import NANOSECONDS_PER_SECOND
 from shoal.model.base import replace
-from shoal.model.container import HOST_NETWORK, Container, ContainerConfig, ContainerState
+from shoal.model.container import HOST_NETWORK, Container, ContainerConfig, ContainerSize, ContainerState
 from shoal.model.container_spec import Mount
 from shoal.model.netstate import JoinedNetwork
 from shoal.model.plain import EndpointRequest, PlainConfig
@@ -18,7 +18,12 @@ STORAGE_DRIVER = "overlay2"
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - what is shown, not listened on
 
 
-def container_summary_view(container: Container, now_ns: int) -> Json:
+def size_view(size: ContainerSize | None) -> Json:
+    """Return what a container takes on the disk, where it was asked for."""
+    return {} if size is None else {"SizeRw": size.written_bytes, "SizeRootFs": size.root_bytes}
+
+
+def container_summary_view(container: Container, now_ns: int, size: ContainerSize | None = None) -> Json:
     """Return a container as `GET /containers/json` lists it."""
     config = container.config
     return {
@@ -29,6 +34,7 @@ def container_summary_view(container: Container, now_ns: int) -> Json:
         "Command": " ".join(container.arguments),
         "Created": container.created_at_ns // NANOSECONDS_PER_SECOND,
         "Ports": _ports(container),
+        **size_view(size),
         "Labels": config.labels,
         "State": state_word(container.state),
         "Status": status_text(container, now_ns),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from shoal.api.views.info import docker_architecture
 from shoal.api.views.shared import Json, plain, time_text
 from shoal.engine.protocol import PullProgress
 from shoal.lib.clock import NANOSECONDS_PER_SECOND
-from shoal.model.container import ImageRecord, RemoteManifest
+from shoal.model.container import HistoryStep, ImageRecord, RemoteManifest
 
 
-def image_summary_view(image: ImageRecord, container_count: int = -1) -> Json:
-    """Return an image as `GET /images/json` lists it; `container_count` -1 means not counted."""
+def image_summary_view(image: ImageRecord, container_count: int = -1, shared_bytes: int = -1) -> Json:
+    """Return an image as `GET /images/json` lists it; -1 means not counted."""
     return {
         "Containers": container_count,
         "Created": image.created_at_ns // NANOSECONDS_PER_SECOND,
@@ -19,7 +21,7 @@ def image_summary_view(image: ImageRecord, container_count: int = -1) -> Json:
         "ParentId": image.parent,
         "RepoDigests": list(image.digests),
         "RepoTags": list(image.tags),
-        "SharedSize": -1,
+        "SharedSize": shared_bytes,
         "Size": image.size_bytes,
     }
 
@@ -78,17 +80,18 @@ def _config_view(image: ImageRecord) -> Json:
     return view
 
 
-def history_view(image: ImageRecord) -> list[Json]:
-    """Return one entry for the whole image: how its layers were made is not kept."""
+def history_view(image: ImageRecord, steps: Sequence[HistoryStep]) -> list[Json]:
+    """Return how an image was made, newest step first; only the last step is an image that there is."""
     return [
         {
-            "Comment": image.comment,
-            "Created": image.created_at_ns // NANOSECONDS_PER_SECOND,
-            "CreatedBy": "",
-            "Id": image.id,
-            "Size": image.size_bytes,
-            "Tags": list(image.tags) or None,
+            "Comment": step.comment,
+            "Created": step.created_at_ns // NANOSECONDS_PER_SECOND,
+            "CreatedBy": step.created_by,
+            "Id": "<missing>" if number else image.id,
+            "Size": step.size_bytes,
+            "Tags": None if number else list(image.tags) or None,
         }
+        for number, step in enumerate(steps)
     ]
 
 

@@ -6,6 +6,7 @@ the node can tell (an image, a name that is taken, a limit of the host) is not j
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 from shoal.core.endpoint_options import refuse_same_interfaces
@@ -24,6 +25,8 @@ from shoal.model.container import HOST_NETWORK, ContainerConfig, Device
 from shoal.model.container_request import ContainerRequest, DeviceRequest, HostConfig, RestartPolicyRequest
 from shoal.model.plain import HOST, PlainConfig, RestartName, RestartRule
 
+# of the kernel, for both
+MOST_HOSTNAME_BYTES = 64
 SWARM_LABELS = "com.docker.swarm."
 _INSTEAD = {
     "cpu_shares": "use NanoCpus (--cpus)",
@@ -43,8 +46,6 @@ _NOT_BUILT = (
 )  # fmt: skip
 # words that mean what every container here has
 _AS_ALWAYS = {
-    "isolation": ("", "default"),
-    "runtime": ("", "runc", "io.containerd.runc.v2"),
     "userns_mode": ("", "host"),
     "ipc_mode": ("", "private"),
     "cgroupns_mode": ("", "host", "private"),
@@ -75,8 +76,8 @@ def plain_config(
     config = ContainerConfig(
         name=name,
         image=request.image,
-        entrypoint=_words(request.entrypoint, "Entrypoint"),
-        command=_words(request.cmd, "Cmd"),
+        entrypoint=command_words(request.entrypoint, "Entrypoint"),
+        command=command_words(request.cmd, "Cmd"),
         env=request.env,
         working_dir=request.working_dir,
         user=request.user,
@@ -223,9 +224,36 @@ def _field_name(field: str) -> str:
     return "".join(words.get(word, word.capitalize()) for word in field.split("_"))
 
 
+def _check_words(host: HostConfig) -> None:
+    """Refuse words of the host's part that are none, in Docker's words."""
+    if host.isolation.lower() not in ("", "default"):
+        raise InvalidArgument(f"invalid isolation '{host.isolation}' on linux")
+    if host.runtime not in ("", "runc", "io.containerd.runc.v2"):
+        raise InvalidArgument(f"unknown or invalid runtime name: {host.runtime}: this node has runc")
+    for server in host.dns:
+        if not _is_address(server):
+            raise InvalidArgument(f"HostConfig.Dns: IP address is not correctly formatted: {server}")
+    if host.shm_size < 0:
+        raise InvalidArgument("SHM size can not be less than 0")
+    if host.pids_limit is not None and host.pids_limit < -1:
+        raise InvalidArgument("HostConfig.PidsLimit: a number from 1, or 0 or -1 for no limit")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _check_plainly(request: ContainerRequest) -> None:
     """Refuse what Docker refuses before it looks at the node."""
     host = request.host_config
+    _check_words(host)
+    for field, text in (("Hostname", request.hostname), ("Domainname", request.domainname)):
+        if len(text.encode()) > MOST_HOSTNAME_BYTES or any(letter.isspace() or letter == "/" for letter in text):
+            raise InvalidArgument(f'{field}: invalid name "{text}": at most {MOST_HOSTNAME_BYTES} bytes without spaces')
     if not request.image:
         raise InvalidArgument("no image specified: give the field Image")
     for entry in request.env:
@@ -244,13 +272,9 @@ def _check_plainly(request: ContainerRequest) -> None:
         check_health(request.healthcheck, "", "Healthcheck")
     if request.stop_timeout is not None and request.stop_timeout < -1:
         raise InvalidArgument("StopTimeout: a number of seconds, or -1 to wait for ever")
-    if host.shm_size < 0:
-        raise InvalidArgument("SHM size can not be less than 0")
-    if host.pids_limit is not None and host.pids_limit < -1:
-        raise InvalidArgument("HostConfig.PidsLimit: a number from 1, or 0 or -1 for no limit")
 
 
-def _words(value: Any, field: str) -> tuple[str, ...] | None:
+def command_words(value: Any, field: str) -> tuple[str, ...] | None:
     """Read a list of words, or a single one. An empty entrypoint takes the image's away, as `--entrypoint ""` does."""
     if value is None:
         return None
@@ -276,6 +300,8 @@ def _host_line(text: str) -> str:
         raise InvalidArgument(f'bad format for add-host: "{text}": write NAME:ADDRESS')
     if address == "host-gateway":
         raise NotBuilt(f'HostConfig.ExtraHosts "{text}": host-gateway is not built: give the address of this node')
+    if not _is_address(address):
+        raise InvalidArgument(f'invalid IP address in add-host: "{address}"')
     return f"{address} {name}"
 
 
@@ -291,9 +317,14 @@ def _with_security(config: ContainerConfig, options: tuple[str, ...]) -> Contain
         elif (name, value) in (("apparmor", "unconfined"), ("label", "disable")):
             # there is neither AppArmor nor SELinux around a container here
             continue
-        else:
+        elif name in ("apparmor", "label", "systempaths", "credentialspec"):
             raise NotBuilt(
                 f'HostConfig.SecurityOpt "{option}" is not built: use seccomp=unconfined, seccomp=PROFILE or '
                 "no-new-privileges"
+            )
+        else:
+            raise InvalidArgument(
+                f'HostConfig.SecurityOpt: invalid --security-opt 2: "{option}": use seccomp=unconfined, '
+                "seccomp=PROFILE or no-new-privileges"
             )
     return config
