@@ -347,7 +347,9 @@ class NodeNetwork:
             sandbox = self._wiring.attach(request)
             if before is None or before.request != request or request.task_id not in self._overlays.clients:
                 self._connect(request)
-            self._balance()
+            # what the mesh balances to is not this node's to say: host ports are
+            if request.host_ports or (before is not None and before.request.host_ports) or self._balancer.is_behind:
+                self._balance()
         except OSError as error:
             raise Unavailable(f"the network of task {request.task_id} could not be made: {error}") from error
         finally:
@@ -368,7 +370,8 @@ class NodeNetwork:
         record = self._wiring.tasks.get(task_id)
         if record is None:
             return
-        self._balance(without=task_id)
+        if record.request.host_ports or self._balancer.is_behind:
+            self._balance(without=task_id)
         self._overlays.disconnect(task_id)
         self._wiring.detach(task_id)
         self._overlays.sweep(self._wiring.networks())

@@ -286,7 +286,10 @@ class Wiring:
         if record.address and record.request.outside:
             index, gateway = inside.index_of(record.names[OUTSIDE]), self._plumbing.settings.sandbox_gateway
             if own:
-                # what came in by a published port goes out where it came from
+                # what comes in by a published port goes out where it came from, which is not where the rest goes
+                with namespace.inside(inside.descriptor, self._plumbing.home):
+                    for links in ("all", record.names[OUTSIDE]):
+                        namespace.write_setting(f"net/ipv4/conf/{links}/rp_filter", "0")
                 messages += [
                     routing.set_route_on_link(None, gateway, index, OUTSIDE_TABLE),
                     routing.add_source_rule(record.address, OUTSIDE_TABLE, OUTSIDE_PRIORITY),
