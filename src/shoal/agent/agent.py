@@ -186,6 +186,7 @@ class Agent:
                     self._worker.acknowledge(message.sequence)
                 case NodeChanged():
                     self._heartbeat_period_seconds = message.heartbeat_period_seconds
+                    self._worker.take_policy(message.allowed)
                     self._keeper.take_node(message)
                 case OpenStream():
                     await self._begin_stream(link, message.stream_id)

@@ -57,6 +57,10 @@ class Worker:
         """Return the runner of a task, None if the node does not have it."""
         return self._runners.get(task_id)
 
+    def take_policy(self, allowed: tuple[str, ...] | None) -> None:
+        """Take what the swarm allows its services."""
+        self._parts.policy.take(allowed)
+
     def take(self, assignments: Assignments) -> None:
         """Take assignments from a manager."""
         self._parts.payloads.take(assignments)

@@ -27,6 +27,8 @@ REBALANCE = "shoal.rebalance"
 PRIVILEGED = "shoal.privileged"
 DEVICES = "shoal.devices"
 SHM_SIZE = "shoal.shm-size"
+PID_MODE = "shoal.pid-mode"
+IPC_MODE = "shoal.ipc-mode"
 # core/dependencies.py reads it
 DEPENDS_ON = "shoal.depends-on"
 # of services that run at times: core/cron.py reads them
@@ -48,6 +50,8 @@ DEFAULTS: dict[str, str] = {
     PRIVILEGED: "false",
     DEVICES: "none",
     SHM_SIZE: "64m",
+    PID_MODE: "private",
+    IPC_MODE: "private",
     TIME_ZONE: "UTC",
     MISSED: "skip",
 }
@@ -57,6 +61,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     INGRESS_POLICY: ("cluster", "local"),
     STRATEGY: ("rolling", BLUE_GREEN),
     MISSED: ("skip", "once"),
+    PID_MODE: ("private", "host"),
+    IPC_MODE: ("private", "host"),
     REBALANCE: ("off", "auto"),
 }
 _PERCENT_MOST = 100

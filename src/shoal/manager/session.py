@@ -12,6 +12,7 @@ from shoal.ca.root import issuer_of
 from shoal.core.assign import Sent, diff
 from shoal.core.defaults import HEARTBEAT_PERIOD_NS
 from shoal.core.payload_versions import Payload, at_version, from_id_on_node
+from shoal.core.privileges import allowed_words
 from shoal.errors import ShoalError, Unavailable
 from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait
@@ -217,6 +218,7 @@ class Session:
             roots=cluster.root_ca.certificate if cluster is not None and cluster.root_ca is not None else "",
             certificate_wanted=role_to_certify(node) != self._certified_role or _has_old_issuer(node, cluster),
             heartbeat_period_seconds=heartbeat_seconds(self._store.view),
+            allowed=tuple(sorted(allowed_words(cluster.spec.labels))) if cluster is not None else (),
         )
         if changed != self._told:
             self._told = changed

@@ -54,6 +54,8 @@ class NodeChanged(Struct, tag="node-changed"):
     roots: str = ""
     certificate_wanted: bool = False
     heartbeat_period_seconds: float = 0.0
+    # what the swarm allows its services (core/privileges.py); None: a manager of a version that does not say it
+    allowed: tuple[str, ...] | None = None
 
 
 class Heartbeat(Struct, tag="heartbeat"):
