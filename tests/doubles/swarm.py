@@ -27,6 +27,7 @@ from shoal.model.objects import (
     NodeStatus,
     Service,
     Task,
+    TaskStatus,
     UpdateStatus,
 )
 from shoal.model.specs import (
@@ -232,9 +233,27 @@ class PureSwarm:
             for task in self.view.tasks_of_node(node.id)
             if (status := self._step(task)) is not None
         ]
+        patches += list(self._pulls())
         if patches:
             self.apply(*patches)
         return bool(patches)
+
+    def _pulls(self) -> Iterator[PatchTask]:
+        """What comes of images that nodes are to have before a task comes to them."""
+        for state in (TaskState.NEW, TaskState.PENDING):
+            for task in self.view.unassigned_tasks(state):
+                node_id = task.pull_node_id
+                if not node_id or task.pulled or not task.is_wanted or node_id in self.silent:
+                    continue
+                if self._is_refused(task):
+                    refused = TaskStatus(state=TaskState.REJECTED, timestamp_ns=self.now_ns, err="No such image")
+                    yield PatchTask(id=task.id, status=refused)
+                else:
+                    yield PatchTask(id=task.id, pulled=True)
+
+    def _is_refused(self, task: Task) -> bool:
+        container = self.view.revision_of(task).spec.task_template.container_spec
+        return container is not None and container.image in self.bad_images
 
     def _step(self, task: Task):  # type: ignore[no-untyped-def]
         if task.status.state < TaskState.ASSIGNED:
@@ -244,10 +263,8 @@ class PureSwarm:
             return None
         if instruction is Instruction.STOP:
             return advance(task.status, Event.STOPPED, self.now_ns)[0]
-        container = self.view.revision_of(task).spec.task_template.container_spec
-        refused = container is not None and container.image in self.bad_images
         event = {
-            TaskState.PREPARING: Event.REFUSED if refused else Event.PREPARED,
+            TaskState.PREPARING: Event.REFUSED if self._is_refused(task) else Event.PREPARED,
             TaskState.STARTING: Event.STARTED,
         }.get(task.status.state, Event.PROCEED)
         status = advance(task.status, event, self.now_ns)[0]

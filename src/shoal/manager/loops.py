@@ -79,6 +79,7 @@ def _matters_to_orchestrator(change: Change) -> bool:
         return True
     return (
         old.desired_state != new.desired_state
+        or old.pulled != new.pulled
         or any(old.status.state < mark <= new.status.state for mark in _MARKS)
         or (new.status.state <= TaskState.PENDING and old.status.err != new.status.err)
     )
