@@ -247,7 +247,7 @@ class PureSwarm:
                     continue
                 if self._is_refused(task):
                     refused = TaskStatus(state=TaskState.REJECTED, timestamp_ns=self.now_ns, err="No such image")
-                    yield PatchTask(id=task.id, status=refused)
+                    yield PatchTask(id=task.id, node_id=node_id, status=refused)
                 else:
                     yield PatchTask(id=task.id, pulled=True)
 

@@ -212,7 +212,7 @@ class Session:
             if task is None or not self._is_to_pull(task):
                 return []
             if told.refused is not None and told.refused.state == TaskState.REJECTED:
-                return [PatchTask(id=task.id, status=told.refused)]
+                return [PatchTask(id=task.id, node_id=self._node_id, status=told.refused)]
             return [PatchTask(id=task.id, pulled=True)]
 
         await self._store.batch(plan)
