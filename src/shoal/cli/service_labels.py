@@ -32,6 +32,7 @@ LABEL_FLAGS: tuple[LabelFlag, ...] = (
     LabelFlag(
         "--canary-promote-after", names.PROMOTE_AFTER, "duration", "Promote by itself after this without failure"
     ),
+    LabelFlag("--cron-history", names.HISTORY, "uint", "Runs before the last whose tasks and logs are kept"),
     LabelFlag("--cron-missed", names.MISSED, "string", "What becomes of a missed run (skip, once)"),
     LabelFlag("--cron-replicas", cron.REPLICAS, "uint", "Tasks of a run of a replicated service"),
     LabelFlag(

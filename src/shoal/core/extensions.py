@@ -34,6 +34,7 @@ DEPENDS_ON = "shoal.depends-on"
 # of services that run at times: core/cron.py reads them
 TIME_ZONE = "shoal.cron.timezone"
 MISSED = "shoal.cron.missed"
+HISTORY = "shoal.cron.history"
 BLUE_GREEN = "blue-green"
 # what holds without the label; the reference gives the same words, a test compares
 DEFAULTS: dict[str, str] = {
@@ -54,6 +55,7 @@ DEFAULTS: dict[str, str] = {
     IPC_MODE: "private",
     TIME_ZONE: "UTC",
     MISSED: "skip",
+    HISTORY: "none",
 }
 # what labels that take one word may say
 CHOICES: dict[str, tuple[str, ...]] = {
