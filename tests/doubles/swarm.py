@@ -14,7 +14,7 @@ from shoal.lib.clock import ManualClock
 from shoal.manager import loops
 from shoal.manager.loop import LeaderLoop
 from shoal.manager.rebalancing import rebalancer
-from shoal.manager.service_plans import next_run
+from shoal.manager.service_plans import ROLLBACK_PREVIOUS, ServiceUpdate, next_run, next_spec_version, updated_service
 from shoal.model.actions import Action, Create, LogEntry, PatchNode, PatchService, PatchTask, Remove, Replace
 from shoal.model.base import replace
 from shoal.model.container_spec import ContainerSpec
@@ -159,7 +159,7 @@ class PureSwarm:
         changed = replace(
             service,
             spec=change(service.spec),
-            spec_version=service.spec_version + 1,
+            spec_version=next_spec_version(self.view, service),
             previous_spec_version=service.spec_version,
             update_status=status,
             job_status=next_run(service, self.now_ns),
@@ -168,6 +168,13 @@ class PureSwarm:
 
     def patch_service(self, id_: str, **changes: object) -> None:
         self.apply(PatchService(id=id_, spec_version=self.service(id_).spec_version, **changes))  # type: ignore[arg-type]
+
+    def roll_back(self, id_: str) -> None:
+        """By hand, if there is a spec before."""
+        service = self.service(id_)
+        if self.view.revision(id_, service.previous_spec_version) is not None:
+            asked = ServiceUpdate(version=service.meta.version, spec=service.spec, rollback=ROLLBACK_PREVIOUS)
+            self.apply(Replace(object=updated_service(self.view, service, asked, self.now_ns)))
 
     def scale(self, id_: str, replicas: int) -> None:
         mode = ServiceMode(replicated=ReplicatedService(replicas=replicas))

@@ -99,8 +99,8 @@ def test_another_leader_goes_on(lab: Lab) -> None:
     assert asked.failures() == []
     assert asked.texts()[0] == "blue"
     assert asked.begun_after_first("green") == {"green"}
-    # The number of runs rises no faster than that of due times: none had its turn twice. It would rise more slowly where
-    # nobody led for longer than the time between two.
+    # Runs become no more than due times: none had its turn twice. They would be fewer where nobody led for longer than
+    # the time between two.
     assert min(runs.seen.values()) < due < max(runs.seen.values())
     ahead = [number - at // PERIOD_SECONDS for number, at in sorted(runs.seen.items())]
     assert ahead == sorted(ahead, reverse=True), runs.seen
