@@ -72,6 +72,8 @@ class ContainerConfig(Struct):
     # all capabilities the daemon holds and all devices, nothing masked, no seccomp
     privileged: bool = False
     devices: tuple[Device, ...] = ()
+    # kinds of namespaces that it shares with the node, of ipc and pid
+    host_namespaces: tuple[str, ...] = ()
     sysctls: dict[str, str] = {}
     ulimits: tuple[Ulimit, ...] = ()
     oom_score_adj: int = 0
