@@ -310,3 +310,31 @@ def test_what_a_container_has_changed(daemon, client, tmp_path):
     assert state_of(daemon, "box")["Status"] == "running"
     daemon.docker("rm", "-f", "box")
     daemon.docker("rmi", "kept:1", "kept:2")
+
+
+def test_ports_on_one_address_of_the_node(daemon):
+    serve = ("busybox", "sh", "-c", SERVE_HOSTNAME)
+    names = {}
+    for address in ("127.0.0.1", "127.0.0.2"):
+        names[address] = daemon.docker("run", "-d", "-p", f"{address}:8085:80", *serve).stdout[:12]
+
+    def ask(address):
+        return daemon.execute("curl", "-sS", "--max-time", "5", f"http://{address}:8085", check=False).stdout.strip()
+
+    for address, name in names.items():
+        wait_for(lambda address=address, name=name: ask(address) == name, "each address leads to its own")
+    assert ask("127.0.0.3") == ""
+    assert "127.0.0.2:8085->80/tcp" in daemon.docker("ps").stdout
+    assert daemon.docker("port", names["127.0.0.1"], "80").stdout == "127.0.0.1:8085\n"
+    for publish, text in (
+        ("8085:80", "Bind for 0.0.0.0:8085 failed: port is already allocated"),
+        ("127.0.0.1:8085:80", "Bind for 127.0.0.1:8085 failed: port is already allocated"),
+        ("203.0.113.9:8085:80", "Bind for 203.0.113.9:8085 failed: cannot assign requested address"),
+    ):
+        refused = daemon.docker("run", "-d", "-p", publish, *serve, check=False)
+        assert text in refused.stderr
+    daemon.kill()
+    daemon.start()
+    assert ask("127.0.0.1") == names["127.0.0.1"]
+    daemon.docker("rm", "-f", names["127.0.0.1"])
+    assert (ask("127.0.0.1"), ask("127.0.0.2")) == ("", names["127.0.0.2"])

@@ -13,8 +13,15 @@ from typing import Protocol
 
 import structlog
 
-from shoal.agent.ports import find_free_port, is_port_free
-from shoal.core.plain_network import attachment_of, endpoint_of, joined_networks, sandbox_request, wanted_ports
+from shoal.agent.ports import ALLOCATED, find_free_port, why_taken
+from shoal.core.plain_network import (
+    attachment_of,
+    endpoint_of,
+    is_taken,
+    joined_networks,
+    sandbox_request,
+    wanted_ports,
+)
 from shoal.engine.protocol import Engine
 from shoal.errors import Conflict, Forbidden, InvalidArgument, ShoalError
 from shoal.model.base import replace
@@ -35,6 +42,7 @@ _log = structlog.get_logger(__name__)
 
 # container ids, unlike ids of tasks
 CONTAINER_ID_LENGTH = 64
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - what is said, not listened on
 
 
 SHARED_NETWORK = (
@@ -248,29 +256,40 @@ class ContainerNetwork:
     def _settle_ports(self, container: Container, plain: PlainConfig) -> tuple[HostPort, ...]:
         """Return the ports to publish, numbers for those that asked for any. Raises ShoalError with Docker's text."""
         exposed = self._engine.images.get(container.image_id).exposed_ports if plain.publish_all else ()
-        taken = set(self._network.published_ports())
+        taken = [
+            HostPort(protocol=protocol, published_port=number, target_port=0)
+            for protocol, number in self._network.published_ports()
+        ]
         for other in self._engine.list():
             if other.id != container.id and (other.state.status == "running" or other.state.restarting):
-                taken |= {(port.protocol, port.published_port) for port in other.config.host_ports}
+                taken += other.config.host_ports
         settled = []
         for port in wanted_ports(plain, exposed):
-            number = port.published_port
-            if not number:
-                number = self._any_port(port, taken)
-            elif (port.protocol, number) in taken or not is_port_free(port.protocol, number):
+            made = self._settle_port(port, taken)
+            reason = ALLOCATED if is_taken(made, taken) else ""
+            if port.published_port and not reason:
+                reason = why_taken(made.protocol, made.published_port, made.host_address)
+            if reason:
+                where = f"{made.host_address or EVERYWHERE}:{made.published_port}"
                 raise ShoalError(
                     f"driver failed programming external connectivity on endpoint {container.config.name} "
-                    f"({container.id}): Bind for 0.0.0.0:{number} failed: port is already allocated"
+                    f"({container.id}): Bind for {where} failed: {reason}"
                 )
-            taken.add((port.protocol, number))
-            settled.append(HostPort(protocol=port.protocol, published_port=number, target_port=port.target_port))
+            taken.append(made)
+            settled.append(made)
         return tuple(settled)
 
     @staticmethod
-    def _any_port(port: PortRequest, taken: Collection[tuple[str, int]]) -> int:
-        while (port.protocol, number := find_free_port(port.protocol)) in taken:
-            pass
-        return number
+    def _settle_port(port: PortRequest, taken: Collection[HostPort]) -> HostPort:
+        made = HostPort(
+            protocol=port.protocol,
+            published_port=port.published_port or find_free_port(port.protocol),
+            target_port=port.target_port,
+            host_address=port.host_address,
+        )
+        while not port.published_port and is_taken(made, taken):
+            made = replace(made, published_port=find_free_port(port.protocol))
+        return made
 
     async def detach(self, container_id: str) -> None:
         """Take the network of a container that has ended away."""

@@ -21,6 +21,15 @@ def wanted_ports(plain: PlainConfig, exposed_by_image: Iterable[str] = ()) -> tu
     return tuple(ports)
 
 
+def is_taken(port: HostPort, taken: Iterable[HostPort]) -> bool:
+    """Tell whether one of the ports that are taken is in the way of another: two addresses of a node are two places."""
+    return any(
+        (port.protocol, port.published_port) == (other.protocol, other.published_port)
+        and (port.host_address == other.host_address or not port.host_address or not other.host_address)
+        for other in taken
+    )
+
+
 def port_conflict(ports: Iterable[HostPort], containers: Iterable[Container]) -> str:
     """Return why ports cannot be published, in Docker's words: a plain container has one. Empty: they can."""
     held = {

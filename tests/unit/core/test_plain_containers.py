@@ -187,7 +187,7 @@ def test_what_cannot_be_is_refused(body, text):
         ({"HostConfig": {"MemorySwap": 5}}, "HostConfig.MemorySwap"),
         ({"HostConfig": {"SecurityOpt": ["apparmor=mine"]}}, "HostConfig.SecurityOpt"),
         ({"HostConfig": {"ExtraHosts": ["a:host-gateway"]}}, "host-gateway"),
-        ({"HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "10.0.0.1"}]}}}, "on the address 10.0.0.1"),
+        ({"HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "fd00::1"}]}}}, "on the IPv6 address fd00::1"),
         ({"HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "80-90"}]}}}, "range of host ports"),
         ({"MacAddress": "02:42:00:00:00:01"}, "MacAddress"),
         ({"NetworkingConfig": {"EndpointsConfig": {"n": {"Links": ["a"]}}}}, "EndpointsConfig.n.Links"),

@@ -48,7 +48,7 @@ def _ports(container: Container) -> list[Json]:
     config = _seen_now(container)
     ports: list[Json] = [
         {
-            "IP": ANY_ADDRESS,
+            "IP": port.host_address or ANY_ADDRESS,
             "PrivatePort": port.target_port,
             "PublicPort": port.published_port,
             "Type": port.protocol,
@@ -335,7 +335,7 @@ def _mount_point(mount: Mount) -> Json:
 def _port_bindings(config: ContainerConfig, address: str) -> Json:
     bindings: Json = {}
     for port in config.host_ports:
-        binding = {"HostIp": address, "HostPort": str(port.published_port)}
+        binding = {"HostIp": port.host_address or address, "HostPort": str(port.published_port)}
         bindings.setdefault(f"{port.target_port}/{port.protocol}", []).append(binding)
     return bindings
 
@@ -343,7 +343,7 @@ def _port_bindings(config: ContainerConfig, address: str) -> Json:
 def _asked_ports(plain: PlainConfig) -> Json:
     bindings: Json = {}
     for port in plain.ports:
-        binding = {"HostIp": "", "HostPort": str(port.published_port or "")}
+        binding = {"HostIp": port.host_address, "HostPort": str(port.published_port or "")}
         bindings.setdefault(f"{port.target_port}/{port.protocol}", []).append(binding)
     return bindings
 

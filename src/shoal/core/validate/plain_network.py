@@ -28,19 +28,36 @@ def parse_port(text: str) -> tuple[int, str]:
 
 
 def published_ports(bindings: dict[str, tuple[PortBinding, ...]]) -> tuple[PortRequest, ...]:
-    """Return the ports to publish. Raises InvalidArgument, NotBuilt: on one address of the node only."""
-    found = []
+    """Return the ports to publish. Raises InvalidArgument, NotBuilt: on one address of IPv6 only."""
+    found: list[PortRequest] = []
     for text, wanted in bindings.items():
         target, protocol = parse_port(text)
-        for binding in wanted or (PortBinding(),):
-            if binding.host_ip not in ANY_ADDRESSES:
-                raise NotBuilt(
-                    f"HostConfig.PortBindings {text}: publishing on the address {binding.host_ip} only is not built: "
-                    "leave the address out, and the port is published on every address of this node"
-                )
-            found.append(PortRequest(protocol=protocol, target_port=target, published_port=_host_port(binding)))
+        found += (
+            PortRequest(
+                protocol=protocol,
+                target_port=target,
+                published_port=_host_port(binding),
+                host_address=_host_address(text, binding.host_ip),
+            )
+            for binding in wanted or (PortBinding(),)
+        )
     # the same binding for IPv4 and IPv6 is one port here
     return tuple(dict.fromkeys(found))
+
+
+def _host_address(port: str, text: str) -> str:
+    if text in ANY_ADDRESSES:
+        return ""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise InvalidArgument(f"HostConfig.PortBindings {port}: invalid IP address: {text}") from None
+    if address.version != 4:
+        raise NotBuilt(
+            f"HostConfig.PortBindings {port}: publishing on the IPv6 address {text} only is not built: leave the "
+            "address out, and the port is published on every address of this node"
+        )
+    return str(address)
 
 
 def _host_port(binding: PortBinding) -> int:
