@@ -13,8 +13,9 @@ from shoal.core.taskfsm import Detail, Event, Instruction, advance, decide
 from shoal.lib.clock import ManualClock
 from shoal.manager import loops
 from shoal.manager.loop import LeaderLoop
+from shoal.manager.rebalancing import rebalancer
 from shoal.manager.service_plans import next_run
-from shoal.model.actions import Action, Create, LogEntry, PatchNode, PatchTask, Remove, Replace
+from shoal.model.actions import Action, Create, LogEntry, PatchNode, PatchService, PatchTask, Remove, Replace
 from shoal.model.base import replace
 from shoal.model.container_spec import ContainerSpec
 from shoal.model.objects import (
@@ -49,7 +50,7 @@ from tests.doubles.consensus import make_store
 
 SECOND = 1_000_000_000
 BAD_IMAGE = "nosuch"
-LOOPS = ("orchestrator", "allocator", "scheduler", "reaper")
+LOOPS = ("orchestrator", "allocator", "scheduler", "reaper", "rebalancer")
 ROUNDS_MOST = 500
 
 
@@ -85,6 +86,7 @@ class PureSwarm:
             "allocator": loops.allocator(store, clock),
             "scheduler": loops.scheduler(store, clock),
             "reaper": loops.reaper(store, clock),
+            "rebalancer": rebalancer(store, clock, self.new_id),
         }
         self.silent: set[str] = set()
         self.bad_images = {BAD_IMAGE}
@@ -162,6 +164,9 @@ class PureSwarm:
             job_status=next_run(service, self.now_ns),
         )
         self.apply(Replace(object=changed))
+
+    def patch_service(self, id_: str, **changes: object) -> None:
+        self.apply(PatchService(id=id_, spec_version=self.service(id_).spec_version, **changes))  # type: ignore[arg-type]
 
     def scale(self, id_: str, replicas: int) -> None:
         mode = ServiceMode(replicated=ReplicatedService(replicas=replicas))
@@ -252,7 +257,7 @@ class PureSwarm:
         """One turn of every loop and agent, or if they rest, time until a loop wants to look again; False at rest."""
         if self.decide() | self.work():
             return True
-        wakes = self.plan("orchestrator")[1]
+        wakes = [wake for name in ("orchestrator", "rebalancer") for wake in self.plan(name)[1]]
         if not wakes or (until_ns is not None and min(wakes) > until_ns):
             return False
         self.now_ns = max(self.now_ns + 1, min(wakes))

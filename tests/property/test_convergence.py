@@ -116,6 +116,8 @@ def check_rest(swarm: PureSwarm, id_: str) -> None:
     config=st.one_of(st.none(), update_configs),
     policy=st.sampled_from([None, RestartPolicy(delay=0), RestartPolicy(delay=3 * SECOND)]),
     published=st.booleans(),
+    strategy=st.sampled_from(["rolling", "blue-green"]),
+    rebalance=st.sampled_from(["off", "auto"]),
     steps=st.lists(disturbances, max_size=40),
 )
 def test_what_is_wanted_runs_in_the_end(
@@ -123,10 +125,13 @@ def test_what_is_wanted_runs_in_the_end(
     config: UpdateConfig | None,
     policy: RestartPolicy | None,
     published: bool,
+    strategy: str,
+    rebalance: str,
     steps: list[tuple[str, object]],
 ) -> None:
     swarm = PureSwarm(3)
-    spec = replace(service_spec("web", replicas, restart_policy=policy), update_config=config)
+    labels = {"shoal.update.strategy": strategy, "shoal.rebalance": rebalance}
+    spec = replace(service_spec("web", replicas, restart_policy=policy), update_config=config, labels=labels)
     if published:
         spec = replace(spec, endpoint_spec=EndpointSpec(ports=(PortConfig(target_port=80),)))
     id_ = swarm.create(spec)
@@ -145,6 +150,7 @@ def test_what_is_wanted_runs_in_the_end(
     swarm.settle()
     check_rest(swarm, id_)
     current = swarm.service(id_)
+    assert not any(task.withheld for task in swarm.running(id_))
     for task in swarm.wanted(id_):
         paused = swarm.node(task.node_id).spec.availability == "pause"
         container = swarm.view.revision_of(task).spec.task_template.container_spec

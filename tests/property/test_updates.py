@@ -5,7 +5,9 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shoal.core.ingress import is_serving
 from shoal.model.base import replace
+from shoal.model.objects import Task
 from shoal.model.specs import RestartPolicy, UpdateConfig
 from shoal.model.states import TaskState, UpdateState
 from tests.doubles.swarm import LOOPS, SECOND, PureSwarm, service_spec
@@ -20,6 +22,12 @@ def take(swarm: PureSwarm, turn: str) -> None:
         swarm.decide((turn,))
     for _ in range(turn.count("work")):
         swarm.work()
+
+
+def image_of(swarm: PureSwarm, task: Task) -> str:
+    container = swarm.view.revision_of(task).spec.task_template.container_spec
+    assert container is not None
+    return container.image
 
 
 def updated(replicas: int, config: UpdateConfig, labels: dict[str, str] | None = None) -> tuple[PureSwarm, str]:
@@ -57,6 +65,46 @@ def test_so_many_run_at_any_time(replicas: int, parallelism: int, order: str, st
     assert {task.spec_version for task in swarm.running(id_)} == {2}
     assert len(swarm.running(id_)) == replicas
     assert swarm.update_state(id_) == UpdateState.COMPLETED
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    replicas=st.integers(1, 5),
+    is_awaited=st.booleans(),
+    config=st.builds(
+        UpdateConfig,
+        parallelism=st.integers(0, 3),
+        order=orders,
+        failure_action=st.sampled_from(["pause", "rollback", "continue"]),
+    ),
+    steps=st.lists(st.one_of(turns, st.integers(0, 9)), min_size=15, max_size=60),
+)
+def test_traffic_goes_over_whole(replicas: int, is_awaited: bool, config: UpdateConfig, steps: list[str | int]) -> None:
+    """Blue-green: tasks of one specification take traffic at a time, and no new one before as many run."""
+    labels = {"shoal.update.strategy": "blue-green"} | ({"shoal.update.canary": "100%"} if is_awaited else {})
+    swarm, id_ = updated(replicas, config, labels)
+    over = False
+
+    def check() -> None:
+        nonlocal over
+        served = {image_of(swarm, task) for task in swarm.tasks(id_) if is_serving(task)}
+        assert len(served) <= 1
+        if not over and served == {"new"}:
+            over = True
+            assert not is_awaited
+            assert sum(is_serving(task) for task in swarm.tasks(id_)) == replicas
+        assert not over or served != {"busybox"}
+
+    for step in steps:
+        running = swarm.tasks(id_, TaskState.RUNNING)
+        if isinstance(step, str):
+            take(swarm, step)
+        elif running and not over:
+            swarm.finish(running[step % len(running)])
+        check()
+    while swarm.round():
+        check()
+    assert sum(is_serving(task) for task in swarm.tasks(id_)) == replicas
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])

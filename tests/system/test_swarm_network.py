@@ -287,3 +287,44 @@ def node_id_of(lab: Lab, node: LabNode) -> str:
     """Return the id of a node by the word of a manager: it may be dead itself."""
     found = [each["ID"] for each in get(lab.node("m1"), "/nodes") if each["Status"]["Addr"] == node.address]
     return str(found[0])
+
+
+def test_a_network_whose_nodes_each_have_their_own_configuration(lab: Lab) -> None:
+    for name, part in (("w1", "10.77.0.64/26"), ("w2", "10.77.0.128/26")):
+        words = ("--subnet", "10.77.0.0/24", "--gateway", "10.77.0.1", "--ip-range", part, "-o", "parent=eth0")
+        lab.node(name).docker("network", "create", "--config-only", *words, "of-this-node")
+    create_network = ("network", "create", "--scope", "swarm", "-d", "macvlan", "--config-from", "of-this-node")
+    lab.node("m1").docker(*create_network, "plant")
+    refused = lab.node("w1").docker(*create_network, "other", check=False)
+    assert "This node is not a swarm manager" in refused.stderr
+    only = ("--constraint", "node.role==worker", "--replicas-max-per-node", "1")
+    service = create(lab, "machine", 2, "--network", "plant", "--replicas", "2", *only)
+    addresses = {}
+    for container, node, _ in service.tasks():
+        networks = json.loads(node.docker("inspect", "-f", "{{json .NetworkSettings.Networks}}", container).stdout)
+        addresses[node.name] = networks["plant"]["IPAddress"]
+    assert 64 <= int(addresses["w1"].rpartition(".")[2]) < 128 <= int(addresses["w2"].rpartition(".")[2]) < 192
+    for container, node, _ in service.tasks():
+        other = addresses["w2" if node.name == "w1" else "w1"]
+        node.docker("exec", container, "ping", "-c", "1", "-W", "2", other)
+    lab.node("m1").docker("service", "rm", "machine")
+    # the nodes' own copies go with their last tasks
+    shown = ("network", "ls", "--format", "{{.Name}}")
+    workers = [lab.node(name) for name in ("w1", "w2")]
+    wait_for(lambda: not any("plant" in node.docker(*shown).stdout for node in workers), "both forget it")
+    lab.node("m1").docker("network", "rm", "plant")
+
+
+def test_pruning_takes_what_nothing_uses_in_the_swarm_and_on_the_node_asked(lab: Lab) -> None:
+    first, second, third = (lab.node(name) for name in ("m1", "m2", "m3"))
+    first.docker("network", "create", "-d", "overlay", "--label", "keep=yes", "kept")
+    for node in (first, second, third):
+        node.docker("network", "create", f"of-{node.name}")
+    prune = ("network", "prune", "--force", "--filter")
+    assert second.docker(*prune, "until=1h").stdout == ""
+    assert "invalid filter 'until=x'" in second.docker(*prune, "until=x", check=False).stderr
+    for node in (second, third):
+        first.docker("network", "create", "-d", "overlay", "loose")
+        pruned = set(node.docker(*prune, "label!=keep").stdout.split()) - {"Deleted", "Networks:"}
+        assert pruned == {"loose", f"of-{node.name}"}
+    assert set(first.docker(*prune, "until=0s").stdout.split()) >= {"kept", "of-m1"}

@@ -194,6 +194,7 @@ class ContainerNetwork:
                 addresses=answer.addresses,
                 aliases=endpoint.aliases,
                 internal=answer.internal,
+                driver=answer.driver,
             )
             config = replace(config, plain=replace(plain, attachments=(*plain.attachments, attachment)))
             await self._engine.amend(container.id, Amendment(config=config))

@@ -70,7 +70,7 @@ def _tail(request: web.Request) -> int | None:
     if text in ("", "all") or text.startswith("-"):
         return None
     if not (text.isascii() and text.isdigit()):
-        raise InvalidArgument(f'invalid value for "tail": "{text}": use a number of lines or "all"')
+        raise InvalidArgument('tail value must be a positive integer or "all"')
     return int(text)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from shoal.cli.grammar import Parse, flag, flags
+from shoal.cli.service_labels import LABEL_FLAGS
 from shoal.cli.service_references import parse_network, parse_payload
 from shoal.language.mounts import parse_mount
 from shoal.language.ports import parse_port_match, parse_ports
@@ -155,6 +156,7 @@ def _shared(*, with_defaults: bool) -> tuple[Add, ...]:
         flag("--stop-signal", "string", "Signal that stops a task"),
         flag("--tty", text="Give each container a terminal", short="-t"),
         *_rollout("update", ("pause", "continue", "rollback"), with_defaults=with_defaults),
+        *(flag(each.flag, each.word, each.text) for each in LABEL_FLAGS),
         flag("--user", "string", "Name or number of user and group (user[:group])", short="-u"),
         flag("--with-registry-auth", text="Send the registry's credentials to the nodes"),
         flag("--workdir", "string", "Working directory in the container", short="-w"),

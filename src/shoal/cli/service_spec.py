@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from shoal.cli.service_labels import set_labels
 from shoal.errors import InvalidArgument
 from shoal.language.ports import is_same_port
 from shoal.language.values import parse_environment
@@ -112,7 +113,7 @@ def make_spec(given: Flags, image: str, arguments: Sequence[str], environment: M
     Raises:
         InvalidArgument: flags that do not go together, or a bad value.
     """
-    spec: Json = {"Name": given.get("name") or "", "Labels": dict(given.get("label") or ())}
+    spec: Json = {"Name": given.get("name") or "", "Labels": set_labels(dict(given.get("label") or ()), given)}
     container = section(spec, "TaskTemplate", "ContainerSpec")
     container["Image"] = familiar_image(image)
     if arguments:
@@ -261,6 +262,9 @@ def change_spec(spec: Json, given: Flags, environment: Mapping[str, str]) -> Jso
         spec["TaskTemplate"]["ForceUpdate"] = spec["TaskTemplate"].get("ForceUpdate", 0) + 1
     _change_mode(spec, given)
     _change_maps(spec, given)
+    labels = spec.get("Labels") or {}
+    if (changed := set_labels(labels, given)) != labels:
+        spec["Labels"] = changed
     if given.get("env_add") or given.get("env_rm"):
         lines = _environment(container.get("Env") or (), given.get("env_add") or (), environment)
         removed = set(given.get("env_rm") or ())

@@ -17,9 +17,12 @@ BALANCING = "shoal.lb"
 INGRESS_POLICY = "shoal.ingress.policy"
 DRAIN = "shoal.drain"
 PROGRESS_DEADLINE = "shoal.update.progress-deadline"
+STRATEGY = "shoal.update.strategy"
 CANARY = "shoal.update.canary"
 PROMOTE_AFTER = "shoal.update.canary.promote-after"
 BACKOFF = "shoal.restart.backoff"
+# core/orchestrate/moves.py reads it
+REBALANCE = "shoal.rebalance"
 # core/privileges.py reads them; a change of one replaces tasks
 PRIVILEGED = "shoal.privileged"
 DEVICES = "shoal.devices"
@@ -29,15 +32,18 @@ DEPENDS_ON = "shoal.depends-on"
 # of services that run at times: core/cron.py reads them
 TIME_ZONE = "shoal.cron.timezone"
 MISSED = "shoal.cron.missed"
+BLUE_GREEN = "blue-green"
 # what holds without the label; the reference gives the same words, a test compares
 DEFAULTS: dict[str, str] = {
     BALANCING: "random",
     INGRESS_POLICY: "cluster",
     DRAIN: "2s",
     PROGRESS_DEADLINE: "10m",
+    STRATEGY: "rolling",
     CANARY: "none",
     PROMOTE_AFTER: "never",
     BACKOFF: "none",
+    REBALANCE: "off",
     DEPENDS_ON: "none",
     PRIVILEGED: "false",
     DEVICES: "none",
@@ -49,7 +55,9 @@ DEFAULTS: dict[str, str] = {
 CHOICES: dict[str, tuple[str, ...]] = {
     BALANCING: ("random", "source", "prefer-local"),
     INGRESS_POLICY: ("cluster", "local"),
+    STRATEGY: ("rolling", BLUE_GREEN),
     MISSED: ("skip", "once"),
+    REBALANCE: ("off", "auto"),
 }
 _PERCENT_MOST = 100
 
@@ -71,6 +79,7 @@ class Extensions(Struct):
     `balancing`: random, source or prefer-local. `ingress_policy`: cluster or local (see model/netstate.py).
     `drain_ns`: how long a task that is to stop may finish what it has begun, at most.
     `progress_deadline_ns`: how long a slot's new tasks may take until one runs, before the update fails.
+    `is_blue_green`: an update gives all traffic to its new tasks at once.
     `canary`: after how many slots an update waits; None: it does not. `promote_after_ns`: how long, without failure.
     `backoff_most_ns`: restart delays double with each failure in a row up to this.
     """
@@ -79,6 +88,7 @@ class Extensions(Struct):
     ingress_policy: str
     drain_ns: int
     progress_deadline_ns: int
+    is_blue_green: bool
     canary: Canary | None
     promote_after_ns: int
     backoff_most_ns: int
@@ -98,12 +108,21 @@ def parse_extensions(labels: Mapping[str, str]) -> Extensions:
             )
     if PROMOTE_AFTER in labels and CANARY not in labels:
         raise InvalidArgument(f"service label {PROMOTE_AFTER} needs {CANARY}: set that, too, or remove it")
+    canary = _canary(labels[CANARY]) if CANARY in labels else None
+    is_blue_green = _choice(labels, STRATEGY) == BLUE_GREEN
+    if is_blue_green and canary is not None and canary.percent != _PERCENT_MOST:
+        raise InvalidArgument(
+            f'service label {CANARY}: "{labels[CANARY]}": all traffic goes over at once with {STRATEGY}={BLUE_GREEN}: '
+            f"write {_PERCENT_MOST}%, and it awaits its promotion before"
+        )
+    _choice(labels, REBALANCE)
     return Extensions(
         balancing=_choice(labels, BALANCING),
         ingress_policy=_choice(labels, INGRESS_POLICY),
         drain_ns=_duration(labels, DRAIN),
         progress_deadline_ns=_duration(labels, PROGRESS_DEADLINE, least_ns=1),
-        canary=_canary(labels[CANARY]) if CANARY in labels else None,
+        is_blue_green=is_blue_green,
+        canary=canary,
         promote_after_ns=_duration(labels, PROMOTE_AFTER, least_ns=1) if PROMOTE_AFTER in labels else 0,
         backoff_most_ns=_duration(labels, BACKOFF, least_ns=1) if BACKOFF in labels else 0,
     )

@@ -25,8 +25,8 @@ def is_placed(task: Task) -> bool:
 
 
 def is_serving(task: Task) -> bool:
-    """Whether a task takes traffic: it runs, and is wanted to."""
-    return task.status.state == TaskState.RUNNING and task.is_wanted
+    """Whether a task takes traffic: it runs, is wanted to, and its update does not withhold it from traffic."""
+    return task.status.state == TaskState.RUNNING and task.is_wanted and not task.withheld
 
 
 def publish(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from shoal.core.networks import BRIDGE_DRIVER, OVERLAY_DRIVER, choose_exit, exit_of, needs_way_out
 from shoal.core.validate.plain_network import parse_port
 from shoal.model.container import Container, ContainerConfig
 from shoal.model.netstate import HostPort, JoinedNetwork, OverlayLink, Sandbox, SandboxRequest
@@ -48,19 +49,22 @@ def port_conflict(ports: Iterable[HostPort], containers: Iterable[Container]) ->
 def sandbox_request(container_id: str, config: ContainerConfig) -> SandboxRequest:
     """Return the namespace a container needs: its networks of the swarm, and a way out."""
     plain = config.plain or PlainConfig()
+    exits = [
+        exit_of(each.network_id, each.network_name, each.driver or OVERLAY_DRIVER)
+        for each in plain.attachments
+        if not each.internal
+    ]
+    if plain.network_mode == BRIDGE:
+        exits.append(exit_of("", BRIDGE, BRIDGE_DRIVER))
     return SandboxRequest(
         task_id=container_id,
         host_ports=config.host_ports,
         overlays=tuple(OverlayLink(network_id=each.network_id, addresses=each.addresses) for each in plain.attachments),
-        outside=_leads_outside(config, plain),
+        # not if all it is on are internal networks
+        outside=bool(config.host_ports or not plain.attachments or needs_way_out(exits)),
+        default_network_id=choose_exit(exits),
         name_servers=config.dns_nameservers,
     )
-
-
-def _leads_outside(config: ContainerConfig, plain: PlainConfig) -> bool:
-    """Whether a container has a way out: not if all it is on are internal networks."""
-    is_on_open = any(not each.internal for each in plain.attachments)
-    return plain.network_mode == BRIDGE or bool(config.host_ports) or is_on_open or not plain.attachments
 
 
 def endpoint_of(plain: PlainConfig, network: str) -> EndpointRequest | None:

@@ -178,7 +178,9 @@ def check_config(config: ContainerConfig, host: Host) -> None:
     if config.pids_limit < 0 or config.memory_bytes < 0:
         raise InvalidArgument("limits of memory and pids must not be negative: 0 is no limit")
     if config.init and not host.init_program:
-        raise InvalidArgument("Init: no init program on this node: install tini (or docker-init, catatonit, dumb-init)")
+        raise InvalidArgument(
+            "Init: no init program on this node that runs in any container: install tini-static (or catatonit)"
+        )
     for mount in config.mounts:
         _check_mount(mount)
     for name in config.sysctls:

@@ -14,6 +14,7 @@ from shoal.manager.cron import cron
 from shoal.manager.dispatcher import Dispatcher
 from shoal.manager.loop import LeaderLoop
 from shoal.manager.membership import Membership
+from shoal.manager.rebalancing import rebalancer
 from shoal.manager.root_change import RotationLoop
 from shoal.store.store import Store
 
@@ -40,6 +41,7 @@ class Leader:
             "reaper": loops.reaper(store, clock),
             "network keys": loops.network_keys(store, clock),
             "cron": cron(store, clock),
+            "rebalancer": rebalancer(store, clock, ids.new),
         }
         self._tasks: list[asyncio.Task[None]] = []
 

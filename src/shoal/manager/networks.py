@@ -48,7 +48,7 @@ class Networks:
             InvalidArgument: a bad spec, or a subnet or VXLAN id that is another network's.
             NameConflict: the name is taken, or there is a network of the routing mesh already.
             NotFound: a driver that Shoal does not have.
-            NotBuilt: a routing mesh that is encrypted.
+            NotBuilt: a routing mesh that is encrypted; a driver.
             Unavailable: no subnet is free, or no node can encrypt what is to be encrypted.
         """
         prepared = prepare_network(spec)

@@ -7,6 +7,8 @@ time do not undo each other.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from shoal.model.base import Struct
 from shoal.model.objects import (
     Attachment,
@@ -23,6 +25,8 @@ from shoal.model.specs import GenericResource
 from shoal.model.states import TaskState
 
 LOG_FORMAT = 1
+# the feature level of blue-green updates
+SWITCHING_LEVEL = 2
 
 
 class Create(Struct, tag="create"):
@@ -73,6 +77,20 @@ class PatchService(Struct, tag="patch-service"):
     update_status: UpdateStatus | None = None
     clear_update_status: bool = False
     job_status: JobStatus | None = None
+    rebalancing: bool | None = None
+
+
+class SwitchTraffic(Struct, tag="switch-traffic"):
+    """Give traffic to tasks that were withheld from it, and stop those that had it: one action, so at one index.
+
+    For the spec of `spec_version` only: a newer spec ignores it. Tasks that are gone are ignored.
+    """
+
+    service_id: str
+    spec_version: int
+    released_task_ids: tuple[str, ...]
+    stopped_task_ids: tuple[str, ...] = ()
+    update_status: UpdateStatus | None = None
 
 
 class PatchNode(Struct, tag="patch-node"):
@@ -88,7 +106,7 @@ class PatchNode(Struct, tag="patch-node"):
     clear_manager_status: bool = False
 
 
-Action = Create | Replace | Remove | PatchTask | PatchService | PatchNode
+Action = Create | Replace | Remove | PatchTask | PatchService | SwitchTraffic | PatchNode
 
 
 class LogEntry(Struct):
@@ -99,3 +117,8 @@ class LogEntry(Struct):
     actor: str = ""
     format: int = LOG_FORMAT
     feature_level: int = 1
+
+
+def feature_level_of(actions: Iterable[Action]) -> int:
+    """Return the feature level that a member must know to apply `actions`."""
+    return SWITCHING_LEVEL if any(isinstance(action, SwitchTraffic) for action in actions) else 1

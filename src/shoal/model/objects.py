@@ -133,6 +133,8 @@ class Service(Struct, tag="service"):
     endpoint: Endpoint = Endpoint()
     update_status: UpdateStatus | None = None
     job_status: JobStatus | None = None
+    # somebody asked for its tasks to be spread evenly, and they are not yet
+    rebalancing: bool = False
     # of one that runs at times: the last due time that had its turn, or when it was first seen; 0: not yet
     last_due_ns: int = 0
 
@@ -180,7 +182,8 @@ class Attachment(Struct):
     """Addresses (CIDR) of a task on a network.
 
     `driver` is overlay, or that of a node's own network (host, bridge, null, macvlan, ...); empty: the routing mesh.
-    `internal`: the network leads nowhere else. `encrypted`: only a node with a key can carry it.
+    `internal`: the network leads nowhere else. `encrypted`: only a node with a key can carry it. `spec`: of a network
+    that each node makes for itself; the node chooses the addresses.
     """
 
     network_id: str
@@ -188,6 +191,7 @@ class Attachment(Struct):
     driver: str = ""
     internal: bool = False
     encrypted: bool = False
+    spec: NetworkSpec | None = None
 
 
 class AttachedContainer(Struct):
@@ -217,6 +221,10 @@ class Task(Struct, tag="task"):
     generic_resources: tuple[GenericResource, ...] = ()
     # of the attachment runtime: nothing is run for it
     container: AttachedContainer | None = None
+    # the task whose place it takes when it runs, of one that was moved to another node
+    replaces: str = ""
+    # of an update that gives all traffic to its new tasks at once: it takes none until then
+    withheld: bool = False
     # how many tasks before it failed in a row in its place, and since when none has come to run (0: it is the first)
     failures_before: int = 0
     trying_since_ns: int = 0

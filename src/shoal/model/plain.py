@@ -51,7 +51,7 @@ class EndpointRequest(Struct):
 class Attachment(Struct):
     """A place on a network of the swarm that this container was given; `task_id` stands for it in the swarm.
 
-    `addresses` are CIDR. `internal`: the network leads nowhere else.
+    `addresses` are CIDR. `internal`: the network leads nowhere else. `driver`: of a network that the node makes itself.
     """
 
     task_id: str
@@ -60,6 +60,7 @@ class Attachment(Struct):
     addresses: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     internal: bool = False
+    driver: str = ""
 
     @property
     def is_local(self) -> bool:

@@ -14,13 +14,14 @@ from typing import TypeVar
 
 import structlog
 
-from shoal.errors import InvalidArgument, Unavailable
+from shoal.errors import Forbidden, InvalidArgument, Unavailable
 from shoal.lib.supervise import cancel_and_wait, supervise
 from shoal.model.base import replace
 from shoal.model.diagnosis import PathFacts
 from shoal.model.netstate import (
     Connection,
     DataPath,
+    GatewayNetwork,
     IngressState,
     NetworkChange,
     OverlayUpdate,
@@ -195,6 +196,23 @@ class NodeNetwork:
 
         return await self._run(look)
 
+    def way_out(self) -> tuple[str, str]:
+        """Return the network by which containers go out, and its gateway."""
+        return self._plumbing.gateway_network, self._plumbing.settings.sandbox_gateway
+
+    async def set_way_out(self, asked: GatewayNetwork) -> None:
+        """Have containers go out by this network from now on.
+
+        Raises:
+            Forbidden: a container goes out by the one there is.
+            InvalidArgument: a route of the host overlaps it.
+        """
+        await self._run(lambda: self._set_way_out(asked))
+
+    async def has_link(self, name: str) -> bool:
+        """Tell whether the host has a link of that name."""
+        return await self._run(lambda: bool(rtnetlink.link_index(self._plumbing.host_links, name)))
+
     async def wait_for_network(self, network_id: str) -> None:
         """Wait until a change has told of an overlay network."""
         while not self._overlays.is_known(network_id):
@@ -237,6 +255,17 @@ class NodeNetwork:
         )
 
     # from here on: the worker thread
+
+    def _set_way_out(self, asked: GatewayNetwork) -> None:
+        if asked == self._plumbing.asked:
+            return
+        if any(record.address for record in self._wiring.tasks.values()):
+            raise Forbidden(
+                "docker_gwbridge has active endpoints: stop the containers of this node that have a way out "
+                "(those on bridge, too), and leave the swarm"
+            )
+        self._plumbing.change_gateway(asked)
+        self._balancer.load(self._desired())
 
     def _set_node_number(self, number: int) -> None:
         self._settings = replace(self._settings, node_number=number)

@@ -33,7 +33,7 @@ from shoal.network.sandboxes import Sandboxes, Trunk
 from shoal.network.secret_paths import SecretPaths
 from shoal.network.secret_plan import secret_mtu_bytes
 
-# of a network of this node alone: a bridge's own
+# of a bridge of this node alone; a macvlan has its parent's
 LOCAL_MTU_BYTES = 1500
 _log = structlog.get_logger(__name__)
 
@@ -230,7 +230,8 @@ class OverlaySide:
 
     def _trunk(self, held: HeldOverlay) -> Trunk:
         if not held.overlay.vni:
-            return Trunk(vni=0, port=0, local=None, mtu_bytes=held.overlay.mtu_bytes or LOCAL_MTU_BYTES)
+            usual = 0 if held.overlay.parent else LOCAL_MTU_BYTES
+            return Trunk(vni=0, port=0, local=None, mtu_bytes=held.overlay.mtu_bytes or usual)
         data_path = self._holding.data_path
         hosts: Iterable[str] = hosts_of(data_path, self._node_number).values()
         found = underlay.look(self._plumbing.host_links, own_address(data_path, self._node_number), tuple(hosts))

@@ -13,7 +13,7 @@ import structlog
 
 from shoal.lib.files import write_atomically
 from shoal.model.base import Struct
-from shoal.model.netstate import DataPath, IngressState, SandboxRequest
+from shoal.model.netstate import DataPath, GatewayNetwork, IngressState, SandboxRequest
 from shoal.network.overlays import HeldOverlay, Holding
 
 RecordType = TypeVar("RecordType", bound=Struct)
@@ -25,10 +25,11 @@ _log = structlog.get_logger(__name__)
 
 
 class NodeRecord(Struct):
-    """The ranges this node chose (CIDR)."""
+    """The ranges this node chose (CIDR), and what was asked for of the second."""
 
     link_network: str
     gateway_network: str
+    asked: GatewayNetwork = GatewayNetwork()
 
 
 class DataPathRecord(Struct):

@@ -14,8 +14,8 @@ import structlog
 
 from shoal.errors import Unavailable
 from shoal.model.base import replace
-from shoal.model.netstate import OverlayLink, Sandbox, SandboxRequest
-from shoal.network import namespace, rtnetlink
+from shoal.model.netstate import Overlay, OverlayLink, Sandbox, SandboxRequest
+from shoal.network import namespace, routing, rtnetlink
 from shoal.network.addresses import next_address
 from shoal.network.netlink import NETFILTER, ROUTE, Message, Socket
 from shoal.network.overlays import is_ipv4, mac_of_addresses
@@ -31,6 +31,8 @@ TASK_LINK = "eth"
 FIRST_LINK_INDEX = 2
 # stands for the way out where links are told apart by network
 OUTSIDE = ""
+# inside a namespace that goes out by another network: what has the way out's address
+OUTSIDE_TABLE, OUTSIDE_PRIORITY = 100, 100
 
 
 class Wiring:
@@ -80,6 +82,7 @@ class Wiring:
             network_id
             for record in self.tasks.values()
             for network_id in (*record.changing, *(link.network_id for link in record.request.overlays))
+            if network_id != OUTSIDE
         )
 
     def attach(self, request: SandboxRequest) -> Sandbox:
@@ -140,8 +143,9 @@ class Wiring:
         return Sandbox(task_id=request.task_id, path=path, addresses=tuple(addresses))
 
     def _free_address(self) -> str:
-        network = self._plumbing.gateway_network
-        in_use = {record.address for record in self.tasks.values()}
+        asked = self._plumbing.asked
+        network = asked.address_range or self._plumbing.gateway_network
+        in_use = {asked.gateway, *asked.reserved, *(record.address for record in self.tasks.values())}
         address = next_address(network, in_use, self._last_address)
         if address is None:
             raise Unavailable(f"no address is free for the task in {network}")
@@ -163,7 +167,7 @@ class Wiring:
                     messages += self._plug(record, link, descriptor)
                 if record.address:
                     messages += self._plug_outside(record, descriptor)
-                inner.talk(messages)
+                inner.talk([*messages, *self._lead_out(record)])
             finally:
                 inner.close()
         finally:
@@ -171,29 +175,49 @@ class Wiring:
 
     def _plug(self, record: TaskRecord, link: OverlayLink, descriptor: int) -> list[Message]:
         """Link a namespace to a network; return what is left to say inside it."""
-        sandbox, name = self._sandboxes[link.network_id], link_name_of(record.request.task_id)
+        sandbox = self._sandboxes[link.network_id]
         number = record.numbers[link.network_id]
         index = FIRST_LINK_INDEX + number
-        sandbox.links.talk(
-            [
-                rtnetlink.delete_link(name),
-                rtnetlink.add_veth(
-                    name,
-                    f"{TASK_LINK}{number}",
-                    descriptor,
-                    sandbox.mtu_bytes,
-                    mac_of_addresses(link.addresses),
-                    index,
-                    sandbox.bridge_index,
-                ),
-            ]
-        )
+        if sandbox.overlay is not None and sandbox.overlay.parent:
+            self._put_on_parent(sandbox.overlay, link, f"{TASK_LINK}{number}", descriptor, index)
+        else:
+            name = link_name_of(record.request.task_id)
+            sandbox.links.talk(
+                [
+                    rtnetlink.delete_link(name),
+                    rtnetlink.add_veth(
+                        name,
+                        f"{TASK_LINK}{number}",
+                        descriptor,
+                        sandbox.mtu_bytes,
+                        mac_of_addresses(link.addresses),
+                        index,
+                        sandbox.bridge_index,
+                    ),
+                ]
+            )
         if not all(is_ipv4(address) for address in link.addresses):
             with namespace.inside(descriptor, self._plumbing.home):
                 namespace.write_setting(f"net/ipv6/conf/{TASK_LINK}{number}/disable_ipv6", "0")
         split = (address.partition("/") for address in link.addresses)
         addresses = [rtnetlink.add_address(index, address, int(bits)) for address, _, bits in split]
         return [*addresses, rtnetlink.set_up(index)]
+
+    def _put_on_parent(self, overlay: Overlay, link: OverlayLink, name: str, descriptor: int, index: int) -> None:
+        """Give a namespace a macvlan. Raises Unavailable: the node has no such parent, or it takes none."""
+        links = self._plumbing.host_links
+        parent_index = rtnetlink.link_index(links, overlay.parent)
+        if not parent_index:
+            raise Unavailable(f"network {overlay.name}: this node has no link {overlay.parent} any more")
+        mac = mac_of_addresses(link.addresses)
+        macvlan = rtnetlink.add_macvlan(name, parent_index, overlay.mode, descriptor, mac, index, overlay.mtu_bytes)
+        try:
+            links.talk([macvlan])
+        except OSError as error:
+            raise Unavailable(
+                f"network {overlay.name}: the kernel gives no macvlan on {overlay.parent} ({error}): it needs the "
+                "module macvlan, and a parent that is not part of a bridge"
+            ) from error
 
     def _plug_outside(self, record: TaskRecord, descriptor: int) -> list[Message]:
         """Link a namespace to `gw0`; return what is left to say inside it."""
@@ -224,61 +248,100 @@ class Wiring:
             rtnetlink.add_address(index, address, 32),
             rtnetlink.set_up(index),
             rtnetlink.set_route(gateway, 32, index),
-            rtnetlink.set_default_route(index, gateway),
         ]
 
+    def _lead_out(self, record: TaskRecord) -> list[Message]:
+        """Return what leads out of a namespace whose links are there: a network's own gateway, or the way out."""
+        messages: list[Message] = []
+        own = record.request.default_network_id
+        if own:
+            overlay = self._sandboxes[own].overlay
+            index = FIRST_LINK_INDEX + record.numbers[own]
+            gateways = overlay.gateways if overlay is not None else ()
+            messages += [rtnetlink.set_default_route(index, gateway) for gateway in gateways]
+        if record.address and record.request.outside:
+            index, gateway = FIRST_LINK_INDEX + record.numbers[OUTSIDE], self._plumbing.settings.sandbox_gateway
+            if own:
+                # what came in by a published port goes out where it came from
+                messages += [
+                    routing.set_route_on_link(None, gateway, index, OUTSIDE_TABLE),
+                    routing.add_source_rule(record.address, OUTSIDE_TABLE, OUTSIDE_PRIORITY),
+                ]
+            else:
+                messages.append(rtnetlink.set_default_route(index, gateway))
+                if record.complete:
+                    # it may have gone out by a network before
+                    messages.append(routing.delete_source_rule(record.address, OUTSIDE_TABLE, OUTSIDE_PRIORITY))
+        return messages
+
     def _change(self, record: TaskRecord, request: SandboxRequest) -> None:
-        """Lead a living namespace to other networks and host ports; its way out stays as it was made."""
+        """Lead a living namespace to other networks and host ports."""
         before = {link.network_id: link for link in record.request.overlays}
         after = {link.network_id: link for link in request.overlays}
-        changing = tuple(sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key)))
-        numbers = {key: number for key, number in record.numbers.items() if key == OUTSIDE or key in after}
-        for network_id in after:
+        changing = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+        if request.outside != bool(record.address) and not request.host_network:
+            changing.append(OUTSIDE)
+            if request.outside:
+                record = replace(record, address=request.ingress_address or self._free_address())
+        # those that go are kept until their links have gone
+        numbers = dict(record.numbers)
+        for network_id in (*after, *((OUTSIDE,) if request.outside else ())):
             if network_id not in numbers:
-                numbers[network_id] = _first_free(record.numbers.values(), numbers.values())
-        record = replace(record, request=request, numbers=numbers, changing=changing)
+                numbers[network_id] = _first_free(numbers.values())
+        record = replace(record, request=request, numbers=numbers, changing=tuple(changing))
         self._records.write_task(record)
         self.tasks[request.task_id] = record
         self._change_links(record)
 
     def _change_links(self, record: TaskRecord) -> None:
         request = record.request
-        if record.changing and not request.host_network:
-            wanted = {link.network_id: link for link in request.overlays}
+        wanted = {link.network_id: link for link in request.overlays}
+        if not request.host_network:
             descriptor = os.open(self.path_of(request.task_id), os.O_RDONLY | os.O_CLOEXEC)
             try:
                 with namespace.inside(descriptor, self._plumbing.home):
                     inner = Socket(ROUTE)
                 try:
-                    for network_id in record.changing:
-                        if network_id in self._sandboxes:
-                            name = link_name_of(request.task_id)
-                            self._sandboxes[network_id].links.talk([rtnetlink.delete_link(name)])
+                    old = (record.numbers[key] for key in record.changing if key in record.numbers)
+                    inner.talk([rtnetlink.delete_link_at(FIRST_LINK_INDEX + number) for number in old])
                     for network_id in record.changing:
                         if network_id in wanted:
                             inner.talk(self._plug(record, wanted[network_id], descriptor))
+                    if OUTSIDE in record.changing and request.outside:
+                        inner.talk(self._plug_outside(record, descriptor))
+                    inner.talk(self._lead_out(record))
                 finally:
                     inner.close()
             finally:
                 os.close(descriptor)
-        record = replace(record, changing=())
+        if record.address and not request.outside:
+            self._forget_outside(record)
+            record = replace(record, address="")
+        kept = wanted.keys() | ({OUTSIDE} if record.address else set())
+        numbers = {key: number for key, number in record.numbers.items() if key in kept}
+        record = replace(record, numbers=numbers, changing=())
         self._records.write_task(record)
         self.tasks[request.task_id] = record
 
     def _take_away(self, record: TaskRecord) -> None:
-        plumbing, request = self._plumbing, record.request
+        request = record.request
         if not request.host_network:
             # an address is given on once its task has stopped: the routes may be another's by now
             if record.address and all(other.address != record.address for other in self.tasks.values()):
-                plumbing.host_links.talk(
-                    [rtnetlink.delete_route(record.address, 32, plumbing.host_link_index, plumbing.ranges.sandbox_end)]
-                )
-                plumbing.sandbox_links.talk([rtnetlink.delete_route(record.address, 32, plumbing.sandbox_bridge_index)])
+                self._forget_outside(record)
             # the links go with the namespace, many at once in the kernel's own time; one by one it takes 30 ms each
             namespace.remove(self.path_of(request.task_id))
         self._records.forget_task(request.task_id)
 
+    def _forget_outside(self, record: TaskRecord) -> None:
+        """Take the routes to a task's way out away."""
+        plumbing = self._plumbing
+        plumbing.host_links.talk(
+            [rtnetlink.delete_route(record.address, 32, plumbing.host_link_index, plumbing.ranges.sandbox_end)]
+        )
+        plumbing.sandbox_links.talk([rtnetlink.delete_route(record.address, 32, plumbing.sandbox_bridge_index)])
 
-def _first_free(*taken: Iterable[int]) -> int:
-    used = {number for numbers in taken for number in numbers}
+
+def _first_free(taken: Iterable[int]) -> int:
+    used = set(taken)
     return next(number for number in range(len(used) + 1) if number not in used)

@@ -9,14 +9,25 @@ from __future__ import annotations
 from shoal.core.allocate.subnets import overlapping
 from shoal.core.networks import PREDEFINED
 from shoal.errors import Conflict, InvalidArgument, NameConflict, NotFound, OutOfSequence, ShoalError
-from shoal.model.actions import Action, Create, LogEntry, PatchNode, PatchService, PatchTask, Remove, Replace
+from shoal.model.actions import (
+    SWITCHING_LEVEL,
+    Action,
+    Create,
+    LogEntry,
+    PatchNode,
+    PatchService,
+    PatchTask,
+    Remove,
+    Replace,
+    SwitchTraffic,
+)
 from shoal.model.base import Struct, replace
 from shoal.model.objects import Config, Meta, Network, Revision, Secret, Service, StoreObject, Task, revision_id
 from shoal.model.states import TaskState
 from shoal.store.tables import Tables, address_key, kind_of, name_of, port_key, ports_of, task_addresses
 
 KEPT_REVISIONS = 10
-HIGHEST_FEATURE_LEVEL = 1
+HIGHEST_FEATURE_LEVEL = SWITCHING_LEVEL
 
 
 class Taken(Conflict):
@@ -79,6 +90,8 @@ class _Transaction:
                 self._patch_task(action)
             case PatchService():
                 self._patch_service(action)
+            case SwitchTraffic():
+                self._switch_traffic(action)
             case PatchNode():
                 self._patch_node(action)
 
@@ -166,8 +179,23 @@ class _Transaction:
             changed = replace(changed, update_status=action.update_status)
         if action.job_status is not None:
             changed = replace(changed, job_status=action.job_status)
+        if action.rebalancing is not None:
+            changed = replace(changed, rebalancing=action.rebalancing)
         if changed != service:
             self._put(changed, service.meta)
+
+    def _switch_traffic(self, action: SwitchTraffic) -> None:
+        service = self.tables.services.rows.get(action.service_id)
+        if service is None or service.spec_version != action.spec_version:
+            return
+        for id_ in action.released_task_ids:
+            task = self.tables.tasks.rows.get(id_)
+            if task is not None and task.withheld:
+                self._put(replace(task, withheld=False), task.meta)
+        for id_ in action.stopped_task_ids:
+            self._patch_task(PatchTask(id=id_, desired_state=TaskState.SHUTDOWN))
+        if action.update_status is not None:
+            self._put(replace(service, update_status=action.update_status), service.meta)
 
     def _patch_node(self, action: PatchNode) -> None:
         node = self.tables.nodes.rows.get(action.id)

@@ -12,7 +12,7 @@ import msgspec
 
 from shoal.errors import InvalidArgument, ShoalError, Unavailable
 from shoal.lib.clock import Clock
-from shoal.model.actions import LOG_FORMAT, Action, LogEntry
+from shoal.model.actions import LOG_FORMAT, Action, LogEntry, feature_level_of
 from shoal.model.base import Struct, replace
 from shoal.model.events import Event
 from shoal.model.objects import Service, StoreObject, revision_id
@@ -113,7 +113,10 @@ class Store:
 
     def encode(self, actions: Sequence[Action], actor: str = "") -> bytes:
         """Return actions as the data of an entry: for what a change of the members of the group carries with it."""
-        return self._encoder.encode(LogEntry(actions=tuple(actions), at_ns=self._clock.now_ns(), actor=actor))
+        level = feature_level_of(actions)
+        return self._encoder.encode(
+            LogEntry(actions=tuple(actions), at_ns=self._clock.now_ns(), actor=actor, feature_level=level)
+        )
 
     async def _propose(self, data: bytes) -> int:
         result = await self.consensus.propose(data)

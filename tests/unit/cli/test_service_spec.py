@@ -1,10 +1,15 @@
+import re
+from pathlib import Path
+
 import pytest
 
+from shoal.cli.service_labels import LABEL_FLAGS
 from shoal.cli.service_spec import change_spec, make_spec
 from shoal.errors import InvalidArgument
 from tests.unit.cli.command_line import flags_of
 
 SECOND = 1_000_000_000
+REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "extensions.md"
 
 
 def made(*words, environment=None):
@@ -280,3 +285,30 @@ def test_empty_arguments_clear():
 )
 def test_image_is_sent_as_docker_sends_it(written, sent):
     assert made(written)["TaskTemplate"]["ContainerSpec"]["Image"] == sent
+
+
+def test_labels_of_shoal_have_flags_and_an_empty_value_takes_them_away():
+    words = ("--label", "a=b", "--canary", "10%", "--drain", "1s", "--privileged", "--cron-schedule", "@daily")
+    spec = made("--name", "web", *words, "busybox")
+    assert spec["Labels"] == {
+        "a": "b",
+        "shoal.update.canary": "10%",
+        "shoal.drain": "1s",
+        "shoal.privileged": "true",
+        "swarm.cronjob.schedule": "@daily",
+        "swarm.cronjob.enable": "true",
+    }
+    words = ("--canary", "", "--drain", "2s", "--privileged=false", "--cron-schedule", "", "--label-add", "c=d")
+    assert changed(spec, *words)["Labels"] == {"a": "b", "c": "d", "shoal.drain": "2s"}
+    plain = {"Name": "web", "TaskTemplate": {"ContainerSpec": {}}}
+    assert "Labels" not in changed(plain, "--image", "b")
+    assert changed(plain, "--lb", "source")["Labels"] == {"shoal.lb": "source"}
+
+
+def test_every_label_of_the_reference_has_its_flag():
+    rows = re.findall(
+        r"^\| `((?:shoal|swarm)\.[a-z.-]+)` \|.*\| `(--[a-z-]+)` \|$", REFERENCE.read_text(), re.MULTILINE
+    )
+    assert dict(rows) == {each.label: each.flag for each in LABEL_FLAGS}
+    labels = re.findall(r"^\| `(shoal\.[a-z.-]+)` \|", REFERENCE.read_text(), re.MULTILINE)
+    assert set(labels) <= dict(rows).keys()

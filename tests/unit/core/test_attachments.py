@@ -6,6 +6,7 @@ import pytest
 
 from shoal.core.assign import Sent, diff
 from shoal.core.attachments import attachment_task, check_attachable, choose_addresses
+from shoal.core.networks import PREDEFINED_BY_NAME
 from shoal.core.overlay import overlay_service
 from shoal.core.plain_network import attachment_of, endpoint_of, port_conflict, sandbox_request, wanted_ports
 from shoal.errors import Conflict, Forbidden, InvalidArgument
@@ -30,14 +31,17 @@ CONTAINER = AttachedContainer(container_id="0123456789abcdef", name="one", alias
     [
         NetworkSpec(name="closed", driver="overlay"),
         NetworkSpec(name="closed", driver="overlay", attachable=True, ingress=True),
-        NetworkSpec(name="closed", driver="bridge", attachable=True),
+        NetworkSpec(name="closed", driver="macvlan", scope="swarm"),
     ],
 )
 def test_networks_that_no_container_may_join(spec):
     text = "rpc error: code = PermissionDenied desc = network closed not manually attachable"
     with pytest.raises(Forbidden, match=text):
         check_attachable(Network(id="net", spec=spec), "closed")
+    with pytest.raises(Forbidden, match="network host not manually attachable"):
+        check_attachable(PREDEFINED_BY_NAME["host"], "host")
     check_attachable(NETWORK, "open")
+    check_attachable(Network(id="net", spec=NetworkSpec(name="lan", driver="macvlan", attachable=True)), "lan")
 
 
 def test_addresses():

@@ -37,6 +37,7 @@ def test_labels_are_read_and_others_left_alone() -> None:
         (CANARY, "-1"),
         (CANARY, "half"),
         (PROMOTE_AFTER, "5m"),
+        ("shoal.update.strategy", "red"),
         ("shoal.restart.backoff", "0s"),
     ],
 )

@@ -280,6 +280,18 @@ def test_what_fails_beside_the_canaries_comes_back_as_it_was() -> None:
     assert status_of(swarm, id_).promotion == Promotion.AWAITED
 
 
+def test_what_fails_beside_the_canaries_waits_for_its_restart_delay() -> None:
+    spec = service_spec("web", 4, restart_policy=RestartPolicy(delay=2 * SECOND))
+    swarm, id_ = started(spec, labels={"shoal.update.canary": "1"})
+    swarm.set_image(id_, "new")
+    swarm.pass_seconds(10)
+    swarm.finish(of_slot(swarm, id_, 4))
+    swarm.pass_seconds(1)
+    assert len(swarm.running(id_)) == 3, "the delay of the policy is two seconds"
+    swarm.pass_seconds(2)
+    assert len(swarm.running(id_)) == 4
+
+
 def test_a_drain_during_the_wait_keeps_the_canaries_apart() -> None:
     labels = {"shoal.update.canary": "1"}
     swarm, id_ = started(service_spec("web", 4), nodes=2, labels=labels)

@@ -2,11 +2,22 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from shoal.errors import Conflict, InvalidArgument, NameConflict, NotFound, OutOfSequence
 from shoal.lib.clock import ManualClock
-from shoal.model.actions import Create, PatchNode, PatchService, PatchTask, Remove, Replace
+from shoal.model.actions import (
+    SWITCHING_LEVEL,
+    Create,
+    LogEntry,
+    PatchNode,
+    PatchService,
+    PatchTask,
+    Remove,
+    Replace,
+    SwitchTraffic,
+)
 from shoal.model.base import replace
 from shoal.model.objects import (
     Attachment,
@@ -17,10 +28,11 @@ from shoal.model.objects import (
     Service,
     Task,
     TaskStatus,
+    UpdateStatus,
     VirtualIP,
 )
 from shoal.model.specs import EndpointSpec, PortConfig, ServiceSpec
-from shoal.model.states import NodeState, TaskState
+from shoal.model.states import NodeState, TaskState, UpdateState
 from shoal.store.store import Store
 from shoal.store.tables import Tables
 from shoal.store.view import View
@@ -186,6 +198,31 @@ def test_a_patch_for_an_older_spec_is_ignored() -> None:
     found = store.view.get(Service, "s1")
     assert found is not None
     assert found.endpoint == Endpoint()
+
+
+@pytest.mark.parametrize(("spec_version", "is_switched"), [(1, True), (2, False)])
+def test_traffic_goes_over_at_one_index_or_not_at_all(spec_version: int, is_switched: bool) -> None:
+    store = make_store()
+    old, new = (Task(id=id_, service_id="s1", spec_version=1, withheld=id_ == "new") for id_ in ("old", "new"))
+    run(store, Create(object=service("s1", "web")), Create(object=old), Create(object=new))
+    done = UpdateStatus(state=UpdateState.COMPLETED)
+    switch = SwitchTraffic(
+        service_id="s1",
+        spec_version=spec_version,
+        released_task_ids=("new", "gone"),
+        stopped_task_ids=("old", "gone"),
+        update_status=done,
+    )
+    entry = msgspec.msgpack.decode(store.encode([switch]), type=LogEntry)
+    assert (entry.feature_level, entry.actions) == (SWITCHING_LEVEL, (switch,))
+    run(store, switch)
+    found = {task.id: task for task in store.view.find(Task)}
+    assert (found["old"].is_wanted, found["new"].withheld) == (not is_switched, not is_switched)
+    after = store.view.get(Service, "s1")
+    assert after is not None
+    assert after.update_status == (done if is_switched else None)
+    if is_switched:
+        assert found["old"].meta.version == found["new"].meta.version == after.meta.version
 
 
 def test_snapshot_is_what_was_there_when_it_began_and_restores_all() -> None:

@@ -1,7 +1,8 @@
-"""`/shoal/services/{id}/…`: revisions and canaries of services, which Docker's API does not have."""
+"""`/shoal/services/{id}/…`: revisions, canaries and balance of services, which Docker's API does not have."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 from aiohttp import web
@@ -9,10 +10,12 @@ from aiohttp import web
 from shoal.api.requests import actor_of, read_view, require_manager, version_number
 from shoal.api.responses import empty_response, json_response
 from shoal.api.routing import Route, Scope
+from shoal.api.views.rebalancing import proposal_view
 from shoal.api.views.service import service_spec_view
 from shoal.api.views.shared import time_text
 from shoal.errors import InvalidArgument
 from shoal.manager.lookup import find_service
+from shoal.manager.rebalancing import check_replicated, propose
 
 
 async def history(request: web.Request) -> web.Response:
@@ -54,7 +57,27 @@ async def promote(request: web.Request) -> web.Response:
     return empty_response()
 
 
+async def look_at_balance(request: web.Request) -> web.Response:
+    """Answer with what would move for a service's tasks to be spread evenly."""
+    view = await read_view(request)
+    service = find_service(view, request.match_info["id"])
+    check_replicated(service)
+    return json_response(proposal_view(view, service, propose(view, service, time.time_ns())))
+
+
+async def rebalance(request: web.Request) -> web.Response:
+    """Have a service's tasks spread evenly; answers with what will move."""
+    view = await read_view(request)
+    service = find_service(view, request.match_info["id"])
+    check_replicated(service)
+    proposal = propose(view, service, time.time_ns())
+    await require_manager(request).control.rebalance_service(service.id, actor_of(request))
+    return json_response(proposal_view(view, service, proposal))
+
+
 ROUTES = (
+    Route("GET", "/shoal/services/{id}/rebalance", look_at_balance),
+    Route("POST", "/shoal/services/{id}/rebalance", rebalance, Scope.LEADER),
     Route("GET", "/shoal/services/{id}/history", history),
     Route("POST", "/shoal/services/{id}/rollback", roll_back, Scope.LEADER),
     Route("POST", "/shoal/services/{id}/promote", promote, Scope.LEADER),

@@ -48,6 +48,7 @@ service = LazyGroup(
         "ls": (f"{_HERE}:list_services", "List services"),
         "promote": (f"{_REVISIONS}:promote", "Update the rest of a service after its canaries"),
         "ps": (f"{_HERE}:list_tasks", "List the tasks of services"),
+        "rebalance": (f"{_HERE}_rebalance:rebalance", "Move tasks from full nodes to emptier ones"),
         "rm": (f"{_HERE}:remove", "Remove services"),
         "rollback": (f"{_REVISIONS}:rollback", "Go back to a previous specification of a service"),
         "scale": (f"{_HERE}:scale", "Change the number of tasks"),

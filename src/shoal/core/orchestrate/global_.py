@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from shoal.core import constraint
 from shoal.core.constraint import Constraint
+from shoal.core.orchestrate.blue_green import is_ahead
 from shoal.core.orchestrate.plan import NewId, Plan
 from shoal.core.orchestrate.restart import plan_orphans, plan_restart, plan_starts
 from shoal.core.orchestrate.slots import Place, RevisionOf, Slot, group, should_restart
@@ -47,7 +48,7 @@ def plan(
                 result.desire(task, TaskState.SHUTDOWN, "its node is drained")
         elif node.status.state == NodeState.DOWN:
             # It can run nowhere else, and may run on there: when the node is back its task is simply known again.
-            continue
+            resting[place] = slot
         elif not constraint.matches_all(constraints, node):
             for task in slot.tasks:
                 result.desire(task, TaskState.REMOVE, "its node does not fit any more")
@@ -59,10 +60,12 @@ def plan(
     if plan_failure(result, turn, previous):
         return result
     for slot in updatable.values():
-        plan_restart(result, service, slot, nodes, revision_of, now_ns, new_id)
-        plan_starts(result, service, slot, nodes, revision_of, now_ns)
+        for part in slot.by_traffic():
+            plan_restart(result, service, part, nodes, revision_of, now_ns, new_id)
+            plan_starts(result, service, part, nodes, revision_of, now_ns)
     for node in nodes_to_fill(slots, nodes, constraints, revision_of):
-        result.create(service, new_id, now_ns, TaskState.RUNNING, "a node to fill", node_id=node.id)
+        withheld = is_ahead(turn)
+        result.create(service, new_id, now_ns, TaskState.RUNNING, "a node to fill", node_id=node.id, withheld=withheld)
     plan_update(result, turn, new_id)
     return result
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shoal.core.defaults import update_config
-from shoal.core.extensions import CANARY
+from shoal.core.extensions import BLUE_GREEN, CANARY, STRATEGY
 from shoal.model.objects import Service
 from shoal.model.states import Promotion, UpdateState
 
@@ -32,7 +32,22 @@ def awaits_promotion(service: Service) -> bool:
 
 def starts_beside(service: Service) -> bool:
     """Whether a new task starts while the one it replaces runs on: start-first, and the update goes on."""
+    if withholds(service):
+        return True
     return not stands_still(service) and update_config(service.spec, is_rollback(service)).order == "start-first"
+
+
+def withholds(service: Service) -> bool:
+    """Whether new tasks of an update take no traffic (yet): until all that is there goes over to them at once."""
+    if service.spec.labels.get(STRATEGY) != BLUE_GREEN:
+        return False
+    status = service.update_status
+    return status is None or status.state not in FINISHED_STATES
+
+
+def keeps_old_spec(service: Service) -> bool:
+    """Whether an outdated task that fails comes back as it was: its update has not come to it yet."""
+    return is_canary_phase(service) or withholds(service)
 
 
 def is_canary_phase(service: Service) -> bool:

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from shoal.core.defaults import replicas_of
+from shoal.core.orchestrate.blue_green import is_ahead
+from shoal.core.orchestrate.moves import plan_guests
 from shoal.core.orchestrate.plan import NewId, Plan
 from shoal.core.orchestrate.restart import plan_orphans, plan_restart, plan_starts
 from shoal.core.orchestrate.slots import Place, RevisionOf, Slot, group, should_restart
@@ -49,13 +51,16 @@ def plan(
     turn = make_turn(service, filled, nodes, revision_of, now_ns, fits_instead)
     if plan_failure(result, turn, previous):
         return result
+    plan_guests(result, service, filled, nodes, revision_of)
     for slot in filled.values():
-        plan_restart(result, service, slot, nodes, revision_of, now_ns, new_id)
-        plan_starts(result, service, slot, nodes, revision_of, now_ns)
+        for part in slot.by_traffic():
+            plan_restart(result, service, part, nodes, revision_of, now_ns, new_id)
+            plan_starts(result, service, part, nodes, revision_of, now_ns)
     if surplus < 0:
         free = (number for number in range(1, wanted + len(filled) + 1) if number not in filled)
         for _, number in zip(range(-surplus), free, strict=False):
-            result.create(service, new_id, now_ns, TaskState.RUNNING, f"scaled up to {wanted}", slot=number)
+            why = f"scaled up to {wanted}"
+            result.create(service, new_id, now_ns, TaskState.RUNNING, why, slot=number, withheld=is_ahead(turn))
     plan_update(result, turn, new_id)
     return result
 

@@ -8,10 +8,11 @@ store: nothing is lost when the leader changes (docker-swarm.md 4.2).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from shoal.core.defaults import OLD_TASK_WAIT_NS, SECOND_NS, restart_policy
 from shoal.core.extensions import parse_extensions
-from shoal.core.orchestrate.phase import is_canary_phase, stands_still, starts_beside
+from shoal.core.orchestrate.phase import keeps_old_spec, stands_still, starts_beside
 from shoal.core.orchestrate.plan import NewId, Plan, goal_of, task_label
 from shoal.core.orchestrate.slots import RevisionOf, Slot, is_dirty, is_node_gone, should_restart
 from shoal.model.actions import PatchTask
@@ -38,8 +39,9 @@ def plan_restart(
     """Replace the wanted tasks of a slot that have ended or whose node is gone, if their restart policy says so.
 
     A task with a younger one beside it that lives on is not replaced: that one is its successor. Nor is a successor
-    that failed while its update stands still: the task before it keeps the slot.
+    that failed while its update stands still, or was to be moved here: the task before it keeps the slot.
     """
+    is_replaced = False
     for position, task in enumerate(slot.active):
         if not _has_ended(task, nodes):
             continue
@@ -51,29 +53,36 @@ def plan_restart(
         node_gone = not task.status.state.is_terminal
         why = "its node is gone" if node_gone else f"it has ended ({task.status.state.word})"
         plan.desire(task, TaskState.SHUTDOWN, why)
-        others = slot.active if stands_still(service) else slot.active[position + 1 :]
+        stays_behind = stands_still(service) or bool(task.replaces)
+        others = slot.active if stays_behind else slot.active[position + 1 :]
         is_kept = any(not _has_ended(other, nodes) for other in others if other is not task)
         restarts = should_restart(slot, task, revision_of(task).spec.task_template)
-        if restarts and not is_kept and slot.place not in plan.created_places:
+        if restarts and not is_kept and not is_replaced:
+            is_replaced = True
             slot_number = slot.place if isinstance(slot.place, int) else 0
             node_id = slot.place if isinstance(slot.place, str) else ""
             more = _lineage(task, service)
-            if is_canary_phase(service) and is_dirty(task, service, revision_of, nodes.get(task.node_id)):
+            if (
+                not task.withheld
+                and keeps_old_spec(service)
+                and is_dirty(task, service, revision_of, nodes.get(task.node_id))
+            ):
                 more["spec_version"] = task.spec_version
             plan.create(service, new_id, now_ns, TaskState.READY, why, slot=slot_number, node_id=node_id, **more)
             plan.wake(now_ns)
 
 
-def _lineage(task: Task, service: Service) -> dict[str, int]:
-    """Return what the replacement of a task is to know of those before it.
+def _lineage(task: Task, service: Service) -> dict[str, Any]:
+    """Return what the replacement of a task has from it, and is to know of those before it.
 
     A task that ran longer than the longest restart delay has proved itself: failures are counted anew after it.
     """
+    lineage: dict[str, Any] = {"withheld": task.withheld}
     if task.status.state not in (TaskState.FAILED, TaskState.REJECTED, TaskState.COMPLETE):
-        return {}
+        return lineage
     ran_ns = task.status.applied_at_ns - task.running_since_ns if task.running_since_ns else 0
     backoff_most_ns = parse_extensions(service.spec.labels).backoff_most_ns
-    lineage = {"failures_before": 1 if backoff_most_ns and ran_ns > backoff_most_ns else task.failures_before + 1}
+    lineage["failures_before"] = 1 if backoff_most_ns and ran_ns > backoff_most_ns else task.failures_before + 1
     if not task.running_since_ns and task.spec_version == service.spec_version:
         lineage["trying_since_ns"] = task.trying_since_ns or task.meta.created_at_ns
     return lineage
@@ -143,7 +152,8 @@ def _start_time(task: Task, service: Service, slot: Slot, nodes: Mapping[str, No
     last = before[-1]
     node = nodes.get(last.node_id)
     failed = last.status.state.is_terminal and last.status.state not in _STOPPED_AS_ASKED
-    if not failed or is_dirty(last, service, revision_of, node) or (last.node_id and is_node_gone(node)):
+    is_other = task.spec_version != last.spec_version and is_dirty(last, service, revision_of, node)
+    if not failed or is_other or (last.node_id and is_node_gone(node)):
         return 0
     # One that was refused before its own turn is replaced later than it ended: the delay counts from then.
     since_ns = max(last.status.applied_at_ns, task.meta.created_at_ns)

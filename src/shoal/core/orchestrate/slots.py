@@ -6,7 +6,7 @@ A place is a slot number (replicated services) or a node (global services). Of i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from shoal.core import constraint
 from shoal.core.defaults import restart_policy
@@ -32,6 +32,12 @@ class Slot:
         self.place = place
         self.tasks = sorted(tasks, key=age_key)
         self.active = [task for task in self.tasks if task.is_wanted]
+
+    def by_traffic(self) -> Iterator[Slot]:
+        """Yield tasks that take traffic, and those withheld from it, apart: neither kind replaces the other."""
+        for members in ([t for t in self.tasks if not t.withheld], [t for t in self.tasks if t.withheld]):
+            if members:
+                yield Slot(self.place, members)
 
     @property
     def latest(self) -> Task:

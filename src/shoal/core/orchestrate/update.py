@@ -8,8 +8,10 @@ to run in time counts as failed; the end is declared when enough tasks run; a ca
 from __future__ import annotations
 
 from shoal.core.defaults import SECOND_NS
-from shoal.core.extensions import DEFAULTS, PROGRESS_DEADLINE
-from shoal.core.orchestrate.phase import FINISHED_STATES, awaits_promotion, is_canary_phase, stands_still
+from shoal.core.extensions import BLUE_GREEN, DEFAULTS, PROGRESS_DEADLINE
+from shoal.core.orchestrate import blue_green
+from shoal.core.orchestrate.moves import is_guest
+from shoal.core.orchestrate.phase import FINISHED_STATES, awaits_promotion, is_canary_phase, stands_still, withholds
 from shoal.core.orchestrate.plan import NewId, Plan
 from shoal.core.orchestrate.slots import Slot
 from shoal.core.orchestrate.update_progress import Progress, Turn, has_ended_by_itself, measure
@@ -51,13 +53,17 @@ def plan_update(plan: Plan, turn: Turn, new_id: NewId) -> None:
     """
     service, status = turn.service, turn.service.update_status
     if status is not None and stands_still(service):
-        _retire_outdated(plan, turn)
-        _stand_still(plan, turn)
+        if not withholds(service):
+            _retire_outdated(plan, turn)
+            _stand_still(plan, turn)
+        elif not awaits_promotion(service):
+            blue_green.give_up(plan, turn)
         if status.promotion == Promotion.AWAITED:
             _promote_when_due(plan, turn, status)
         return
+    blue_green.tidy(plan, turn)
     progress = measure(turn)
-    if status is None and progress.dirty:
+    if status is None and (progress.dirty or blue_green.is_ahead(turn)):
         status = UpdateStatus(state=UpdateState.UPDATING, started_at_ns=turn.now_ns, message=STARTED_MESSAGE)
         _write(plan, turn, status, f"an update of {len(progress.dirty)} slots begins")
     room = _room(turn, progress)
@@ -66,12 +72,14 @@ def plan_update(plan: Plan, turn: Turn, new_id: NewId) -> None:
         _update_slots(plan, turn, progress, room, new_id)
     elif goes_on and status is not None and progress.under_way + progress.waiting == 0:
         _conclude(plan, turn, status, progress)
-    no_room = _hand_over(plan, turn)
+    # what is withheld from traffic takes nobody's place
+    no_room = "" if withholds(service) else _hand_over(plan, turn)
     if no_room and goes_on and status is not None:
         message = f"{turn.word} in progress: {no_room}"
         if message != status.message:
             _write(plan, turn, replace(status, message=message), no_room)
-    _retire_outdated(plan, turn)
+    if not withholds(service):
+        _retire_outdated(plan, turn)
     if progress.wake_at_ns is not None and (goes_on or progress.dirty):
         plan.wake(progress.wake_at_ns)
 
@@ -84,7 +92,7 @@ def _write(plan: Plan, turn: Turn, status: UpdateStatus, why: str) -> None:
 def _room(turn: Turn, progress: Progress) -> int:
     """Return how many more slots may be updated now: up to the parallelism, and no more than canaries at first."""
     waiting, parallelism = len(progress.dirty), turn.config.parallelism
-    room = waiting if parallelism == 0 else parallelism - progress.under_way
+    room = waiting if parallelism == 0 or withholds(turn.service) else parallelism - progress.under_way
     canary = turn.extensions.canary
     if canary is not None and not turn.rollback and is_canary_phase(turn.service):
         total = len(turn.slots)
@@ -95,17 +103,20 @@ def _room(turn: Turn, progress: Progress) -> int:
 def _update_slots(plan: Plan, turn: Turn, progress: Progress, room: int, new_id: NewId) -> None:
     # A task that ended is replaced by the restart rule in the same plan: that is its update.
     waiting = [place for place in progress.dirty if place not in plan.created_places]
-    order = turn.config.order or "stop-first"
+    withheld = withholds(turn.service)
+    order = BLUE_GREEN if withheld else turn.config.order or "stop-first"
     for place in waiting[:room]:
         slot = turn.slots[place]
         outdated = [task for task in slot.active if turn.is_dirty(task)]
         if len(outdated) == len(slot.active):  # else the slot has a task that is up to date: it takes over
             number = place if isinstance(place, int) else 0
             node_id = place if isinstance(place, str) else ""
-            at_once = order == "start-first" and slot.is_running
+            at_once = withheld or (order == "start-first" and slot.is_running)
             desired = TaskState.RUNNING if at_once else TaskState.READY
-            plan.create(turn.service, new_id, turn.now_ns, desired, f"update, {order}", number, node_id)
-        if not slot.is_running:
+            plan.create(
+                turn.service, new_id, turn.now_ns, desired, f"update, {order}", number, node_id, withheld=withheld
+            )
+        if not slot.is_running and not withheld:
             for task in outdated:
                 plan.desire(task, TaskState.SHUTDOWN, "an update replaces it")
 
@@ -157,7 +168,7 @@ def _retire_outdated(plan: Plan, turn: Turn) -> None:
         if not current and slot.place in turn.resting:
             current = wanted = running
         for task in wanted if current else ():
-            if task is not current[-1]:
+            if task is not current[-1] and not is_guest(task, slot):
                 plan.desire(task, TaskState.SHUTDOWN, "its successor runs")
 
 
@@ -241,7 +252,10 @@ def _conclude(plan: Plan, turn: Turn, status: UpdateStatus, progress: Progress) 
         completed_at_ns=now_ns,
         message=f"{turn.word} completed",
     )
-    _write(plan, turn, done, "every slot is up to date")
+    if withholds(turn.service):
+        blue_green.switch(plan, turn, done)
+    else:
+        _write(plan, turn, done, "every slot is up to date")
 
 
 def _is_whole_canary(turn: Turn) -> bool:
@@ -250,11 +264,12 @@ def _is_whole_canary(turn: Turn) -> bool:
 
 def _await_promotion(plan: Plan, turn: Turn, status: UpdateStatus, left: int) -> None:
     name, total = turn.service.spec.name, len(turn.slots)
+    where = "have new tasks that take no traffic yet" if withholds(turn.service) else "are updated"
     awaiting = UpdateStatus(
         state=UpdateState.PAUSED,
         started_at_ns=status.started_at_ns,
         completed_at_ns=turn.now_ns,
-        message=f"awaiting promotion: {total - left} of {total} slots are updated; go on with `shoal service promote "
+        message=f"awaiting promotion: {total - left} of {total} slots {where}; go on with `shoal service promote "
         f"{name}` or back with `shoal service rollback {name}`",
         promotion=Promotion.AWAITED,
     )

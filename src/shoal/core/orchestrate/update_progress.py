@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from shoal.core.defaults import update_config
 from shoal.core.extensions import Extensions, parse_extensions
-from shoal.core.orchestrate.phase import is_rollback
+from shoal.core.orchestrate.phase import is_rollback, withholds
 from shoal.core.orchestrate.slots import Place, RevisionOf, Slot, is_dirty
 from shoal.model.base import Struct
 from shoal.model.objects import Node, Service, Task
@@ -29,7 +29,7 @@ def never_fits(_task: Task, _instead_of: Task) -> bool:
 class Turn(Struct):
     """What one step of an update looks at: the service, its slots, and how to look further.
 
-    `resting` slots get no new task (their node is paused), but a step begun there is finished: one task stays.
+    `resting` slots get no new task (their node is paused or down), but a step begun there is finished: one task stays.
     """
 
     service: Service
@@ -118,7 +118,10 @@ class _Tally:
         self.wakes: list[int] = []
 
     def add(self, place: Place, slot: Slot) -> None:
-        version = self.turn.service.spec_version
+        turn, version = self.turn, self.turn.service.spec_version
+        # where the old ones run on until all traffic goes over, only the new ones say where the update stands
+        fresh = [task for task in slot.active if not turn.is_dirty(task)] if withholds(turn.service) else []
+        active = fresh or slot.active
         ours = [t for t in slot.tasks if t.spec_version == version and t.meta.created_at_ns >= self.started_at_ns]
         early = [task for task in ours if ended_early(task, self.turn.config)]
         self.failed.extend(early)
@@ -130,11 +133,11 @@ class _Tally:
             # its new task has ended, and the restart policy wants no other: that was this slot's update
             self.updated += 1
             self.lacking += bool(early)
-        elif any(self.turn.is_dirty(task) for task in slot.active or [slot.latest]):
+        elif any(turn.is_dirty(task) for task in active or [slot.latest]):
             self.dirty.append(place)
-        elif slot.active and not slot.is_running:
+        elif active and not any(task.status.state == TaskState.RUNNING for task in active):
             # what it has is up to date; the end waits for it all the same
-            self.waiting += self._is_in_time(slot.active[-1], self.started_at_ns)
+            self.waiting += self._is_in_time(active[-1], self.started_at_ns)
 
     def _add_new(self, ours: list[Task], task: Task) -> None:
         if task.status.state == TaskState.RUNNING:

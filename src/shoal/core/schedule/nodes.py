@@ -66,6 +66,21 @@ class NodeInfo:
             self.tasks_total += 1
             self.tasks_by_service[service_id] += 1
 
+    def release(self, service_id: str, needs: Needs, claimed: tuple[GenericResource, ...] = ()) -> None:
+        """Count off a wanted task that leaves this node."""
+        for resource in claimed:
+            if resource.named_resource_spec:
+                named = resource.named_resource_spec
+                self._free_names.setdefault(named.get("Kind", ""), set()).add(named.get("Value", ""))
+        self.nano_cpus += needs.nano_cpus
+        self.memory_bytes += needs.memory_bytes
+        for kind, amount in needs.generic:
+            self.generic[kind] += amount
+        for port in needs.host_ports:
+            self.host_ports[port] -= 1
+        self.tasks_total -= 1
+        self.tasks_by_service[service_id] -= 1
+
     def load_for(self, service_id: str, spec_version: int) -> tuple[int, int, int, str]:
         """Return the order of preference, least first (docker-swarm.md 4.5).
 

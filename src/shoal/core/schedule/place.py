@@ -60,7 +60,7 @@ class _Tree:
     def __init__(self, request: Request, infos: list[NodeInfo], preferences: tuple[str, ...]) -> None:
         groups: dict[str, list[NodeInfo]] = {}
         for info in infos:
-            groups.setdefault(_label(info.node, preferences[0]), []).append(info)
+            groups.setdefault(label_of(info.node, preferences[0]), []).append(info)
         self._branches: dict[str, _Heap | _Tree] = {
             value: _branch(request, members, preferences[1:]) for value, members in groups.items()
         }
@@ -82,7 +82,8 @@ def _branch(request: Request, infos: list[NodeInfo], preferences: tuple[str, ...
     return _Tree(request, infos, preferences) if preferences else _Heap(request, infos)
 
 
-def _label(node: Node, descriptor: str) -> str:
+def label_of(node: Node, descriptor: str) -> str:
+    """Return the value of the label that a preference spreads over, empty if the node has none."""
     lowered = descriptor.lower()
     if lowered.startswith(NODE_LABEL_PREFIX):
         return node.spec.labels.get(descriptor[len(NODE_LABEL_PREFIX) :], "")

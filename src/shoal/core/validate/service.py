@@ -8,7 +8,7 @@ from __future__ import annotations
 from shoal.core.constraint import check_keys, parse
 from shoal.core.cron import cron_settings
 from shoal.core.dependencies import parse_dependencies
-from shoal.core.extensions import parse_extensions
+from shoal.core.extensions import BLUE_GREEN, STRATEGY, parse_extensions
 from shoal.core.privileges import parse_privileges
 from shoal.core.validate.container import normalise_container, validate_container, validate_references
 from shoal.core.validate.names import validate_dns_name
@@ -117,7 +117,7 @@ def _normalise_endpoint(endpoint: EndpointSpec | None) -> EndpointSpec | None:
         return None
     mode = (endpoint.mode or "vip").lower()
     if mode not in ENDPOINT_MODES:
-        raise InvalidArgument(f'invalid endpoint mode: "{endpoint.mode}": use vip or dnsrr')
+        raise InvalidArgument(f'invalid resolution mode: "{endpoint.mode}": use vip or dnsrr')
     return replace(endpoint, mode=mode, ports=tuple(_normalise_port(port) for port in endpoint.ports))
 
 
@@ -153,7 +153,8 @@ def _normalise_mode(mode: ServiceMode) -> ServiceMode:
 def validate_service(spec: ServiceSpec) -> None:
     """Check a normalised spec. Raises InvalidArgument with Docker's text."""
     validate_dns_name(spec.name)
-    parse_extensions(spec.labels)
+    if parse_extensions(spec.labels).is_blue_green:
+        _validate_blue_green(spec)
     cron_settings(spec.labels)
     parse_dependencies(spec.labels)
     parse_privileges(spec.labels)
@@ -162,6 +163,18 @@ def validate_service(spec: ServiceSpec) -> None:
     _validate_update("update", spec.update_config)
     _validate_update("rollback", spec.rollback_config)
     _validate_endpoint(spec.endpoint_spec)
+
+
+def _validate_blue_green(spec: ServiceSpec) -> None:
+    """Refuse what does not go over with the rest: what is asked of a task directly, and what has no updates."""
+    if spec.mode.replicated_job is not None or spec.mode.global_job is not None:
+        raise InvalidArgument(f"service label {STRATEGY}: a job has no update to be {BLUE_GREEN}; remove it")
+    ports = spec.endpoint_spec.ports if spec.endpoint_spec is not None else ()
+    if any(port.publish_mode == "host" for port in ports):
+        raise InvalidArgument(
+            f"service label {STRATEGY}: a port published with mode=host leads to its task at once, not when all "
+            f"traffic goes over: publish it with mode=ingress, or update by {STRATEGY}=rolling"
+        )
 
 
 def _validate_task(task: TaskSpec) -> None:
@@ -209,7 +222,7 @@ def _validate_mode(spec: ServiceSpec) -> None:
     if any(count is not None and count > MAX_REPLICAS for count in counts):
         raise InvalidArgument(f"invalid number of replicas: a service has at most {MAX_REPLICAS}")
     if (mode.replicated_job is not None or mode.global_job is not None) and spec.update_config is not None:
-        raise InvalidArgument("UpdateConfig: a job has no rolling update; leave UpdateConfig out")
+        raise InvalidArgument("Jobs may not have an update config: leave UpdateConfig out")
 
 
 def _validate_update(word: str, config: UpdateConfig | None) -> None:
