@@ -163,7 +163,7 @@ THINGS = [
     (("POST", "/containers/there/update", {"RestartPolicy": {"Name": "x"}}), 400, "unknown policy 'x'"),
     (("DELETE", "/containers/there", None), 409, 'cannot remove container "/there": container is running'),
     (("GET", "/containers/there/logs", None), 500, "you must choose at least one stream"),
-    (("GET", "/containers/there/logs?stdout=1&tail=x", None), 400, 'invalid value for "tail": "x"'),
+    (("GET", "/containers/there/logs?stdout=1&tail=x", None), 400, 'tail value must be a positive integer or "all"'),
     (("GET", "/containers/there/logs?stdout=1&since=x", None), 400, 'invalid value for "since"'),
     (("GET", "/containers/there/stats?stream=1&one-shot=1", None), 500, "cannot have stream=true and one-shot=true"),
     (("POST", "/containers/there/resize?h=x&w=1", None), 400, 'strconv.Atoi: parsing "x": invalid syntax'),
