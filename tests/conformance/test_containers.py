@@ -109,8 +109,19 @@ def test_limits(daemon):
     shown = json.loads(daemon.docker("inspect", "box", "--format", "{{json .HostConfig}}").stdout)
     found = [shown[key] for key in ("Memory", "NanoCpus", "PidsLimit", "RestartPolicy")]
     assert found == [64 << 20, 500_000_000, 60, {"Name": "always", "MaximumRetryCount": 0}]
-    refused = daemon.docker("update", "--cpu-shares", "5", "box", check=False)
-    assert "HostConfig.CpuShares is not built: use NanoCpus" in refused.stderr
+    more = ("--cpu-shares", "512", "--cpuset-cpus", "0", "--memory-reservation", "16m", "--memory-swap", "-1")
+    daemon.docker("run", "-d", "--name", "shared", *more, "--memory", "32m", *SLEEP)
+    allowed = ("exec", "shared", "grep", "Cpus_allowed_list", "/proc/self/status")
+    assert daemon.docker(*allowed).stdout.split() == ["Cpus_allowed_list:", "0"]
+    daemon.docker("update", "--cpu-shares", "256", "--cpu-quota", "50000", "--cpu-period", "100000", "shared")
+    view = json.loads(daemon.docker("inspect", "shared", "--format", "{{json .HostConfig}}").stdout)
+    found = [view[key] for key in ("CpuShares", "CpuQuota", "CpuPeriod", "CpusetCpus", "MemoryReservation")]
+    assert found == [256, 50_000, 100_000, "0", 16 << 20]
+    for words, text in (
+        (("--cpuset-cpus", "900"), "Requested CPUs are not available - requested 900"),
+        (("--blkio-weight", "50"), "HostConfig.BlkioWeight is not built"),
+    ):
+        assert text in daemon.docker("run", "--rm", *words, "busybox", "true", check=False).stderr
 
 
 def test_ports_and_networks(daemon):

@@ -378,7 +378,7 @@ class RuncEngine(InsideContainers):
         """Give a container other limits, at once if it runs. Raises InvalidArgument: the host or kernel refuses."""
         check_config(config, self.host)
         live = self._live.find(container)
-        arguments = limit_arguments(live.container.config, config)
+        arguments = limit_arguments(live.container.config, config, self.host)
         async with live.lock:
             if arguments and live.container.state.status == "running":
                 await asyncio.to_thread(apply_limits, self._layout.runc_root, live.container.id, arguments)

@@ -271,8 +271,9 @@ def _host_config(config: ContainerConfig) -> Json:
 
 
 def _limits(config: ContainerConfig) -> Json:
+    more = config.more_limits
     return {
-        "CpuShares": 0,
+        "CpuShares": more.cpu_shares,
         "Memory": config.memory_bytes,
         "NanoCpus": config.nano_cpus,
         "CgroupParent": "",
@@ -282,12 +283,12 @@ def _limits(config: ContainerConfig) -> Json:
         "BlkioDeviceWriteBps": None,
         "BlkioDeviceReadIOps": None,
         "BlkioDeviceWriteIOps": None,
-        "CpuPeriod": 0,
-        "CpuQuota": 0,
+        "CpuPeriod": more.cpu_period,
+        "CpuQuota": more.cpu_quota,
         "CpuRealtimePeriod": 0,
         "CpuRealtimeRuntime": 0,
-        "CpusetCpus": "",
-        "CpusetMems": "",
+        "CpusetCpus": more.cpuset_cpus,
+        "CpusetMems": more.cpuset_mems,
         "Devices": [
             {
                 "PathOnHost": device.source,
@@ -299,9 +300,9 @@ def _limits(config: ContainerConfig) -> Json:
         or None,
         "DeviceCgroupRules": None,
         "DeviceRequests": None,
-        "MemoryReservation": 0,
-        "MemorySwap": config.memory_bytes * 2,
-        "MemorySwappiness": None,
+        "MemoryReservation": more.memory_reservation_bytes,
+        "MemorySwap": more.memory_swap_bytes or config.memory_bytes * 2,
+        "MemorySwappiness": more.memory_swappiness,
         "OomKillDisable": False,
         "CpuCount": 0,
         "CpuPercent": 0,

@@ -10,11 +10,12 @@ import ipaddress
 from typing import Any
 
 from shoal.core.validate.container import check_health
+from shoal.core.validate.plain_limits import more_limits
 from shoal.core.validate.plain_mounts import plain_mounts
 from shoal.core.validate.plain_network import endpoint_requests, network_mode, parse_port, published_ports
 from shoal.errors import InvalidArgument, NotBuilt
 from shoal.model.base import replace
-from shoal.model.container import HOST_NETWORK, ContainerConfig, Device
+from shoal.model.container import HOST_NETWORK, ContainerConfig, Device, MoreLimits
 from shoal.model.container_request import ContainerRequest, DeviceRequest, HostConfig, RestartPolicyRequest
 from shoal.model.plain import HOST, PlainConfig, RestartName, RestartRule
 
@@ -22,18 +23,13 @@ from shoal.model.plain import HOST, PlainConfig, RestartName, RestartRule
 MOST_HOSTNAME_BYTES = 64
 SWARM_LABELS = "com.docker.swarm."
 _INSTEAD = {
-    "cpu_shares": "use NanoCpus (--cpus)",
-    "cpu_quota": "use NanoCpus (--cpus)",
-    "cpu_period": "use NanoCpus (--cpus)",
-    "memory_reservation": "use Memory (--memory)",
     "links": "containers on a network of the swarm find each other by name",
     "volumes_from": "name the volumes (-v NAME:/PATH)",
 }
 _NOT_BUILT = (
     "pid_mode", "uts_mode", "cgroup", "cgroup_parent", "volume_driver", "volumes_from", "links",
     "device_cgroup_rules", "device_requests", "storage_opt", "annotations", "oom_kill_disable",
-    "memory_reservation", "kernel_memory", "kernel_memory_tcp", "cpu_shares", "cpu_period", "cpu_quota",
-    "cpu_realtime_period", "cpu_realtime_runtime", "cpuset_cpus", "cpuset_mems", "cpu_count", "cpu_percent",
+    "kernel_memory", "kernel_memory_tcp", "cpu_realtime_period", "cpu_realtime_runtime", "cpu_count", "cpu_percent",
     "io_maximum_iops", "io_maximum_bandwidth", "blkio_weight", "blkio_weight_device", "blkio_device_read_bps",
     "blkio_device_write_bps", "blkio_device_read_iops", "blkio_device_write_iops",
 )  # fmt: skip
@@ -115,6 +111,7 @@ def _with_host_config(config: ContainerConfig, host: HostConfig) -> ContainerCon
         nano_cpus=host.nano_cpus,
         memory_bytes=host.memory,
         pids_limit=max(host.pids_limit or 0, 0),
+        more_limits=more_limits(host, MoreLimits(), host.memory),
         shm_bytes=host.shm_size,
         privileged=host.privileged,
         devices=tuple(_device(device) for device in host.devices),
@@ -152,10 +149,16 @@ def updated_config(config: ContainerConfig, host: HostConfig) -> ContainerConfig
         rule = restart_rule(host.restart_policy)
         if plain.auto_remove and rule.name != RestartName.NO:
             raise InvalidArgument("Restart policy cannot be updated because AutoRemove is enabled for the container")
+    memory_bytes = host.memory or config.memory_bytes
+    before = config.more_limits
+    if host.nano_cpus:
+        # they say the same in another way
+        before = replace(before, cpu_period=0, cpu_quota=0)
     return replace(
         config,
-        memory_bytes=host.memory or config.memory_bytes,
-        nano_cpus=host.nano_cpus or config.nano_cpus,
+        memory_bytes=memory_bytes,
+        more_limits=more_limits(host, before, memory_bytes),
+        nano_cpus=0 if host.cpu_quota else host.nano_cpus or config.nano_cpus,
         pids_limit=max(host.pids_limit, 0) if host.pids_limit else config.pids_limit,
         plain=replace(plain, restart=rule),
     )
@@ -203,10 +206,6 @@ def _refuse_unbuilt(request: ContainerRequest, masked_paths: tuple[str, ...], re
             raise NotBuilt(f"HostConfig.{_field_name(field)}: other paths than Docker's own are not built: use null")
     if request.mac_address:
         raise NotBuilt("MacAddress is not built: it follows from the container's address")
-    if host.memory_swappiness not in (None, -1):
-        raise NotBuilt("HostConfig.MemorySwappiness is not built: leave it out")
-    if host.memory_swap not in (0, -1, 2 * host.memory):
-        raise NotBuilt("HostConfig.MemorySwap is not built: leave it out, and only memory is limited (--memory)")
 
 
 def _field_name(field: str) -> str:
