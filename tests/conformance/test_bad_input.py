@@ -128,6 +128,8 @@ CONTAINERS = [
     (mount(Type="bind", Source="there", Target="/x"), 400, "invalid bind mount source, must be an absolute path"),
     (mount(Type="moon", Target="/x"), 400, 'invalid MountType: "moon"'),
     (mount(Type="volume", Source="!", Target="/x"), 400, "includes invalid characters for a local volume name"),
+    (host(VolumesFrom=["nobody"]), 404, "No such container: nobody"),
+    (host(VolumesFrom=["there:moon"]), 400, "invalid volumes-from specification: 'there:moon'"),
     (host(Tmpfs={"/x": "moon=1"}), 400, 'invalid tmpfs option "moon=1"'),
     (published("x/tcp", {}), 400, 'invalid port specification: "x/tcp"'),
     (published("80/icmp", {}), 400, "invalid proto: icmp"),

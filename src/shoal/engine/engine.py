@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import structlog
 
 from shoal.core.health import merged
+from shoal.core.volume import with_names
 from shoal.engine import records, rootfs
 from shoal.engine.events import NodeEvents
 from shoal.engine.execs import Execs
@@ -110,7 +111,7 @@ class RuncEngine(InsideContainers):
         self._layout = rootfs.Layout(
             data_root.resolve(), exec_root.resolve(), self.local_images.content.layers, daemon_id, self.host
         )
-        self.volumes = NodeVolumes(LocalVolumes(self._layout.volumes, self._clock), self.list)
+        self.volumes = NodeVolumes(LocalVolumes(self._layout.volumes, self._clock), self.list, self.events)
         self._keeper = KeeperClient(
             exec_root.resolve(), data_root.resolve(), self._layout.keeper_cgroup, self._on_event, self._on_hello
         )
@@ -191,6 +192,7 @@ class RuncEngine(InsideContainers):
             parse_signal(config.stop_signal)
         arguments = arguments_of(config, image)
         config = replace(config, name=name, healthcheck=merged(config.healthcheck, image.healthcheck))
+        config = with_names(config, image.volumes, self._ids.new_hex)
         directory = self._layout.directory(container_id)
         container = Container(
             id=container_id,
@@ -205,7 +207,6 @@ class RuncEngine(InsideContainers):
         live = self._live.add(container)
 
         def make() -> None:
-            rootfs.check_binds(config)
             directory.mkdir(mode=0o710)
             rootfs.put_files(self._layout, container_id, config)
             records.save_container(directory, container)
@@ -213,9 +214,12 @@ class RuncEngine(InsideContainers):
         async with live.lock:
             try:
                 await self._renew_lease()
+                await self._in_thread(lambda: rootfs.check_binds(config))
+                await self.volumes.create_for(config)
                 await self._in_thread(make)
             except BaseException:
                 self._live.forget(container)
+                await self.volumes.remove_anonymous(config)
                 await asyncio.shield(asyncio.to_thread(rootfs.discard, self._layout, container_id))
                 raise
         self.events.tell(container, "create")
@@ -256,6 +260,7 @@ class RuncEngine(InsideContainers):
                 live.container = replace(live.container, state=state)
                 self._health.begin(live)
             self.events.tell(live.container, "start")
+            self.volumes.tell(live.container, "mount")
             _log.info("container started", container_id=container_id, pid=answer["pid"])
             return live.container
 
@@ -330,6 +335,7 @@ class RuncEngine(InsideContainers):
             # who is attached waits for a start that will never be
             await self._keeper.request("expect-none", id=live.container.id)
         await self._renew_lease()
+        await self.volumes.remove_anonymous(live.container.config)
         self.events.tell(live.container, "destroy")
         _log.info("container removed", container_id=live.container.id)
 
@@ -566,6 +572,7 @@ class RuncEngine(InsideContainers):
         """Say that a run has ended, and take away what it needed, off the way of who waits."""
         self._health.end(live.container.id)
         self.events.tell(live.container, "die", exitCode=str(live.container.state.exit_code))
+        self.volumes.tell(live.container, "unmount")
         live.end()
         live.unguard()
         live.release = self._spawn(self._in_thread(lambda: self._release(live.container.id)))

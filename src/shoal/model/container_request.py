@@ -110,7 +110,7 @@ class HostConfig(Spec):
     cgroup: Any = None
     cgroup_parent: Any = None
     volume_driver: Any = None
-    volumes_from: Any = None
+    volumes_from: tuple[str, ...] = ()
     links: Any = None
     devices: tuple[DeviceRequest, ...] = ()
     device_cgroup_rules: Any = None

@@ -71,9 +71,9 @@ class Attachment(Struct):
 class PlainConfig(Struct):
     """What a container that belongs to no task was asked for, and what stands of it.
 
-    `network_mode`: bridge, none, host, `container:ID`, or a network of the swarm. `binds` and `exposed_ports` are as
-    they were written. `stdin_once`: its stdin ends with the first client that was attached to it. `attachments` are
-    what it has on networks now. `stopped_by_hand`: somebody ended it.
+    `network_mode`: bridge, none, host, `container:ID`, or a network of the swarm. `binds`, `volumes_from` and
+    `exposed_ports` are as they were written. `stdin_once`: its stdin ends with the first client that was attached
+    to it. `attachments` are what it has on networks now. `stopped_by_hand`: somebody ended it.
     """
 
     restart: RestartRule = RestartRule()
@@ -84,6 +84,7 @@ class PlainConfig(Struct):
     publish_all: bool = False
     exposed_ports: tuple[str, ...] = ()
     binds: tuple[str, ...] = ()
+    volumes_from: tuple[str, ...] = ()
     stdin_once: bool = False
     attach_stdin: bool = False
     attach_stdout: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shoal.api.views.shared import Json, endpoint_id, mac_of, time_text
 from shoal.api.views.shared import plain as docker_shape
+from shoal.core.volume import is_anonymous
 from shoal.engine.oci import MASKED_PATHS, READONLY_PATHS, SHM_BYTES
 from shoal.lib.clock import NANOSECONDS_PER_SECOND
 from shoal.model.base import replace
@@ -22,7 +23,9 @@ def size_view(size: ContainerSize | None) -> Json:
     return {} if size is None else {"SizeRw": size.written_bytes, "SizeRootFs": size.root_bytes}
 
 
-def container_summary_view(container: Container, now_ns: int, size: ContainerSize | None = None) -> Json:
+def container_summary_view(
+    container: Container, now_ns: int, data_root: str, size: ContainerSize | None = None
+) -> Json:
     """Return a container as `GET /containers/json` lists it."""
     config = container.config
     return {
@@ -39,7 +42,7 @@ def container_summary_view(container: Container, now_ns: int, size: ContainerSiz
         "Status": status_text(container, now_ns),
         "HostConfig": {"NetworkMode": _network_mode(config)},
         "NetworkSettings": {"Networks": _networks(_seen_now(container))},
-        "Mounts": [_mount_point(mount) for mount in config.mounts],
+        "Mounts": [_mount_point(mount, data_root) for mount in config.mounts],
     }
 
 
@@ -153,7 +156,7 @@ def container_view(container: Container, data_root: str) -> Json:
         "ExecIDs": None,
         "HostConfig": _host_config(config),
         "GraphDriver": {"Name": STORAGE_DRIVER, "Data": None},
-        "Mounts": [_mount_point(mount) for mount in config.mounts],
+        "Mounts": [_mount_point(mount, data_root) for mount in config.mounts],
         "Config": _config_view(container),
         "NetworkSettings": _network_settings(_seen_now(container)),
     }
@@ -206,7 +209,7 @@ def _config_view(container: Container) -> Json:
         "Env": list(config.env) or None,
         "Cmd": list(config.command) if config.command is not None else None,
         "Image": config.image,
-        "Volumes": None,
+        "Volumes": {mount.target: {} for mount in config.mounts if is_anonymous(mount)} or None,
         "WorkingDir": config.working_dir,
         "Entrypoint": list(config.entrypoint) if config.entrypoint is not None else None,
         "OnBuild": None,
@@ -237,7 +240,7 @@ def _host_config(config: ContainerConfig) -> Json:
         "RestartPolicy": {"Name": plain.restart.name.value, "MaximumRetryCount": plain.restart.most_retries},
         "AutoRemove": plain.auto_remove,
         "VolumeDriver": "",
-        "VolumesFrom": None,
+        "VolumesFrom": list(plain.volumes_from) or None,
         "ConsoleSize": [0, 0],
         "CapAdd": list(config.capability_add) or None,
         "CapDrop": list(config.capability_drop) or None,
@@ -318,11 +321,13 @@ def _extra_host(line: str) -> str:
     return f"{names.strip()}:{address}"
 
 
-def _mount_point(mount: Mount) -> Json:
+def _mount_point(mount: Mount, data_root: str) -> Json:
     view: Json = {"Type": mount.type}
-    if mount.type == "volume":
-        view["Name"] = mount.source
-    view |= {"Source": mount.source, "Destination": mount.target}
+    source = mount.source
+    if mount.type == "volume" and source:
+        view["Name"] = source
+        source = f"{data_root}/volumes/{source}/_data"
+    view |= {"Source": source, "Destination": mount.target}
     if mount.type == "volume":
         view["Driver"] = "local"
     propagation = mount.bind_options.propagation if mount.bind_options is not None else ""
@@ -354,7 +359,7 @@ def _shown_mounts(config: ContainerConfig) -> tuple[Mount, ...]:
     if config.plain is None:
         return config.mounts
     written = {part for bind in config.plain.binds for part in bind.split(":")}
-    return tuple(mount for mount in config.mounts if mount.target not in written and mount.source)
+    return tuple(mount for mount in config.mounts if mount.target not in written and not is_anonymous(mount))
 
 
 def _network_mode(config: ContainerConfig) -> str:

@@ -24,10 +24,9 @@ MOST_HOSTNAME_BYTES = 64
 SWARM_LABELS = "com.docker.swarm."
 _INSTEAD = {
     "links": "containers on a network of the swarm find each other by name",
-    "volumes_from": "name the volumes (-v NAME:/PATH)",
 }
 _NOT_BUILT = (
-    "pid_mode", "uts_mode", "cgroup", "cgroup_parent", "volume_driver", "volumes_from", "links",
+    "pid_mode", "uts_mode", "cgroup", "cgroup_parent", "volume_driver", "links",
     "device_cgroup_rules", "device_requests", "storage_opt", "annotations", "oom_kill_disable",
     "kernel_memory", "kernel_memory_tcp", "cpu_realtime_period", "cpu_realtime_runtime", "cpu_count", "cpu_percent",
     "io_maximum_iops", "io_maximum_bandwidth", "blkio_weight", "blkio_weight_device", "blkio_device_read_bps",
@@ -88,6 +87,7 @@ def plain_config(
             publish_all=host.publish_all_ports and mode != HOST,
             exposed_ports=_exposed(request),
             binds=host.binds,
+            volumes_from=host.volumes_from,
             stdin_once=request.stdin_once,
             attach_stdin=request.attach_stdin,
             attach_stdout=request.attach_stdout,
