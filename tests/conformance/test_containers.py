@@ -344,6 +344,14 @@ def test_ports_on_one_address_of_the_node(daemon):
     ):
         refused = daemon.docker("run", "-d", "-p", publish, *serve, check=False)
         assert text in refused.stderr
+    # the first of a range that is free
+    daemon.docker("run", "-d", "--name", "any", "-p", "8084-8087:80", *serve)
+    assert daemon.docker("port", "any", "80").stdout == "0.0.0.0:8084\n"
+    daemon.docker("run", "-d", "--name", "other", "-p", "8084-8087:80", *serve)
+    assert daemon.docker("port", "other", "80").stdout == "0.0.0.0:8086\n"
+    # the node itself, from within
+    reach = ("run", "--rm", "--add-host", "node:host-gateway", "busybox", "wget", "-qO-", "http://node:8084")
+    assert daemon.docker("inspect", "any", "--format", "{{.Config.Hostname}}").stdout == daemon.docker(*reach).stdout
     daemon.kill()
     daemon.start()
     assert ask("127.0.0.1") == names["127.0.0.1"]

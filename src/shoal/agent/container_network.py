@@ -21,6 +21,7 @@ from shoal.core.plain_network import (
     joined_networks,
     sandbox_request,
     wanted_ports,
+    with_host_gateway,
 )
 from shoal.engine.protocol import Engine
 from shoal.errors import Conflict, Forbidden, InvalidArgument, ShoalError
@@ -66,6 +67,9 @@ class PlainNetwork(Protocol):
     def published_ports(self) -> frozenset[tuple[str, int]]:
         """Return the ports (protocol, number) that the swarm publishes on every node."""
 
+    def host_address(self) -> str:
+        """Return the address by which containers reach this node itself."""
+
 
 class SwarmNetworks(Protocol):
     """The way of plain containers onto networks of the swarm."""
@@ -104,6 +108,8 @@ class ContainerNetwork:
         """
         config = container.config
         plain = config.plain or PlainConfig()
+        own = "127.0.0.1" if plain.network_mode == HOST else self._network.host_address()
+        config = replace(config, hosts=with_host_gateway(config.hosts, own))
         if plain.network_mode == NONE:
             return replace(config, network_namespace=None)
         if plain.network_mode == HOST:
@@ -266,10 +272,7 @@ class ContainerNetwork:
                 taken += other.config.host_ports
         settled = []
         for port in wanted_ports(plain, exposed):
-            made = self._settle_port(port, taken)
-            reason = ALLOCATED if is_taken(made, taken) else ""
-            if port.published_port and not reason:
-                reason = why_taken(made.protocol, made.published_port, made.host_address)
+            made, reason = self._settle_port(port, taken)
             if reason:
                 where = f"{made.host_address or EVERYWHERE}:{made.published_port}"
                 raise ShoalError(
@@ -281,16 +284,23 @@ class ContainerNetwork:
         return tuple(settled)
 
     @staticmethod
-    def _settle_port(port: PortRequest, taken: Collection[HostPort]) -> HostPort:
+    def _settle_port(port: PortRequest, taken: Collection[HostPort]) -> tuple[HostPort, str]:
+        """Return a port with the first number that is free, and why there is none, empty if there is."""
         made = HostPort(
-            protocol=port.protocol,
-            published_port=port.published_port or find_free_port(port.protocol),
-            target_port=port.target_port,
-            host_address=port.host_address,
+            protocol=port.protocol, published_port=0, target_port=port.target_port, host_address=port.host_address
         )
-        while not port.published_port and is_taken(made, taken):
+        if not port.published_port:
             made = replace(made, published_port=find_free_port(port.protocol))
-        return made
+            while is_taken(made, taken):
+                made = replace(made, published_port=find_free_port(port.protocol))
+            return made, ""
+        reason = ""
+        for number in range(port.published_port, max(port.published_port, port.last_port) + 1):
+            made = replace(made, published_port=number)
+            reason = ALLOCATED if is_taken(made, taken) else why_taken(made.protocol, number, made.host_address)
+            if not reason:
+                break
+        return made, reason
 
     async def detach(self, container_id: str) -> None:
         """Take the network of a container that has ended away."""

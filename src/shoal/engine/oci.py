@@ -295,8 +295,8 @@ def _linux(config: ContainerConfig, places: Places, capabilities: frozenset[str]
         "resources": _resources(config, places.devices, host),
         # those of the network would be the host's own
         "sysctl": {**({} if config.network_namespace == HOST_NETWORK else _DEFAULT_SYSCTLS), **config.sysctls},
-        "maskedPaths": [] if config.privileged else list(MASKED_PATHS),
-        "readonlyPaths": [] if config.privileged else list(READONLY_PATHS),
+        "maskedPaths": [] if config.privileged or config.unmasked else list(MASKED_PATHS),
+        "readonlyPaths": [] if config.privileged or config.unmasked else list(READONLY_PATHS),
     }
     if places.devices:
         linux["devices"] = device_entries(places.devices)

@@ -87,6 +87,8 @@ class ContainerConfig(Struct):
     no_new_privileges: bool = False
     # all capabilities the daemon holds and all devices, nothing masked, no seccomp
     privileged: bool = False
+    # what of /proc and /sys tells of the node, or changes it, is open
+    unmasked: bool = False
     devices: tuple[Device, ...] = ()
     sysctls: dict[str, str] = {}
     ulimits: tuple[Ulimit, ...] = ()

@@ -109,7 +109,7 @@ class HostConfig(Spec):
     uts_mode: Any = None
     cgroup: Any = None
     cgroup_parent: Any = None
-    volume_driver: Any = None
+    volume_driver: str = ""
     volumes_from: tuple[str, ...] = ()
     links: Any = None
     devices: tuple[DeviceRequest, ...] = ()

@@ -31,12 +31,14 @@ class RestartRule(Struct):
 class PortRequest(Struct):
     """A port of a container to publish on this node; `published_port` 0 is any that is free.
 
-    `host_address`: the one address of the node it is published on; empty: every one.
+    `last_port`: the end of a range that it is any of. `host_address`: the one address of the node it is published on;
+    empty: every one.
     """
 
     protocol: str
     target_port: int
     published_port: int = 0
+    last_port: int = 0
     host_address: str = ""
 
 

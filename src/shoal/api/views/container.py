@@ -267,8 +267,8 @@ def _host_config(config: ContainerConfig) -> Json:
         "Isolation": "default",
         **_limits(config),
         "Mounts": [docker_shape(mount) for mount in _shown_mounts(config)],
-        "MaskedPaths": list(MASKED_PATHS),
-        "ReadonlyPaths": list(READONLY_PATHS),
+        "MaskedPaths": [] if config.privileged or config.unmasked else list(MASKED_PATHS),
+        "ReadonlyPaths": [] if config.privileged or config.unmasked else list(READONLY_PATHS),
         "Init": config.init,
     }
 
@@ -349,7 +349,8 @@ def _port_bindings(config: ContainerConfig, address: str) -> Json:
 def _asked_ports(plain: PlainConfig) -> Json:
     bindings: Json = {}
     for port in plain.ports:
-        binding = {"HostIp": port.host_address, "HostPort": str(port.published_port or "")}
+        text = f"{port.published_port}-{port.last_port}" if port.last_port else str(port.published_port or "")
+        binding = {"HostIp": port.host_address, "HostPort": text}
         bindings.setdefault(f"{port.target_port}/{port.protocol}", []).append(binding)
     return bindings
 

@@ -22,11 +22,13 @@ from shoal.model.plain import HOST, PlainConfig, RestartName, RestartRule
 # of the kernel, for both
 MOST_HOSTNAME_BYTES = 64
 SWARM_LABELS = "com.docker.swarm."
+# as an address in hosts: where a container finds this node, known when it starts
+HOST_GATEWAY = "host-gateway"
 _INSTEAD = {
     "links": "containers on a network of the swarm find each other by name",
 }
 _NOT_BUILT = (
-    "pid_mode", "uts_mode", "cgroup", "cgroup_parent", "volume_driver", "links",
+    "pid_mode", "uts_mode", "cgroup", "cgroup_parent", "links",
     "device_cgroup_rules", "device_requests", "storage_opt", "annotations", "oom_kill_disable",
     "kernel_memory", "kernel_memory_tcp", "cpu_realtime_period", "cpu_realtime_runtime", "cpu_count", "cpu_percent",
     "io_maximum_iops", "io_maximum_bandwidth", "blkio_weight", "blkio_weight_device", "blkio_device_read_bps",
@@ -35,6 +37,7 @@ _NOT_BUILT = (
 # words that mean what every container here has
 _AS_ALWAYS = {
     "userns_mode": ("", "host"),
+    "volume_driver": ("", "local"),
     "ipc_mode": ("", "private"),
     "cgroupns_mode": ("", "host", "private"),
     "container_id_file": ("",),
@@ -114,6 +117,7 @@ def _with_host_config(config: ContainerConfig, host: HostConfig) -> ContainerCon
         more_limits=more_limits(host, MoreLimits(), host.memory),
         shm_bytes=host.shm_size,
         privileged=host.privileged,
+        unmasked=host.privileged or host.masked_paths == [],
         devices=tuple(_device(device) for device in host.devices),
         hosts=tuple(_host_line(text) for text in host.extra_hosts),
         dns_nameservers=host.dns,
@@ -202,8 +206,10 @@ def _refuse_unbuilt(request: ContainerRequest, masked_paths: tuple[str, ...], re
             raise NotBuilt(f'HostConfig.{_field_name(field)} "{value}" is not built: use {known}')
     for field, paths in (("masked_paths", masked_paths), ("readonly_paths", readonly_paths)):
         asked = getattr(host, field)
-        if asked is not None and asked != list(paths):
-            raise NotBuilt(f"HostConfig.{_field_name(field)}: other paths than Docker's own are not built: use null")
+        if asked not in (None, [], list(paths)):
+            raise NotBuilt(f"HostConfig.{_field_name(field)}: other paths than Docker's own, or none, are not built")
+    if (host.masked_paths == []) != (host.readonly_paths == []):
+        raise NotBuilt("HostConfig.MaskedPaths and ReadonlyPaths: none of both, or Docker's own of both")
     if request.mac_address:
         raise NotBuilt("MacAddress is not built: it follows from the container's address")
 
@@ -287,9 +293,7 @@ def _host_line(text: str) -> str:
     address = address.removeprefix("[").removesuffix("]")
     if not (name and colon and address):
         raise InvalidArgument(f'bad format for add-host: "{text}": write NAME:ADDRESS')
-    if address == "host-gateway":
-        raise NotBuilt(f'HostConfig.ExtraHosts "{text}": host-gateway is not built: give the address of this node')
-    if not _is_address(address):
+    if address != HOST_GATEWAY and not _is_address(address):
         raise InvalidArgument(f'invalid IP address in add-host: "{address}"')
     return f"{address} {name}"
 
