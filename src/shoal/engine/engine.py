@@ -28,6 +28,7 @@ from shoal.engine.inside import InsideContainers
 from shoal.engine.keeper_client import KeeperClient
 from shoal.engine.limits import apply_limits, limit_arguments
 from shoal.engine.live import Live, LiveContainers, amended_container, wait_for
+from shoal.engine.log_forward import check_forward
 from shoal.engine.log_options import log_settings
 from shoal.engine.log_reader import read_log
 from shoal.engine.node_volumes import NodeVolumes
@@ -188,6 +189,7 @@ class RuncEngine(InsideContainers):
         name = self._live.checked_name(config.name, container_id)
         check_config(config, self.host)
         log_settings(config, "")
+        check_forward(config)
         if config.stop_signal:
             parse_signal(config.stop_signal)
         arguments = arguments_of(config, image)
@@ -240,11 +242,10 @@ class RuncEngine(InsideContainers):
             live.status = None
             live.ended.clear()
             try:
-                await self._in_thread(
-                    lambda: prepare_run(self._layout, self.local_images, self.volumes.local, live.container)
-                )
+                await self._in_thread(lambda: self._prepare_run(live.container))
                 live.guard(self._layout.bundle(live.container.id))
-                answer = await self._keeper.request("run", **run_request(self._layout, live.container))
+                asked = await self._in_thread(lambda: run_request(self._layout, live.container))
+                answer = await self._keeper.request("run", **asked)
             except ShoalError as error:
                 await self._fail_start(live, error.message)
                 raise

@@ -185,6 +185,8 @@ async def logs(request: web.Request) -> web.StreamResponse:
     wanted = read_log_request(request)
     async with found_container(request) as found:
         container = found.container
+        if container.config.log_driver == "none":
+            raise NotBuilt("configured logging driver does not support reading")
         multiplexed = not container.config.tty
         response = stream_response(api_version(request), multiplexed=multiplexed)
         await response.prepare(request)
