@@ -20,9 +20,9 @@ NONE = "none"
 ALIASES = {"list": "ls", "remove": "rm", "down": "rm", "up": "deploy"}
 HEAD = """# Compatibility with docker's swarm commands
 
-Made by `scripts/compatibility` of a run of all tests: every flag of the {commands} commands of `docker` that work on a swarm, and a test
-that gives it to the stock `docker` (or to `shoal`, which has all of them, too) and looks at what comes of it. {proven} of {flags} flags have
-one; a row without says `none`. A command without flags of its own stands with `–`.
+Made by `scripts/compatibility` of a run of all tests: every flag of the {commands} commands of `docker` that work on a
+swarm, and a test that gives it to the stock `docker`, or to `shoal`, which has all of them, too. {proven} of {flags}
+flags have one; a row without says `none`. A command without flags of its own stands with `–`.
 
 | command | flag | docker | shoal |
 |---|---|---|---|

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ COMMANDS_FILE = os.environ.get("SHOAL_COMMANDS_FILE", "")
 
 @pytest.fixture(autouse=True, scope="session")
 def _commands_written_down() -> Iterator[None]:
-    """With SHOAL_COMMANDS_FILE, write every command that a test runs there, with the test (`tests/compatibility.py`)."""
+    """With SHOAL_COMMANDS_FILE, write every command that a test runs there, with the test: for `compatibility.py`."""
     if not COMMANDS_FILE:
         yield
         return
@@ -32,7 +33,7 @@ def _commands_written_down() -> Iterator[None]:
     def noted(process: Any, words: Any, *arguments: Any, **keywords: Any) -> None:
         test = os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0].partition("[")[0]
         if test and isinstance(words, list | tuple):
-            with open(COMMANDS_FILE, "a") as file:
+            with Path(COMMANDS_FILE).open("a") as file:
                 file.write(json.dumps([test, [str(word) for word in words]]) + "\n")
         start(process, words, *arguments, **keywords)
 
