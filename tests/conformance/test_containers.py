@@ -109,8 +109,19 @@ def test_limits(daemon):
     shown = json.loads(daemon.docker("inspect", "box", "--format", "{{json .HostConfig}}").stdout)
     found = [shown[key] for key in ("Memory", "NanoCpus", "PidsLimit", "RestartPolicy")]
     assert found == [64 << 20, 500_000_000, 60, {"Name": "always", "MaximumRetryCount": 0}]
-    refused = daemon.docker("update", "--cpu-shares", "5", "box", check=False)
-    assert "HostConfig.CpuShares is not built: use NanoCpus" in refused.stderr
+    more = ("--cpu-shares", "512", "--cpuset-cpus", "0", "--memory-reservation", "16m", "--memory-swap", "-1")
+    daemon.docker("run", "-d", "--name", "shared", *more, "--memory", "32m", *SLEEP)
+    allowed = ("exec", "shared", "grep", "Cpus_allowed_list", "/proc/self/status")
+    assert daemon.docker(*allowed).stdout.split() == ["Cpus_allowed_list:", "0"]
+    daemon.docker("update", "--cpu-shares", "256", "--cpu-quota", "50000", "--cpu-period", "100000", "shared")
+    view = json.loads(daemon.docker("inspect", "shared", "--format", "{{json .HostConfig}}").stdout)
+    found = [view[key] for key in ("CpuShares", "CpuQuota", "CpuPeriod", "CpusetCpus", "MemoryReservation")]
+    assert found == [256, 50_000, 100_000, "0", 16 << 20]
+    for words, text in (
+        (("--cpuset-cpus", "900"), "Requested CPUs are not available - requested 900"),
+        (("--blkio-weight", "50"), "HostConfig.BlkioWeight is not built"),
+    ):
+        assert text in daemon.docker("run", "--rm", *words, "busybox", "true", check=False).stderr
 
 
 def test_ports_and_networks(daemon):
@@ -310,3 +321,39 @@ def test_what_a_container_has_changed(daemon, client, tmp_path):
     assert state_of(daemon, "box")["Status"] == "running"
     daemon.docker("rm", "-f", "box")
     daemon.docker("rmi", "kept:1", "kept:2")
+
+
+def test_ports_on_one_address_of_the_node(daemon):
+    serve = ("busybox", "sh", "-c", SERVE_HOSTNAME)
+    names = {}
+    for address in ("127.0.0.1", "127.0.0.2"):
+        names[address] = daemon.docker("run", "-d", "-p", f"{address}:8085:80", *serve).stdout[:12]
+
+    def ask(address):
+        return daemon.execute("curl", "-sS", "--max-time", "5", f"http://{address}:8085", check=False).stdout.strip()
+
+    for address, name in names.items():
+        wait_for(lambda address=address, name=name: ask(address) == name, "each address leads to its own")
+    assert ask("127.0.0.3") == ""
+    assert "127.0.0.2:8085->80/tcp" in daemon.docker("ps").stdout
+    assert daemon.docker("port", names["127.0.0.1"], "80").stdout == "127.0.0.1:8085\n"
+    for publish, text in (
+        ("8085:80", "Bind for 0.0.0.0:8085 failed: port is already allocated"),
+        ("127.0.0.1:8085:80", "Bind for 127.0.0.1:8085 failed: port is already allocated"),
+        ("203.0.113.9:8085:80", "Bind for 203.0.113.9:8085 failed: cannot assign requested address"),
+    ):
+        refused = daemon.docker("run", "-d", "-p", publish, *serve, check=False)
+        assert text in refused.stderr
+    # the first of a range that is free
+    daemon.docker("run", "-d", "--name", "any", "-p", "8084-8087:80", *serve)
+    assert daemon.docker("port", "any", "80").stdout == "0.0.0.0:8084\n"
+    daemon.docker("run", "-d", "--name", "other", "-p", "8084-8087:80", *serve)
+    assert daemon.docker("port", "other", "80").stdout == "0.0.0.0:8086\n"
+    # the node itself, from within
+    reach = ("run", "--rm", "--add-host", "node:host-gateway", "busybox", "wget", "-qO-", "http://node:8084")
+    assert daemon.docker("inspect", "any", "--format", "{{.Config.Hostname}}").stdout == daemon.docker(*reach).stdout
+    daemon.kill()
+    daemon.start()
+    assert ask("127.0.0.1") == names["127.0.0.1"]
+    daemon.docker("rm", "-f", names["127.0.0.1"])
+    assert (ask("127.0.0.1"), ask("127.0.0.2")) == ("", names["127.0.0.2"])

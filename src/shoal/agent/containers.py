@@ -17,6 +17,7 @@ import structlog
 from shoal.agent.container_network import ContainerNetwork
 from shoal.core.plain_life import after_end, at_start_up, ends_restarts
 from shoal.core.random_names import random_name
+from shoal.core.validate.plain_mounts import mounts_with, parse_volumes_from
 from shoal.engine.protocol import Engine
 from shoal.errors import Conflict, Forbidden, NotFound, ShoalError, Unavailable
 from shoal.lib.clock import NANOSECONDS_PER_SECOND
@@ -103,6 +104,10 @@ class PlainContainers:
         if plain.network_mode.startswith(CONTAINER_PREFIX):
             other = self._engine.get(plain.network_mode.removeprefix(CONTAINER_PREFIX))
             config = replace(config, plain=replace(plain, network_mode=f"{CONTAINER_PREFIX}{other.id}"))
+        for text in plain.volumes_from:
+            name, read_only = parse_volumes_from(text)
+            others = self._engine.get(name).config.mounts
+            config = replace(config, mounts=mounts_with(config.mounts, others, read_only))
         if not config.name:
             taken = {container.config.name for container in self._engine.list()}
             config = replace(config, name=random_name(self._below, taken.__contains__))

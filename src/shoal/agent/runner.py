@@ -15,6 +15,7 @@ import structlog
 
 from shoal.agent.images import ImageSource
 from shoal.agent.payloads import NodePayloads
+from shoal.agent.policy import NodePolicy
 from shoal.agent.ports import find_free_port
 from shoal.core.container import container_config, task_name
 from shoal.core.draining import any_active, drain_seconds
@@ -22,6 +23,7 @@ from shoal.core.endpoint_options import parse_link_options
 from shoal.core.local_networks import service_names
 from shoal.core.networks import BRIDGE_DRIVER, MACVLAN_DRIVER, OVERLAY_DRIVER, choose_exit, exit_of, needs_way_out
 from shoal.core.plain_network import port_conflict
+from shoal.core.privileges import parse_privileges
 from shoal.core.taskfsm import Detail, Event, Instruction, advance, decide
 from shoal.engine.protocol import Engine
 from shoal.errors import Conflict, NotFound, ShoalError
@@ -90,6 +92,7 @@ class NodeParts:
         self.images = images
         self.clock = clock
         self.payloads = NodePayloads()
+        self.policy = NodePolicy()
 
 
 class _Unwanted(Exception):
@@ -196,6 +199,7 @@ class TaskRunner:
         container = self._find_container()
         if container is None:
             spec = self.revision.spec.task_template.container_spec
+            await self._while_wanted(parts.policy.check(parse_privileges(self.revision.spec.labels)))
             payloads = await self._while_wanted(parts.payloads.for_container(spec))
             image_id = await self._while_wanted(parts.images.find(self.revision))
             host_ports = self._settle_host_ports()

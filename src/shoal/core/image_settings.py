@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from shoal.core.validate.plain_container import command_words
+from shoal.core.volume import is_anonymous
 from shoal.model.container import ContainerConfig
 from shoal.model.container_request import ContainerRequest
 
@@ -27,7 +28,7 @@ def settings_of_container(image: Mapping[str, Any], config: ContainerConfig) -> 
         "StopSignal": config.stop_signal,
         "Env": list(config.env),
         "Labels": dict(config.labels),
-        "Volumes": {mount.target: {} for mount in config.mounts if mount.type == "volume" and not mount.source},
+        "Volumes": {mount.target: {} for mount in config.mounts if is_anonymous(mount)},
         "ExposedPorts": {port: {} for port in (config.plain.exposed_ports if config.plain is not None else ())},
     }
     if config.command is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from shoal.core.networks import BRIDGE_DRIVER, OVERLAY_DRIVER, choose_exit, exit_of, needs_way_out
+from shoal.core.validate.plain_container import HOST_GATEWAY
 from shoal.core.validate.plain_network import parse_port
 from shoal.model.container import Container, ContainerConfig
 from shoal.model.netstate import HostPort, JoinedNetwork, LinkOptions, OverlayLink, Sandbox, SandboxRequest
@@ -20,6 +21,22 @@ def wanted_ports(plain: PlainConfig, exposed_by_image: Iterable[str] = ()) -> tu
             if (number, protocol) not in published:
                 ports.append(PortRequest(protocol=protocol, target_port=number))
     return tuple(ports)
+
+
+def with_host_gateway(hosts: tuple[str, ...], address: str) -> tuple[str, ...]:
+    """Return lines of /etc/hosts in which the node itself has its address."""
+    return tuple(
+        f"{address}{line.removeprefix(HOST_GATEWAY)}" if line.startswith(HOST_GATEWAY) else line for line in hosts
+    )
+
+
+def is_taken(port: HostPort, taken: Iterable[HostPort]) -> bool:
+    """Tell whether one of the ports that are taken is in the way of another: two addresses of a node are two places."""
+    return any(
+        (port.protocol, port.published_port) == (other.protocol, other.published_port)
+        and (port.host_address == other.host_address or not port.host_address or not other.host_address)
+        for other in taken
+    )
 
 
 def port_conflict(ports: Iterable[HostPort], containers: Iterable[Container]) -> str:

@@ -13,7 +13,7 @@ from shoal.model.objects import NodeDescription, Plugin
 from shoal.model.specs import GenericResource, Platform, Resources
 
 DOCKER_VERSION = "28.2.2"
-LOG_DRIVERS = ("json-file", "local", "none")
+LOG_DRIVERS = ("journald", "json-file", "local", "none", "syslog")
 NETWORK_DRIVERS = ("bridge", "host", "null", "overlay")
 VOLUME_DRIVERS = ("local",)
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import structlog
 
 from shoal.core.health import merged
+from shoal.core.volume import with_names
 from shoal.engine import records, rootfs
 from shoal.engine.events import NodeEvents
 from shoal.engine.execs import Execs
@@ -27,6 +28,7 @@ from shoal.engine.inside import InsideContainers
 from shoal.engine.keeper_client import KeeperClient
 from shoal.engine.limits import apply_limits, limit_arguments
 from shoal.engine.live import Live, LiveContainers, amended_container, wait_for
+from shoal.engine.log_forward import check_forward
 from shoal.engine.log_options import log_settings
 from shoal.engine.log_reader import read_log
 from shoal.engine.node_volumes import NodeVolumes
@@ -110,7 +112,7 @@ class RuncEngine(InsideContainers):
         self._layout = rootfs.Layout(
             data_root.resolve(), exec_root.resolve(), self.local_images.content.layers, daemon_id, self.host
         )
-        self.volumes = NodeVolumes(LocalVolumes(self._layout.volumes, self._clock), self.list)
+        self.volumes = NodeVolumes(LocalVolumes(self._layout.volumes, self._clock), self.list, self.events)
         self._keeper = KeeperClient(
             exec_root.resolve(), data_root.resolve(), self._layout.keeper_cgroup, self._on_event, self._on_hello
         )
@@ -187,10 +189,12 @@ class RuncEngine(InsideContainers):
         name = self._live.checked_name(config.name, container_id)
         check_config(config, self.host)
         log_settings(config, "")
+        check_forward(config)
         if config.stop_signal:
             parse_signal(config.stop_signal)
         arguments = arguments_of(config, image)
         config = replace(config, name=name, healthcheck=merged(config.healthcheck, image.healthcheck))
+        config = with_names(config, image.volumes, self._ids.new_hex)
         directory = self._layout.directory(container_id)
         container = Container(
             id=container_id,
@@ -205,7 +209,6 @@ class RuncEngine(InsideContainers):
         live = self._live.add(container)
 
         def make() -> None:
-            rootfs.check_binds(config)
             directory.mkdir(mode=0o710)
             rootfs.put_files(self._layout, container_id, config)
             records.save_container(directory, container)
@@ -213,9 +216,12 @@ class RuncEngine(InsideContainers):
         async with live.lock:
             try:
                 await self._renew_lease()
+                await self._in_thread(lambda: rootfs.check_binds(config))
+                await self.volumes.create_for(config)
                 await self._in_thread(make)
             except BaseException:
                 self._live.forget(container)
+                await self.volumes.remove_anonymous(config)
                 await asyncio.shield(asyncio.to_thread(rootfs.discard, self._layout, container_id))
                 raise
         self.events.tell(container, "create")
@@ -236,11 +242,10 @@ class RuncEngine(InsideContainers):
             live.status = None
             live.ended.clear()
             try:
-                await self._in_thread(
-                    lambda: prepare_run(self._layout, self.local_images, self.volumes.local, live.container)
-                )
+                await self._in_thread(lambda: self._prepare_run(live.container))
                 live.guard(self._layout.bundle(live.container.id))
-                answer = await self._keeper.request("run", **run_request(self._layout, live.container))
+                asked = await self._in_thread(lambda: run_request(self._layout, live.container))
+                answer = await self._keeper.request("run", **asked)
             except ShoalError as error:
                 await self._fail_start(live, error.message)
                 raise
@@ -256,6 +261,7 @@ class RuncEngine(InsideContainers):
                 live.container = replace(live.container, state=state)
                 self._health.begin(live)
             self.events.tell(live.container, "start")
+            self.volumes.tell(live.container, "mount")
             _log.info("container started", container_id=container_id, pid=answer["pid"])
             return live.container
 
@@ -330,6 +336,7 @@ class RuncEngine(InsideContainers):
             # who is attached waits for a start that will never be
             await self._keeper.request("expect-none", id=live.container.id)
         await self._renew_lease()
+        await self.volumes.remove_anonymous(live.container.config)
         self.events.tell(live.container, "destroy")
         _log.info("container removed", container_id=live.container.id)
 
@@ -378,7 +385,7 @@ class RuncEngine(InsideContainers):
         """Give a container other limits, at once if it runs. Raises InvalidArgument: the host or kernel refuses."""
         check_config(config, self.host)
         live = self._live.find(container)
-        arguments = limit_arguments(live.container.config, config)
+        arguments = limit_arguments(live.container.config, config, self.host)
         async with live.lock:
             if arguments and live.container.state.status == "running":
                 await asyncio.to_thread(apply_limits, self._layout.runc_root, live.container.id, arguments)
@@ -566,6 +573,7 @@ class RuncEngine(InsideContainers):
         """Say that a run has ended, and take away what it needed, off the way of who waits."""
         self._health.end(live.container.id)
         self.events.tell(live.container, "die", exitCode=str(live.container.state.exit_code))
+        self.volumes.tell(live.container, "unmount")
         live.end()
         live.unguard()
         live.release = self._spawn(self._in_thread(lambda: self._release(live.container.id)))

@@ -78,6 +78,8 @@ class Host(Struct):
     cgroup_mounts: tuple[str, ...]
     cpu_count: int
     memory_bytes: int
+    # the kernel limits memory and swap together
+    limits_swap: bool = False
     init_program: str = ""
     # other ways into this kernel that its programs may use: 32-bit calls, and x32; seccomp must know each
     foreign_abis: tuple[str, ...] = ()
@@ -99,6 +101,7 @@ def read_host() -> Host:
         cgroup_mounts=(str(_CGROUP_ROOT),) if v2 else tuple(str(path) for path in hierarchies),
         cpu_count=os.cpu_count() or 1,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        limits_swap=_limits_swap(v2),
         init_program=next((path for path in map(shutil.which, INIT_PROGRAMS) if path and stands_alone(path)), ""),
         foreign_abis=_foreign_abis(os.uname().machine),
     )
@@ -117,6 +120,13 @@ def stands_alone(path: str) -> bool:
         file.seek(offset)
         table = file.read(size * count)
     return all(struct.unpack_from("=I", table, index * size)[0] != _PT_INTERP for index in range(count))
+
+
+def _limits_swap(cgroup_v2: bool) -> bool:
+    if cgroup_v2:
+        # the root has no limit of its own: any child tells
+        return any(_CGROUP_ROOT.glob("*/memory.swap.max"))
+    return (_CGROUP_ROOT / "memory" / "memory.memsw.limit_in_bytes").exists()
 
 
 def _foreign_abis(machine: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 from shoal.core.volume import LOCAL_DRIVER, check_volume
 from shoal.engine.devices import DeviceNode, device_entries, device_rules
 from shoal.engine.host import CAPABILITIES, Host
+from shoal.engine.limits import check_limits, limits_of
 from shoal.engine.seccomp import custom_profile, default_profile
 from shoal.engine.users import Identity
 from shoal.errors import InvalidArgument, NotBuilt
@@ -59,8 +60,6 @@ READONLY_PATHS = (
     "/proc/sys",
     "/proc/sysrq-trigger",
 )
-LEAST_MEMORY_BYTES = 6 << 20
-CPU_PERIOD_MICROSECONDS = 100_000
 SHM_BYTES = 64 << 20
 INIT_PATH = "/sbin/docker-init"
 _PROPAGATIONS = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
@@ -169,14 +168,7 @@ def check_config(config: ContainerConfig, host: Host) -> None:
             f"OomScoreAdj {config.oom_score_adj}: below {host.oom_score_adj} needs CAP_SYS_RESOURCE, "
             "which the daemon lacks"
         )
-    if 0 < config.memory_bytes < LEAST_MEMORY_BYTES:
-        raise InvalidArgument("Minimum memory limit allowed is 6MB")
-    if config.nano_cpus < 0 or config.nano_cpus > host.cpu_count * 1_000_000_000:
-        raise InvalidArgument(
-            f"range of CPUs is from 0.01 to {host.cpu_count}.00, as there are only {host.cpu_count} CPUs available"
-        )
-    if config.pids_limit < 0 or config.memory_bytes < 0:
-        raise InvalidArgument("limits of memory and pids must not be negative: 0 is no limit")
+    check_limits(config, host)
     if config.init and not host.init_program:
         raise InvalidArgument(
             "Init: no init program on this node that runs in any container: install tini-static (or catatonit)"
@@ -184,13 +176,19 @@ def check_config(config: ContainerConfig, host: Host) -> None:
     for mount in config.mounts:
         _check_mount(mount)
     for name in config.sysctls:
-        if not name.startswith(("net.", "kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.")):
-            raise InvalidArgument(f"sysctl '{name}' is not allowed: it is not of the container's own namespaces")
-        if name.startswith("net.") and config.network_namespace == HOST_NETWORK:
-            raise InvalidArgument(f"sysctl '{name}' is not allowed on the host's network: it would change the host's")
+        _check_sysctl(name, config)
     for path in (config.working_dir, *(file.path for file in config.files)):
         if path and not path.startswith("/"):
             raise InvalidArgument(f"the working directory or file '{path}' is invalid, it needs to be an absolute path")
+
+
+def _check_sysctl(name: str, config: ContainerConfig) -> None:
+    if not name.startswith(("net.", "kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.")):
+        raise InvalidArgument(f"sysctl '{name}' is not allowed: it is not of the container's own namespaces")
+    if name.startswith("net.") and config.network_namespace == HOST_NETWORK:
+        raise InvalidArgument(f"sysctl '{name}' is not allowed on the host's network: it would change the host's")
+    if not name.startswith("net.") and "ipc" in config.host_namespaces:
+        raise InvalidArgument(f"sysctl '{name}' is not allowed with the host's IPC: it would change the host's")
 
 
 def _check_ulimit(ulimit: Ulimit, host: Host) -> None:
@@ -289,7 +287,8 @@ def make_spec(
 
 
 def _linux(config: ContainerConfig, places: Places, capabilities: frozenset[str], host: Host) -> dict[str, Any]:
-    namespaces: list[dict[str, str]] = [{"type": kind} for kind in ("mount", "uts", "ipc", "pid")]
+    kinds = (kind for kind in ("mount", "uts", "ipc", "pid") if kind not in config.host_namespaces)
+    namespaces: list[dict[str, str]] = [{"type": kind} for kind in kinds]
     if host.cgroup_v2:
         namespaces.append({"type": "cgroup"})
     if config.network_namespace != HOST_NETWORK:
@@ -300,11 +299,11 @@ def _linux(config: ContainerConfig, places: Places, capabilities: frozenset[str]
     linux: dict[str, Any] = {
         "cgroupsPath": places.cgroup,
         "namespaces": namespaces,
-        "resources": _resources(config, places.devices),
+        "resources": _resources(config, places.devices, host),
         # those of the network would be the host's own
         "sysctl": {**({} if config.network_namespace == HOST_NETWORK else _DEFAULT_SYSCTLS), **config.sysctls},
-        "maskedPaths": [] if config.privileged else list(MASKED_PATHS),
-        "readonlyPaths": [] if config.privileged else list(READONLY_PATHS),
+        "maskedPaths": [] if config.privileged or config.unmasked else list(MASKED_PATHS),
+        "readonlyPaths": [] if config.privileged or config.unmasked else list(READONLY_PATHS),
     }
     if places.devices:
         linux["devices"] = device_entries(places.devices)
@@ -330,12 +329,7 @@ def _seccomp(config: ContainerConfig, capabilities: frozenset[str], host: Host) 
     return custom_profile(text, capabilities, host.machine)
 
 
-def cpu_quota_microseconds(nano_cpus: int) -> int:
-    """Return how long the processes of a container may run in each period; the kernel takes 1 ms at least."""
-    return max(nano_cpus * CPU_PERIOD_MICROSECONDS // 1_000_000_000, 1000)
-
-
-def _resources(config: ContainerConfig, devices: tuple[DeviceNode, ...]) -> dict[str, Any]:
+def _resources(config: ContainerConfig, devices: tuple[DeviceNode, ...], host: Host) -> dict[str, Any]:
     rules: list[dict[str, Any]] = [{"allow": False, "access": "rwm"}]
     for kind, major, minor, access in _DEVICES:
         rule: dict[str, Any] = {"allow": True, "type": kind, "access": access}
@@ -345,19 +339,10 @@ def _resources(config: ContainerConfig, devices: tuple[DeviceNode, ...]) -> dict
             rule["minor"] = minor
         rules.append(rule)
     rules += [{"allow": True, "access": "rwm"}] if config.privileged else device_rules(devices)
-    resources: dict[str, Any] = {"devices": rules}
-    if config.memory_bytes:
-        resources["memory"] = {"limit": config.memory_bytes}
-    if config.nano_cpus:
-        quota = cpu_quota_microseconds(config.nano_cpus)
-        resources["cpu"] = {"quota": quota, "period": CPU_PERIOD_MICROSECONDS}
-    if config.pids_limit:
-        resources["pids"] = {"limit": config.pids_limit}
-    return resources
+    return {"devices": rules, **limits_of(config, host)}
 
 
 def _mounts(config: ContainerConfig, places: Places, host: Host) -> list[dict[str, Any]]:
-    shm_bytes = config.shm_bytes or SHM_BYTES
     access = "rw" if config.privileged else "ro"
     mounts = [
         _mount("/proc", "proc", "proc", "nosuid", "noexec", "nodev"),
@@ -368,7 +353,7 @@ def _mounts(config: ContainerConfig, places: Places, host: Host) -> list[dict[st
         _mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", access),
         _mount("/sys/fs/cgroup", "cgroup", "cgroup", access, "nosuid", "noexec", "nodev"),
         _mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"),
-        _mount("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", f"size={shm_bytes}"),  # noqa: S108
+        _shared_memory(config),
     ]
     binds = [
         _mount(bind.target, "bind", bind.source, "rbind", "rprivate", "ro" if bind.read_only else "rw")
@@ -382,6 +367,14 @@ def _mounts(config: ContainerConfig, places: Places, host: Host) -> list[dict[st
     binds = [bind for bind in binds if bind["destination"] not in replaced]
     # parents before children, so that nothing is hidden by a later mount: a tmpfs on /run lies below /run/secrets/…
     return mounts + sorted(asked + binds, key=lambda mount: str(mount["destination"]).count("/"))
+
+
+def _shared_memory(config: ContainerConfig) -> dict[str, Any]:
+    path = "/dev/shm"  # noqa: S108
+    if "ipc" in config.host_namespaces:
+        return _mount(path, "bind", path, "rbind", "rprivate", "nosuid", "noexec", "nodev")
+    size = f"size={config.shm_bytes or SHM_BYTES}"
+    return _mount(path, "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", size)
 
 
 def _asked_mount(mount: Mount, places: Places) -> dict[str, Any]:

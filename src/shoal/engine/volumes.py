@@ -72,6 +72,11 @@ class LocalVolumes:
             raise NotFound(f"get {name}: no such volume")
         return volume
 
+    def has(self, name: str) -> bool:
+        """Tell whether there is a volume."""
+        with self._lock:
+            return name in self._known
+
     def list(self) -> tuple[Volume, ...]:
         """Return all volumes by name."""
         with self._lock:

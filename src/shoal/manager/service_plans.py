@@ -88,6 +88,7 @@ def rolled_back_to(view: View, service: Service, spec_version: int, now_ns: int)
 
     Raises:
         InvalidArgument: it has that spec, the revision is not kept (any more), or a secret or config of it is gone.
+        Forbidden: it asks for what the swarm does not allow any more.
     """
     revision = view.revision(service.id, spec_version)
     if revision is None:
@@ -102,6 +103,7 @@ def rolled_back_to(view: View, service: Service, spec_version: int, now_ns: int)
 
 
 def _gone_back(view: View, service: Service, revision: Revision, message: str, now_ns: int) -> Service:
+    check_privileges(view, revision.spec)
     same = revision.spec == service.spec
     started = UpdateStatus(state=UpdateState.ROLLBACK_STARTED, started_at_ns=now_ns, message=message)
     return replace(
@@ -154,15 +156,20 @@ def _prepare(view: View, spec: ServiceSpec) -> ServiceSpec:
     prepared = prepare_service(spec)
     check_placeholders(prepared)
     _refuse_ingress(view, prepared)
-    cluster = view.cluster()
-    allowed = parse_allowed(cluster.spec.labels) if cluster is not None else frozenset()
-    check_allowed(parse_privileges(prepared.labels), allowed)
+    check_privileges(view, prepared)
     container = prepared.task_template.container_spec
     if container is not None:
         _check_payloads(view, container)
         container = pinned(container, _payload_versions(view, container))
         prepared = replace(prepared, task_template=replace(prepared.task_template, container_spec=container))
     return prepared
+
+
+def check_privileges(view: View, spec: ServiceSpec) -> None:
+    """Refuse a spec that asks for what the swarm does not allow (any more). Raises Forbidden."""
+    cluster = view.cluster()
+    allowed = parse_allowed(cluster.spec.labels) if cluster is not None else frozenset()
+    check_allowed(parse_privileges(spec.labels), allowed)
 
 
 def _payload_versions(view: View, container: ContainerSpec) -> dict[str, int]:

@@ -35,6 +35,22 @@ class Device(Struct):
     permissions: str = "rwm"
 
 
+class MoreLimits(Struct):
+    """Limits besides those of memory, processors and processes; 0 or empty is none.
+
+    `memory_swap_bytes` are of memory and swap together (-1: no limit; 0: twice the memory). Times are microseconds.
+    """
+
+    memory_swap_bytes: int = 0
+    memory_reservation_bytes: int = 0
+    memory_swappiness: int | None = None
+    cpu_shares: int = 0
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+
+
 class ContainerConfig(Struct):
     """A container to create.
 
@@ -71,13 +87,18 @@ class ContainerConfig(Struct):
     no_new_privileges: bool = False
     # all capabilities the daemon holds and all devices, nothing masked, no seccomp
     privileged: bool = False
+    # what of /proc and /sys tells of the node, or changes it, is open
+    unmasked: bool = False
     devices: tuple[Device, ...] = ()
+    # kinds of namespaces that it shares with the node, of ipc and pid
+    host_namespaces: tuple[str, ...] = ()
     sysctls: dict[str, str] = {}
     ulimits: tuple[Ulimit, ...] = ()
     oom_score_adj: int = 0
     nano_cpus: int = 0
     memory_bytes: int = 0
     pids_limit: int = 0
+    more_limits: MoreLimits = MoreLimits()
     # of /dev/shm
     shm_bytes: int = 0
     healthcheck: HealthConfig | None = None

@@ -143,11 +143,15 @@ class NetworkChange(Struct):
 
 
 class HostPort(Struct):
-    """A port published on the task's own node only (`mode=host`); `published_port` is settled before this is made."""
+    """A port published on the task's own node only (`mode=host`); `published_port` is settled before this is made.
+
+    `host_address`: of the node, where the port is published there only.
+    """
 
     protocol: str
     published_port: int
     target_port: int
+    host_address: str = ""
 
 
 class LinkOptions(Struct):

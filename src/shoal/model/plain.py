@@ -30,11 +30,17 @@ class RestartRule(Struct):
 
 
 class PortRequest(Struct):
-    """A port of a container to publish on this node; `published_port` 0 is any that is free."""
+    """A port of a container to publish on this node; `published_port` 0 is any that is free.
+
+    `last_port`: the end of a range that it is any of. `host_address`: the one address of the node it is published on;
+    empty: every one.
+    """
 
     protocol: str
     target_port: int
     published_port: int = 0
+    last_port: int = 0
+    host_address: str = ""
 
 
 class EndpointRequest(Struct):
@@ -76,9 +82,9 @@ class Attachment(Struct):
 class PlainConfig(Struct):
     """What a container that belongs to no task was asked for, and what stands of it.
 
-    `network_mode`: bridge, none, host, `container:ID`, or a network of the swarm. `binds` and `exposed_ports` are as
-    they were written. `stdin_once`: its stdin ends with the first client that was attached to it. `attachments` are
-    what it has on networks now. `stopped_by_hand`: somebody ended it.
+    `network_mode`: bridge, none, host, `container:ID`, or a network of the swarm. `binds`, `volumes_from` and
+    `exposed_ports` are as they were written. `stdin_once`: its stdin ends with the first client that was attached
+    to it. `attachments` are what it has on networks now. `stopped_by_hand`: somebody ended it.
     """
 
     restart: RestartRule = RestartRule()
@@ -90,6 +96,7 @@ class PlainConfig(Struct):
     publish_all: bool = False
     exposed_ports: tuple[str, ...] = ()
     binds: tuple[str, ...] = ()
+    volumes_from: tuple[str, ...] = ()
     stdin_once: bool = False
     attach_stdin: bool = False
     attach_stdout: bool = False

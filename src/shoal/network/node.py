@@ -200,6 +200,10 @@ class NodeNetwork:
         """Return the network by which containers go out, and its gateway."""
         return self._plumbing.gateway_network, self._plumbing.settings.sandbox_gateway
 
+    def host_address(self) -> str:
+        """Return the address by which containers reach this node itself."""
+        return self._plumbing.ranges.host_end
+
     async def set_way_out(self, asked: GatewayNetwork) -> None:
         """Have containers go out by this network from now on.
 

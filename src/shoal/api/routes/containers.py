@@ -82,13 +82,13 @@ async def list_containers(request: web.Request) -> web.Response:
 
 async def container_summaries(context: ApiContext, containers: Sequence[Container], with_sizes: bool) -> list[Json]:
     """Return containers of this node as lists show them; those that go away meanwhile are left out."""
-    now_ns = context.clock.now_ns()
+    now_ns, data_root = context.clock.now_ns(), context.host().data_root
     if not with_sizes:
-        return [container_summary_view(container, now_ns) for container in containers]
+        return [container_summary_view(container, now_ns, data_root) for container in containers]
     views = []
     for container in containers:
         with contextlib.suppress(NotFound):
-            views.append(container_summary_view(container, now_ns, await context.engine.size(container.id)))
+            views.append(container_summary_view(container, now_ns, data_root, await context.engine.size(container.id)))
     return views
 
 
@@ -185,6 +185,8 @@ async def logs(request: web.Request) -> web.StreamResponse:
     wanted = read_log_request(request)
     async with found_container(request) as found:
         container = found.container
+        if container.config.log_driver == "none":
+            raise NotBuilt("configured logging driver does not support reading")
         multiplexed = not container.config.tty
         response = stream_response(api_version(request), multiplexed=multiplexed)
         await response.prepare(request)

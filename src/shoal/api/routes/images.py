@@ -12,7 +12,7 @@ from shoal.api.context import CONTEXT
 from shoal.api.filters import Filters, matches_labels, parse_boolean, parse_filters, parse_until, passes_labels
 from shoal.api.requests import flag
 from shoal.api.responses import empty_response, encode, json_response, list_response
-from shoal.api.routing import Route
+from shoal.api.routing import Route, api_version
 from shoal.api.streams import run_until_gone
 from shoal.api.views.image import history_view, image_summary_view, image_view, progress_view
 from shoal.api.views.shared import Json
@@ -26,6 +26,7 @@ _log = structlog.get_logger(__name__)
 
 FILTERS = frozenset({"before", "dangling", "label", "reference", "since", "until"})
 PRUNE_FILTERS = frozenset({"dangling", "label", "label!", "until"})
+OCI_SETTINGS_SINCE = (1, 50)
 IMPORT_FROM_BODY = "-"
 CHUNK_BYTES = 64 * 1024
 
@@ -68,7 +69,8 @@ def _matches(name: str, pattern: str) -> bool:
 
 async def inspect(request: web.Request) -> web.Response:
     """Answer with an image."""
-    return json_response(image_view(_images(request).get(request.match_info["name"])))
+    view = image_view(_images(request).get(request.match_info["name"]), api_version(request) < OCI_SETTINGS_SINCE)
+    return json_response(view)
 
 
 async def history(request: web.Request) -> web.Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from shoal.api.views.shared import Json, endpoint_id, mac_of, time_text
 from shoal.api.views.shared import plain as docker_shape
 from shoal.core.plain_network import endpoint_of
+from shoal.core.volume import is_anonymous
 from shoal.engine.oci import MASKED_PATHS, READONLY_PATHS, SHM_BYTES
 from shoal.lib.clock import NANOSECONDS_PER_SECOND
 from shoal.model.base import replace
@@ -23,7 +24,9 @@ def size_view(size: ContainerSize | None) -> Json:
     return {} if size is None else {"SizeRw": size.written_bytes, "SizeRootFs": size.root_bytes}
 
 
-def container_summary_view(container: Container, now_ns: int, size: ContainerSize | None = None) -> Json:
+def container_summary_view(
+    container: Container, now_ns: int, data_root: str, size: ContainerSize | None = None
+) -> Json:
     """Return a container as `GET /containers/json` lists it."""
     config = container.config
     return {
@@ -40,7 +43,7 @@ def container_summary_view(container: Container, now_ns: int, size: ContainerSiz
         "Status": status_text(container, now_ns),
         "HostConfig": {"NetworkMode": _network_mode(config)},
         "NetworkSettings": {"Networks": _networks(_seen_now(container))},
-        "Mounts": [_mount_point(mount) for mount in config.mounts],
+        "Mounts": [_mount_point(mount, data_root) for mount in config.mounts],
     }
 
 
@@ -49,7 +52,7 @@ def _ports(container: Container) -> list[Json]:
     config = _seen_now(container)
     ports: list[Json] = [
         {
-            "IP": ANY_ADDRESS,
+            "IP": port.host_address or ANY_ADDRESS,
             "PrivatePort": port.target_port,
             "PublicPort": port.published_port,
             "Type": port.protocol,
@@ -154,7 +157,7 @@ def container_view(container: Container, data_root: str) -> Json:
         "ExecIDs": None,
         "HostConfig": _host_config(config),
         "GraphDriver": {"Name": STORAGE_DRIVER, "Data": None},
-        "Mounts": [_mount_point(mount) for mount in config.mounts],
+        "Mounts": [_mount_point(mount, data_root) for mount in config.mounts],
         "Config": _config_view(container),
         "NetworkSettings": _network_settings(_seen_now(container)),
     }
@@ -207,7 +210,7 @@ def _config_view(container: Container) -> Json:
         "Env": list(config.env) or None,
         "Cmd": list(config.command) if config.command is not None else None,
         "Image": config.image,
-        "Volumes": None,
+        "Volumes": {mount.target: {} for mount in config.mounts if is_anonymous(mount)} or None,
         "WorkingDir": config.working_dir,
         "Entrypoint": list(config.entrypoint) if config.entrypoint is not None else None,
         "OnBuild": None,
@@ -238,7 +241,7 @@ def _host_config(config: ContainerConfig) -> Json:
         "RestartPolicy": {"Name": plain.restart.name.value, "MaximumRetryCount": plain.restart.most_retries},
         "AutoRemove": plain.auto_remove,
         "VolumeDriver": "",
-        "VolumesFrom": None,
+        "VolumesFrom": list(plain.volumes_from) or None,
         "ConsoleSize": [0, 0],
         "CapAdd": list(config.capability_add) or None,
         "CapDrop": list(config.capability_drop) or None,
@@ -248,11 +251,11 @@ def _host_config(config: ContainerConfig) -> Json:
         "DnsSearch": list(config.dns_search) or None,
         "ExtraHosts": [_extra_host(line) for line in config.hosts] or None,
         "GroupAdd": list(config.groups) or None,
-        "IpcMode": "private",
+        "IpcMode": "host" if "ipc" in config.host_namespaces else "private",
         "Cgroup": "",
         "Links": None,
         "OomScoreAdj": config.oom_score_adj,
-        "PidMode": "",
+        "PidMode": "host" if "pid" in config.host_namespaces else "",
         "Privileged": config.privileged,
         "PublishAllPorts": plain.publish_all,
         "ReadonlyRootfs": config.read_only,
@@ -265,15 +268,16 @@ def _host_config(config: ContainerConfig) -> Json:
         "Isolation": "default",
         **_limits(config),
         "Mounts": [docker_shape(mount) for mount in _shown_mounts(config)],
-        "MaskedPaths": list(MASKED_PATHS),
-        "ReadonlyPaths": list(READONLY_PATHS),
+        "MaskedPaths": [] if config.privileged or config.unmasked else list(MASKED_PATHS),
+        "ReadonlyPaths": [] if config.privileged or config.unmasked else list(READONLY_PATHS),
         "Init": config.init,
     }
 
 
 def _limits(config: ContainerConfig) -> Json:
+    more = config.more_limits
     return {
-        "CpuShares": 0,
+        "CpuShares": more.cpu_shares,
         "Memory": config.memory_bytes,
         "NanoCpus": config.nano_cpus,
         "CgroupParent": "",
@@ -283,12 +287,12 @@ def _limits(config: ContainerConfig) -> Json:
         "BlkioDeviceWriteBps": None,
         "BlkioDeviceReadIOps": None,
         "BlkioDeviceWriteIOps": None,
-        "CpuPeriod": 0,
-        "CpuQuota": 0,
+        "CpuPeriod": more.cpu_period,
+        "CpuQuota": more.cpu_quota,
         "CpuRealtimePeriod": 0,
         "CpuRealtimeRuntime": 0,
-        "CpusetCpus": "",
-        "CpusetMems": "",
+        "CpusetCpus": more.cpuset_cpus,
+        "CpusetMems": more.cpuset_mems,
         "Devices": [
             {
                 "PathOnHost": device.source,
@@ -300,9 +304,9 @@ def _limits(config: ContainerConfig) -> Json:
         or None,
         "DeviceCgroupRules": None,
         "DeviceRequests": None,
-        "MemoryReservation": 0,
-        "MemorySwap": config.memory_bytes * 2,
-        "MemorySwappiness": None,
+        "MemoryReservation": more.memory_reservation_bytes,
+        "MemorySwap": more.memory_swap_bytes or config.memory_bytes * 2,
+        "MemorySwappiness": more.memory_swappiness,
         "OomKillDisable": False,
         "CpuCount": 0,
         "CpuPercent": 0,
@@ -318,11 +322,13 @@ def _extra_host(line: str) -> str:
     return f"{names.strip()}:{address}"
 
 
-def _mount_point(mount: Mount) -> Json:
+def _mount_point(mount: Mount, data_root: str) -> Json:
     view: Json = {"Type": mount.type}
-    if mount.type == "volume":
-        view["Name"] = mount.source
-    view |= {"Source": mount.source, "Destination": mount.target}
+    source = mount.source
+    if mount.type == "volume" and source:
+        view["Name"] = source
+        source = f"{data_root}/volumes/{source}/_data"
+    view |= {"Source": source, "Destination": mount.target}
     if mount.type == "volume":
         view["Driver"] = "local"
     propagation = mount.bind_options.propagation if mount.bind_options is not None else ""
@@ -336,7 +342,7 @@ def _mount_point(mount: Mount) -> Json:
 def _port_bindings(config: ContainerConfig, address: str) -> Json:
     bindings: Json = {}
     for port in config.host_ports:
-        binding = {"HostIp": address, "HostPort": str(port.published_port)}
+        binding = {"HostIp": port.host_address or address, "HostPort": str(port.published_port)}
         bindings.setdefault(f"{port.target_port}/{port.protocol}", []).append(binding)
     return bindings
 
@@ -344,7 +350,8 @@ def _port_bindings(config: ContainerConfig, address: str) -> Json:
 def _asked_ports(plain: PlainConfig) -> Json:
     bindings: Json = {}
     for port in plain.ports:
-        binding = {"HostIp": "", "HostPort": str(port.published_port or "")}
+        text = f"{port.published_port}-{port.last_port}" if port.last_port else str(port.published_port or "")
+        binding = {"HostIp": port.host_address, "HostPort": text}
         bindings.setdefault(f"{port.target_port}/{port.protocol}", []).append(binding)
     return bindings
 
@@ -354,7 +361,7 @@ def _shown_mounts(config: ContainerConfig) -> tuple[Mount, ...]:
     if config.plain is None:
         return config.mounts
     written = {part for bind in config.plain.binds for part in bind.split(":")}
-    return tuple(mount for mount in config.mounts if mount.target not in written and mount.source)
+    return tuple(mount for mount in config.mounts if mount.target not in written and not is_anonymous(mount))
 
 
 def _network_mode(config: ContainerConfig) -> str:

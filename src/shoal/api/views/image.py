@@ -10,6 +10,19 @@ from shoal.engine.protocol import PullProgress
 from shoal.lib.clock import NANOSECONDS_PER_SECOND
 from shoal.model.container import HistoryStep, ImageRecord, RemoteManifest
 
+# what every image was shown with that only containers have
+_CONTAINER_SETTINGS: Json = {
+    "Hostname": "",
+    "Domainname": "",
+    "AttachStdin": False,
+    "AttachStdout": False,
+    "AttachStderr": False,
+    "Tty": False,
+    "OpenStdin": False,
+    "StdinOnce": False,
+    "Image": "",
+}
+
 
 def image_summary_view(image: ImageRecord, container_count: int = -1, shared_bytes: int = -1) -> Json:
     """Return an image as `GET /images/json` lists it; -1 means not counted."""
@@ -26,8 +39,8 @@ def image_summary_view(image: ImageRecord, container_count: int = -1, shared_byt
     }
 
 
-def image_view(image: ImageRecord) -> Json:
-    """Return an image as inspect shows it."""
+def image_view(image: ImageRecord, is_of_container: bool = False) -> Json:
+    """Return an image as inspect shows it; `is_of_container`: with the settings of containers, as before API 1.50."""
     view: Json = {
         "Id": image.id,
         "RepoTags": list(image.tags),
@@ -37,7 +50,7 @@ def image_view(image: ImageRecord) -> Json:
         "Created": time_text(image.created_at_ns),
         "DockerVersion": "",
         "Author": image.author,
-        "Config": _config_view(image),
+        "Config": {**(_CONTAINER_SETTINGS if is_of_container else {}), **_config_view(image)},
         "Architecture": docker_architecture(image.architecture),
     }
     if image.variant:
@@ -53,18 +66,9 @@ def image_view(image: ImageRecord) -> Json:
 
 def _config_view(image: ImageRecord) -> Json:
     view: Json = {
-        "Hostname": "",
-        "Domainname": "",
         "User": image.user,
-        "AttachStdin": False,
-        "AttachStdout": False,
-        "AttachStderr": False,
-        "Tty": False,
-        "OpenStdin": False,
-        "StdinOnce": False,
         "Env": list(image.env) or None,
         "Cmd": list(image.command) if image.command is not None else None,
-        "Image": "",
         "Volumes": {volume: {} for volume in image.volumes} or None,
         "WorkingDir": image.working_dir,
         "Entrypoint": list(image.entrypoint) if image.entrypoint is not None else None,

@@ -11,6 +11,7 @@ from typing import Any
 
 from shoal.core.endpoint_options import refuse_same_interfaces
 from shoal.core.validate.container import check_health
+from shoal.core.validate.plain_limits import more_limits
 from shoal.core.validate.plain_mounts import plain_mounts
 from shoal.core.validate.plain_network import (
     bridge_request,
@@ -21,32 +22,29 @@ from shoal.core.validate.plain_network import (
 )
 from shoal.errors import InvalidArgument, NotBuilt
 from shoal.model.base import replace
-from shoal.model.container import HOST_NETWORK, ContainerConfig, Device
+from shoal.model.container import HOST_NETWORK, ContainerConfig, Device, MoreLimits
 from shoal.model.container_request import ContainerRequest, DeviceRequest, HostConfig, RestartPolicyRequest
 from shoal.model.plain import HOST, PlainConfig, RestartName, RestartRule
 
 # of the kernel, for both
 MOST_HOSTNAME_BYTES = 64
 SWARM_LABELS = "com.docker.swarm."
+# as an address in hosts: where a container finds this node, known when it starts
+HOST_GATEWAY = "host-gateway"
 _INSTEAD = {
-    "cpu_shares": "use NanoCpus (--cpus)",
-    "cpu_quota": "use NanoCpus (--cpus)",
-    "cpu_period": "use NanoCpus (--cpus)",
-    "memory_reservation": "use Memory (--memory)",
     "links": "containers on a network of the swarm find each other by name",
-    "volumes_from": "name the volumes (-v NAME:/PATH)",
 }
 _NOT_BUILT = (
-    "pid_mode", "uts_mode", "cgroup", "cgroup_parent", "volume_driver", "volumes_from", "links",
+    "pid_mode", "uts_mode", "cgroup", "cgroup_parent", "links",
     "device_cgroup_rules", "device_requests", "storage_opt", "annotations", "oom_kill_disable",
-    "memory_reservation", "kernel_memory", "kernel_memory_tcp", "cpu_shares", "cpu_period", "cpu_quota",
-    "cpu_realtime_period", "cpu_realtime_runtime", "cpuset_cpus", "cpuset_mems", "cpu_count", "cpu_percent",
+    "kernel_memory", "kernel_memory_tcp", "cpu_realtime_period", "cpu_realtime_runtime", "cpu_count", "cpu_percent",
     "io_maximum_iops", "io_maximum_bandwidth", "blkio_weight", "blkio_weight_device", "blkio_device_read_bps",
     "blkio_device_write_bps", "blkio_device_read_iops", "blkio_device_write_iops",
 )  # fmt: skip
 # words that mean what every container here has
 _AS_ALWAYS = {
     "userns_mode": ("", "host"),
+    "volume_driver": ("", "local"),
     "ipc_mode": ("", "private"),
     "cgroupns_mode": ("", "host", "private"),
     "container_id_file": ("",),
@@ -102,6 +100,7 @@ def plain_config(
             publish_all=host.publish_all_ports and mode != HOST,
             exposed_ports=_exposed(request),
             binds=host.binds,
+            volumes_from=host.volumes_from,
             stdin_once=request.stdin_once,
             attach_stdin=request.attach_stdin,
             attach_stdout=request.attach_stdout,
@@ -125,8 +124,10 @@ def _with_host_config(config: ContainerConfig, host: HostConfig) -> ContainerCon
         nano_cpus=host.nano_cpus,
         memory_bytes=host.memory,
         pids_limit=max(host.pids_limit or 0, 0),
+        more_limits=more_limits(host, MoreLimits(), host.memory),
         shm_bytes=host.shm_size,
         privileged=host.privileged,
+        unmasked=host.privileged or host.masked_paths == [],
         devices=tuple(_device(device) for device in host.devices),
         hosts=tuple(_host_line(text) for text in host.extra_hosts),
         dns_nameservers=host.dns,
@@ -162,10 +163,16 @@ def updated_config(config: ContainerConfig, host: HostConfig) -> ContainerConfig
         rule = restart_rule(host.restart_policy)
         if plain.auto_remove and rule.name != RestartName.NO:
             raise InvalidArgument("Restart policy cannot be updated because AutoRemove is enabled for the container")
+    memory_bytes = host.memory or config.memory_bytes
+    before = config.more_limits
+    if host.nano_cpus:
+        # they say the same in another way
+        before = replace(before, cpu_period=0, cpu_quota=0)
     return replace(
         config,
-        memory_bytes=host.memory or config.memory_bytes,
-        nano_cpus=host.nano_cpus or config.nano_cpus,
+        memory_bytes=memory_bytes,
+        more_limits=more_limits(host, before, memory_bytes),
+        nano_cpus=0 if host.cpu_quota else host.nano_cpus or config.nano_cpus,
         pids_limit=max(host.pids_limit, 0) if host.pids_limit else config.pids_limit,
         plain=replace(plain, restart=rule),
     )
@@ -209,14 +216,12 @@ def _refuse_unbuilt(request: ContainerRequest, masked_paths: tuple[str, ...], re
             raise NotBuilt(f'HostConfig.{_field_name(field)} "{value}" is not built: use {known}')
     for field, paths in (("masked_paths", masked_paths), ("readonly_paths", readonly_paths)):
         asked = getattr(host, field)
-        if asked is not None and asked != list(paths):
-            raise NotBuilt(f"HostConfig.{_field_name(field)}: other paths than Docker's own are not built: use null")
+        if asked not in (None, [], list(paths)):
+            raise NotBuilt(f"HostConfig.{_field_name(field)}: other paths than Docker's own, or none, are not built")
+    if (host.masked_paths == []) != (host.readonly_paths == []):
+        raise NotBuilt("HostConfig.MaskedPaths and ReadonlyPaths: none of both, or Docker's own of both")
     if request.mac_address:
         raise NotBuilt("MacAddress is not built: it follows from the container's address")
-    if host.memory_swappiness not in (None, -1):
-        raise NotBuilt("HostConfig.MemorySwappiness is not built: leave it out")
-    if host.memory_swap not in (0, -1, 2 * host.memory):
-        raise NotBuilt("HostConfig.MemorySwap is not built: leave it out, and only memory is limited (--memory)")
 
 
 def _field_name(field: str) -> str:
@@ -298,9 +303,7 @@ def _host_line(text: str) -> str:
     address = address.removeprefix("[").removesuffix("]")
     if not (name and colon and address):
         raise InvalidArgument(f'bad format for add-host: "{text}": write NAME:ADDRESS')
-    if address == "host-gateway":
-        raise NotBuilt(f'HostConfig.ExtraHosts "{text}": host-gateway is not built: give the address of this node')
-    if not _is_address(address):
+    if address != HOST_GATEWAY and not _is_address(address):
         raise InvalidArgument(f'invalid IP address in add-host: "{address}"')
     return f"{address} {name}"
 

@@ -29,31 +29,50 @@ def parse_port(text: str) -> tuple[int, str]:
 
 
 def published_ports(bindings: dict[str, tuple[PortBinding, ...]]) -> tuple[PortRequest, ...]:
-    """Return the ports to publish. Raises InvalidArgument, NotBuilt: on one address of the node only."""
-    found = []
+    """Return the ports to publish. Raises InvalidArgument, NotBuilt: on one address of IPv6 only."""
+    found: list[PortRequest] = []
     for text, wanted in bindings.items():
         target, protocol = parse_port(text)
-        for binding in wanted or (PortBinding(),):
-            if binding.host_ip not in ANY_ADDRESSES:
-                raise NotBuilt(
-                    f"HostConfig.PortBindings {text}: publishing on the address {binding.host_ip} only is not built: "
-                    "leave the address out, and the port is published on every address of this node"
-                )
-            found.append(PortRequest(protocol=protocol, target_port=target, published_port=_host_port(binding)))
+        found += (
+            PortRequest(
+                protocol=protocol,
+                target_port=target,
+                published_port=first,
+                last_port=last,
+                host_address=_host_address(text, binding.host_ip),
+            )
+            for binding in wanted or (PortBinding(),)
+            for first, last in (_host_ports(binding),)
+        )
     # the same binding for IPv4 and IPv6 is one port here
     return tuple(dict.fromkeys(found))
 
 
-def _host_port(binding: PortBinding) -> int:
+def _host_address(port: str, text: str) -> str:
+    if text in ANY_ADDRESSES:
+        return ""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise InvalidArgument(f"HostConfig.PortBindings {port}: invalid IP address: {text}") from None
+    if address.version != 4:
+        raise NotBuilt(
+            f"HostConfig.PortBindings {port}: publishing on the IPv6 address {text} only is not built: leave the "
+            "address out, and the port is published on every address of this node"
+        )
+    return str(address)
+
+
+def _host_ports(binding: PortBinding) -> tuple[int, int]:
+    """Return the port of the host that is asked for, and the last one of a range; 0: none."""
     text = binding.host_port
     if not text:
-        return 0
+        return 0, 0
     first, dash, last = text.partition("-")
-    if not (first.isascii() and first.isdigit()) or int(first) > MOST_PORT or (dash and not last.isdigit()):
+    numbers = [int(part) for part in (first, last if dash else first) if part.isascii() and part.isdigit()]
+    if len(numbers) < 2 or numbers[1] > MOST_PORT or numbers[0] > numbers[1]:
         raise InvalidArgument(f'invalid port specification: "{text}"')
-    if dash:
-        raise NotBuilt(f'HostConfig.PortBindings: one of a range of host ports ("{text}") is not built: give one port')
-    return int(first)
+    return numbers[0], numbers[1] if dash else 0
 
 
 def network_mode(request: ContainerRequest) -> str:
