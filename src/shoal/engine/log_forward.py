@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from shoal.core.golang_template import TemplateError, Values, render
 from shoal.engine.log_options import log_details
 from shoal.errors import InvalidArgument, NotBuilt, ShoalError
+from shoal.language.golang_template import TemplateError, Values, render
 from shoal.model.container import Container, ContainerConfig
 
 SYSLOG_PORT = 514
