@@ -122,7 +122,7 @@ def build(hosts: Hosts, ways: Ways) -> dict[str, tuple[str, str, int, int]]:
     ways.serve(server, "task")
     outside = hosts[3].path
     # what nothing else may do: reach the task by its own address, through the same hops and no translation
-    nft = ("nft", "insert", "rule", "ip", names_of("daemon-1").table, "forward", "accept")
+    nft = ("nft", "insert", "rule", "ip", names_of(hosts[1].host).table, "forward", "accept")
     run("ip", "netns", "exec", hosts[1].host, *nft)
     for host in (hosts[2], hosts[3]):
         run("ip", "-n", host.host, "route", "replace", "10.0.0.11/32", "via", hosts[1].address)

@@ -59,13 +59,16 @@ def test_shoal_waits_for_a_job(daemon, docker):
 
 def test_a_job_runs_at_its_times(docker):
     times = ("--label", "swarm.cronjob.enable=true", "--label", "swarm.cronjob.schedule=* * * * * *")
-    docker("service", "create", "-d", *LOCAL, *times, "--mode", "replicated-job", "--name", "often", "busybox", "true")
+    kept = ("--label", "shoal.cron.history=1", "--mode", "replicated-job")
+    docker("service", "create", "-d", *LOCAL, *times, *kept, "--name", "often", "busybox", "true")
 
     def runs():
         status = json.loads(docker("service", "inspect", "often"))[0]["JobStatus"]
         return status["JobIteration"].get("Index", 0)
 
     wait_for(lambda: runs() >= 2, "two runs after the first")
+    complete = ("service", "ps", "--format", "{{.CurrentState}}", "often")
+    wait_for(lambda: docker(*complete).count("Complete") == 2, "two runs are kept")
     # a replicated service, made with no task, is run as swarm-cronjob runs it
     once = ("--replicas", "0", "--restart-condition", "none")
     docker("service", "create", "-d", *LOCAL, *times, *once, "--name", "tick", "busybox", "true")

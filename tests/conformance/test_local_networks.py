@@ -66,6 +66,26 @@ def test_containers_of_a_network_find_each_other_by_name(daemon):
     assert f"network back id {network_id} has active endpoints: client, web" in in_use.stderr
 
 
+def test_options_of_one_link(daemon):
+    docker, option = daemon.docker, "com.docker.network.endpoint"
+    sysctls = f"driver-opt={option}.sysctls=net.ipv4.conf.IFNAME.log_martians=1"
+    network = f'name=sealed,driver-opt={option}.ifname=inner,"{sysctls}"'
+    run(daemon, "named", "--network", network, "busybox", "sleep", "1000")
+    assert inside(daemon, "named", "cat", "/proc/sys/net/ipv4/conf/inner/log_martians").stdout == "1\n"
+    connect = ("network", "connect", "--driver-opt", f"{option}.ifname=inner", "back", "named")
+    assert "two links of a container cannot both be inner" in docker(*connect, check=False).stderr
+    docker("network", "connect", "--driver-opt", f"{option}.ifname=outer", "back", "named")
+    assert inside(daemon, "named", "ip", "addr", "show", "outer").stdout.count("inet 172.") == 1
+    shown = json.loads(docker("inspect", "named").stdout)[0]["NetworkSettings"]["Networks"]
+    assert shown["back"]["DriverOpts"] == {f"{option}.ifname": "outer"}
+    docker("rm", "-f", "named")
+    bad = f"name=bridge,driver-opt={option}.sysctls=net.ipv4.conf.IFNAME.nosuch=1"
+    refused = docker("run", "--rm", "--network", bad, "busybox", "true", check=False)
+    assert "does not take the setting net.ipv4.conf.eth0.nosuch=1" in refused.stderr
+    good = f"name=bridge,driver-opt={option}.ifname=way0"
+    assert "way0@" in docker("run", "--rm", "--network", good, "busybox", "ip", "link").stdout
+
+
 def test_they_outlive_the_daemon_and_a_swarm(daemon):
     address = daemon.docker("inspect", "-f", "{{.NetworkSettings.Networks.back.IPAddress}}", "web").stdout
     daemon.kill()

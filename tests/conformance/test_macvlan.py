@@ -11,6 +11,7 @@ from tests.system.left import left_on_machine
 pytestmark = pytest.mark.root
 
 SUBNET = ("--subnet", "10.88.0.0/24", "--gateway", "10.88.0.1", "--aux-address", "printer=10.88.0.9")
+SUBNET_6 = ("--ipv6", "--subnet", "fd88::/64", "--gateway", "fd88::1")
 LOCAL = ("--no-resolve-image", "--stop-grace-period", "0s", "-d")
 
 
@@ -31,6 +32,8 @@ def daemon():
                 ("link", "set", "lan0", "up"),
                 ("addr", "add", "10.88.0.1/24", "dev", "lan0"),
                 ("addr", "add", "10.99.0.1/32", "dev", "lo"),
+                ("addr", "add", "fd88::1/64", "dev", "lan0", "nodad"),
+                ("addr", "add", "fd99::1/128", "dev", "lo", "nodad"),
             ):
                 subprocess.run(["ip", "-n", outside, *words], check=True)
             yield daemon
@@ -46,10 +49,11 @@ def reaches(daemon, container, address):
 
 def test_a_container_is_on_the_link_itself(daemon):
     docker = daemon.docker
-    docker("network", "create", "-d", "macvlan", *SUBNET, "-o", "parent=lan0", "lan")
+    docker("network", "create", "-d", "macvlan", *SUBNET, *SUBNET_6, "-o", "parent=lan0", "lan")
     shown = json.loads(docker("network", "inspect", "lan").stdout)[0]
     assert (shown["Driver"], shown["Scope"], shown["Options"]) == ("macvlan", "local", {"parent": "lan0"})
-    assert shown["IPAM"]["Config"][0]["AuxiliaryAddresses"] == {"printer": "10.88.0.9"}
+    pools = {pool["Subnet"]: pool for pool in shown["IPAM"]["Config"]}
+    assert pools["10.88.0.0/24"]["AuxiliaryAddresses"] == {"printer": "10.88.0.9"}
 
     docker("run", "-d", "--stop-timeout", "0", "--network", "lan", "--name", "one", "busybox", "sleep", "1000")
     serve = ("busybox", "httpd", "-f", "-p", "80", "-h", "/www")
@@ -57,6 +61,7 @@ def test_a_container_is_on_the_link_itself(daemon):
     # the router's, what lies behind it, and each other by name
     assert reaches(daemon, "one", "10.88.0.1")
     assert reaches(daemon, "one", "10.99.0.1")
+    assert reaches(daemon, "one", "fd99::1")
     assert "Address: 10.88.0.77" in docker("exec", "one", "nslookup", "two").stdout
     assert reaches(daemon, "one", "two")
     answer = subprocess.run(
@@ -81,6 +86,9 @@ def test_a_container_on_a_bridge_as_well_answers_on_both(daemon):
     docker("network", "connect", "back", "both")
     assert "default via 169.254.1.1" in docker("exec", "both", "ip", "route").stdout
     assert daemon.execute("curl", "-sS", "--max-time", "5", "http://127.0.0.1:8088/").stdout
+    docker("network", "disconnect", "back", "both")
+    docker("network", "connect", "--gw-priority", "-1", "back", "both")
+    assert "default via 10.88.0.1" in docker("exec", "both", "ip", "route").stdout
     docker("network", "disconnect", "back", "both")
     daemon.kill()
     daemon.start()
@@ -116,14 +124,18 @@ def test_a_network_of_the_swarm_that_each_node_makes(daemon):
     wait_for(lambda: [line for line in docker(*shown).stdout.splitlines() if "Rejected" in line and text in line], text)
     docker("service", "rm", "web")
 
-    docker("network", "create", "--config-only", *SUBNET, "-o", "parent=lan0", "--label", "a=b", "lan-config")
+    daemon.shoal("network", "create", "--config-only", *SUBNET, "-o", "parent=lan0", "--label", "a=b", "lan-config")
     held = json.loads(docker("network", "inspect", "lan-config").stdout)[0]
     assert (held["ConfigOnly"], held["Driver"], held["Scope"]) == (True, "null", "local")
     assert held["IPAM"]["Config"][0]["Gateway"] == "10.88.0.1"
     refused = docker("run", "--rm", "--network", "lan-config", "busybox", "true", check=False)
     assert "configuration network lan-config holds no containers" in refused.stderr
 
-    words = ("--name", "web", "--replicas", "2", "--network", "name=lan,alias=site", "-p", "8090:80")
+    option = "com.docker.network.endpoint"
+    refused = docker("service", "create", "--network", f"name=lan,driver-opt={option}.x=y", "busybox", check=False)
+    assert f"driver option {option}.x is not built" in refused.stderr
+    network = f"name=lan,alias=site,driver-opt={option}.ifname=lan0"
+    words = ("--name", "web", "--replicas", "2", "--network", network, "-p", "8090:80")
     docker("service", "create", *LOCAL, *words, "busybox", "httpd", "-f", "-p", "80", "-h", "/www")
     count = ("service", "ls", "--format", "{{.Replicas}}")
     wait_for(lambda: docker(*count).stdout.strip() == "2/2", "both tasks run", 20)
@@ -131,6 +143,8 @@ def test_a_network_of_the_swarm_that_each_node_makes(daemon):
     for name in ("web", "site", "tasks.web"):
         assert docker("exec", "plain", "nslookup", name).stdout.count("Address: 10.88.0.") == 2, name
     assert reaches(daemon, "plain", "10.99.0.1")
+    (task, _) = docker("ps", "-q", "--filter", "name=web").stdout.split()
+    assert "lan0@" in docker("exec", task, "ip", "link").stdout
     assert daemon.execute("curl", "-sS", "--max-time", "5", "http://127.0.0.1:8090/").stdout
     shown = json.loads(docker("network", "inspect", "lan").stdout)[0]
     assert (shown["Scope"], shown["Driver"], shown["ConfigFrom"]) == ("swarm", "macvlan", {"Network": "lan-config"})

@@ -1,5 +1,8 @@
 """Where tasks go, and what a user is told of one that has no place."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from tests.conformance.test_docker_command import LOCAL
@@ -66,6 +69,42 @@ def test_devices_and_privileges_need_the_swarms_leave(daemon):
     wait_for(lambda: daemon.docker("ps", "-q").stdout not in ("", first), "a task without it")
     wait_for(lambda: lines()[-1] == "0", "a profile")
     daemon.docker("service", "rm", "power")
+
+
+def test_processes_of_the_node_where_the_swarm_allows_them_and_no_longer(daemon):
+    """What the swarm takes back is asked for again on the node, and by a rollback."""
+    # its child outlives the first process where both are processes of the node
+    inside = f"test -d /proc/{daemon.pid} && echo sees; ls /dev/shm; sleep 1234 & sleep 1000"
+    names = ("--pid-mode", "host", "--ipc-mode", "host", "--name", "spy", "--restart-delay", "500ms")
+    create = ("service", "create", *LOCAL, "-d", *names, "busybox", "sh", "-c", inside)
+    refused = daemon.shoal(*create, check=False)
+    assert "service label shoal.pid-mode: this swarm does not allow it" in refused.stderr
+    daemon.shoal("swarm", "update", "--allow", "host-pid,host-ipc")
+    shared = Path("/dev/shm") / f"shoal-test-{daemon.pid}"
+    shared.touch()
+    try:
+        daemon.shoal(*create)
+        logged = ("service", "logs", "--raw", "spy")
+        wait_for(lambda: {"sees", shared.name} <= set(daemon.docker(*logged).stdout.split()), "what is the node's")
+    finally:
+        shared.unlink()
+    container = daemon.docker("ps", "-q").stdout.strip()
+    modes = daemon.docker("inspect", "-f", "{{.HostConfig.PidMode}} {{.HostConfig.IpcMode}}", container).stdout
+    assert modes == "host host\n"
+    daemon.docker("service", "update", "-d", "--env-add", "A=b", "spy")
+    second = wait_for(lambda: {*daemon.docker("ps", "-q").stdout.split()} - {container}, "another task").pop()
+    shown = ("service", "ps", "--no-trunc", "--format", "{{.CurrentState}} {{.Error}}", "spy")
+    daemon.shoal("swarm", "update", "--allow", "")
+    daemon.docker("kill", second)
+    told = "Rejected .*service label shoal.pid-mode: this swarm does not allow it"
+    wait_for(lambda: re.search(told, daemon.docker(*shown).stdout), "the node refuses")
+    wait_for(lambda: daemon.docker("ps", "-q").stdout == "", "nothing runs")
+    daemon.shoal("service", "update", "-d", "--pid-mode", "", "--ipc-mode", "", "spy")
+    wait_for(lambda: daemon.docker("ps", "-q").stdout, "a task without them")
+    for words in (("--to", "1"), ()):
+        back = daemon.shoal("service", "rollback", *words, "spy", check=False)
+        assert "service label shoal.pid-mode: this swarm does not allow it" in back.stderr
+    daemon.docker("service", "rm", "spy")
 
 
 def test_devices_of_plain_containers(daemon):

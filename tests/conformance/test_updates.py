@@ -67,7 +67,13 @@ def test_a_host_port_under_start_first_is_no_dead_end(daemon, docker):
     port = ("--publish", "mode=host,published=18080,target=80")
     docker("service", "create", "-d", *QUICK, *port, "--update-order", "start-first", "--name", "web", *RUN)
     wait_for(lambda: "1/1" in docker("service", "ls"), "it runs")
-    docker("service", "update", "-d", "--env-add", "A=b", "web")
+    # the image is pulled before the old task gives its port up
+    before = docker("ps", "-q")
+    bad = daemon.docker("service", "update", "--no-resolve-image", "--image", "localhost:1/none", "web", check=False)
+    assert "service update paused: update paused due to failure or early termination of task" in bad.stderr
+    assert docker("ps", "-q") == before
+    assert "No such image: localhost:1/none" in docker("service", "ps", "--no-trunc", "web")
+    docker("service", "update", "-d", "--no-resolve-image", "--image", "busybox", "--env-add", "A=b", "web")
     told = wait_for(lambda: "stops its old task first" in status_of(docker, "web").get("Message", ""), "it is said")
     assert told
     wait_for(lambda: status_of(docker, "web")["State"] == "completed", "the update ends")

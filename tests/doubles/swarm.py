@@ -14,7 +14,7 @@ from shoal.lib.clock import ManualClock
 from shoal.manager import loops
 from shoal.manager.loop import LeaderLoop
 from shoal.manager.rebalancing import rebalancer
-from shoal.manager.service_plans import next_run
+from shoal.manager.service_plans import ROLLBACK_PREVIOUS, ServiceUpdate, next_run, next_spec_version, updated_service
 from shoal.model.actions import Action, Create, LogEntry, PatchNode, PatchService, PatchTask, Remove, Replace
 from shoal.model.base import replace
 from shoal.model.container_spec import ContainerSpec
@@ -27,6 +27,7 @@ from shoal.model.objects import (
     NodeStatus,
     Service,
     Task,
+    TaskStatus,
     UpdateStatus,
 )
 from shoal.model.specs import (
@@ -158,7 +159,7 @@ class PureSwarm:
         changed = replace(
             service,
             spec=change(service.spec),
-            spec_version=service.spec_version + 1,
+            spec_version=next_spec_version(self.view, service),
             previous_spec_version=service.spec_version,
             update_status=status,
             job_status=next_run(service, self.now_ns),
@@ -167,6 +168,13 @@ class PureSwarm:
 
     def patch_service(self, id_: str, **changes: object) -> None:
         self.apply(PatchService(id=id_, spec_version=self.service(id_).spec_version, **changes))  # type: ignore[arg-type]
+
+    def roll_back(self, id_: str) -> None:
+        """By hand, if there is a spec before."""
+        service = self.service(id_)
+        if self.view.revision(id_, service.previous_spec_version) is not None:
+            asked = ServiceUpdate(version=service.meta.version, spec=service.spec, rollback=ROLLBACK_PREVIOUS)
+            self.apply(Replace(object=updated_service(self.view, service, asked, self.now_ns)))
 
     def scale(self, id_: str, replicas: int) -> None:
         mode = ServiceMode(replicated=ReplicatedService(replicas=replicas))
@@ -232,9 +240,27 @@ class PureSwarm:
             for task in self.view.tasks_of_node(node.id)
             if (status := self._step(task)) is not None
         ]
+        patches += list(self._pulls())
         if patches:
             self.apply(*patches)
         return bool(patches)
+
+    def _pulls(self) -> Iterator[PatchTask]:
+        """What comes of images that nodes are to have before a task comes to them."""
+        for state in (TaskState.NEW, TaskState.PENDING):
+            for task in self.view.unassigned_tasks(state):
+                node_id = task.pull_node_id
+                if not node_id or task.pulled or not task.is_wanted or node_id in self.silent:
+                    continue
+                if self._is_refused(task):
+                    refused = TaskStatus(state=TaskState.REJECTED, timestamp_ns=self.now_ns, err="No such image")
+                    yield PatchTask(id=task.id, node_id=node_id, status=refused)
+                else:
+                    yield PatchTask(id=task.id, pulled=True)
+
+    def _is_refused(self, task: Task) -> bool:
+        container = self.view.revision_of(task).spec.task_template.container_spec
+        return container is not None and container.image in self.bad_images
 
     def _step(self, task: Task):  # type: ignore[no-untyped-def]
         if task.status.state < TaskState.ASSIGNED:
@@ -244,10 +270,8 @@ class PureSwarm:
             return None
         if instruction is Instruction.STOP:
             return advance(task.status, Event.STOPPED, self.now_ns)[0]
-        container = self.view.revision_of(task).spec.task_template.container_spec
-        refused = container is not None and container.image in self.bad_images
         event = {
-            TaskState.PREPARING: Event.REFUSED if refused else Event.PREPARED,
+            TaskState.PREPARING: Event.REFUSED if self._is_refused(task) else Event.PREPARED,
             TaskState.STARTING: Event.STARTED,
         }.get(task.status.state, Event.PROCEED)
         status = advance(task.status, event, self.now_ns)[0]

@@ -5,12 +5,19 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shoal.core.orchestrate.phase import awaits_promotion
+from shoal.core.orchestrate.update import promoted
 from shoal.model.base import replace
 from shoal.model.specs import EndpointSpec, PortConfig, RestartPolicy, UpdateConfig
 from shoal.model.states import Availability, NodeState, TaskState
 from tests.doubles.swarm import BAD_IMAGE, LOOPS, SECOND, PureSwarm, job_spec, service_spec
+from tests.property.test_updates import HOST_PORT, TEMPLATES, check_places
 
 NODES = ("n1", "n2", "n3")
+CANARY = {"shoal.update.canary": "1"}
+WHOLE = {"shoal.update.canary": "100%"}
+BLUE_GREEN = {"shoal.update.strategy": "blue-green"}
+AUTO = {"shoal.rebalance": "auto"}
 node_names = st.sampled_from(NODES)
 disturbances = st.one_of(
     st.tuples(st.just("scale"), st.integers(0, 6)),
@@ -28,6 +35,10 @@ disturbances = st.one_of(
     st.tuples(st.just("work"), st.integers(1, 4)),
     st.tuples(st.just("time"), st.integers(0, 7)),
     st.tuples(st.just("rounds"), st.integers(1, 30)),
+    st.tuples(st.just("promote"), st.just(0)),
+    st.tuples(st.just("rollback"), st.just(0)),
+    st.tuples(st.just("rebalance"), st.just(0)),
+    st.tuples(st.just("label"), st.sampled_from([CANARY, WHOLE, BLUE_GREEN, AUTO, {}])),
 )
 update_configs = st.builds(
     UpdateConfig,
@@ -52,6 +63,15 @@ def disturb(swarm: PureSwarm, id_: str, kind: str, argument: object) -> None:  #
             running = swarm.tasks(id_, TaskState.RUNNING)
             if running:
                 swarm.finish(running[number % len(running)], code=1 if kind == "fail" else 0)
+        case "promote", _ if awaits_promotion(swarm.service(id_)):
+            swarm.patch_service(id_, update_status=promoted(swarm.now_ns))
+        case "rollback", _:
+            swarm.roll_back(id_)
+        case "rebalance", _:
+            swarm.patch_service(id_, rebalancing=True)
+        case "label", dict(labels):
+            # a canary that is no whole one does not go with blue-green
+            swarm.update(id_, lambda spec: replace(spec, labels=labels))
         case "decide", str(loop):
             swarm.decide((loop,))
         case "work", int(times):
@@ -116,8 +136,8 @@ def check_rest(swarm: PureSwarm, id_: str) -> None:
     config=st.one_of(st.none(), update_configs),
     policy=st.sampled_from([None, RestartPolicy(delay=0), RestartPolicy(delay=3 * SECOND)]),
     published=st.booleans(),
-    strategy=st.sampled_from(["rolling", "blue-green"]),
-    rebalance=st.sampled_from(["off", "auto"]),
+    labels=st.sampled_from([{}, CANARY, WHOLE | BLUE_GREEN, BLUE_GREEN | AUTO, AUTO]),
+    room=st.sampled_from(["plenty", "plenty", "resources", "max replicas", "host port"]),
     steps=st.lists(disturbances, max_size=40),
 )
 def test_what_is_wanted_runs_in_the_end(
@@ -125,14 +145,16 @@ def test_what_is_wanted_runs_in_the_end(
     config: UpdateConfig | None,
     policy: RestartPolicy | None,
     published: bool,
-    strategy: str,
-    rebalance: str,
+    labels: dict[str, str],
+    room: str,
     steps: list[tuple[str, object]],
 ) -> None:
     swarm = PureSwarm(3)
-    labels = {"shoal.update.strategy": strategy, "shoal.rebalance": rebalance}
-    spec = replace(service_spec("web", replicas, restart_policy=policy), update_config=config, labels=labels)
-    if published:
+    spec = service_spec("web", replicas, restart_policy=policy, **TEMPLATES.get(room, {}))
+    spec = replace(spec, update_config=config, labels=labels)
+    if room == "host port":
+        spec = replace(spec, endpoint_spec=HOST_PORT)
+    elif published:
         spec = replace(spec, endpoint_spec=EndpointSpec(ports=(PortConfig(target_port=80),)))
     id_ = swarm.create(spec)
     for kind, argument in steps:
@@ -140,12 +162,16 @@ def test_what_is_wanted_runs_in_the_end(
         wanted = swarm.wanted(id_)
         places = [task.slot or task.node_id for task in wanted]
         assert all(places.count(place) <= 2 for place in places), "one, and a successor that starts first"
+        check_places(swarm, id_, 2)
     # The disturbances end: one node at least can run tasks, and the image is one that can be run.
     if not any(node.spec.availability == "active" for node in swarm.tables.nodes.rows.values()):
         disturb(swarm, id_, "add", "n1")
         disturb(swarm, id_, "active", "n1")
     for name in swarm.tables.nodes.rows:
         swarm.set_state(name, NodeState.READY)
+    if replicas is not None and room != "plenty":
+        disturb(swarm, id_, "scale", 1)  # as many as there is room for
+    swarm.update(id_, lambda spec: replace(spec, labels={}))
     swarm.set_image(id_, "final")
     swarm.settle()
     check_rest(swarm, id_)

@@ -8,13 +8,35 @@ from hypothesis import strategies as st
 from shoal.core.ingress import is_serving
 from shoal.model.base import replace
 from shoal.model.objects import Task
-from shoal.model.specs import RestartPolicy, UpdateConfig
+from shoal.model.specs import (
+    EndpointSpec,
+    Placement,
+    PortConfig,
+    ResourceRequirements,
+    Resources,
+    RestartPolicy,
+    UpdateConfig,
+)
 from shoal.model.states import TaskState, UpdateState
 from tests.doubles.swarm import LOOPS, SECOND, PureSwarm, service_spec
 
 orders = st.sampled_from(["stop-first", "start-first"])
 # which loop decides, or how often the nodes work before one does; after the list all have their turn
 turns = st.one_of(st.sampled_from(LOOPS), st.integers(1, 6).map("work".__mul__))
+
+
+HOST_PORT = EndpointSpec(ports=(PortConfig(target_port=80, published_port=8080, publish_mode="host"),))
+# with these there is room for one task a node, as with the port
+TEMPLATES: dict[str, dict[str, object]] = {
+    "resources": {"resources": ResourceRequirements(reservations=Resources(nano_cpus=3_000_000_000))},
+    "max replicas": {"placement": Placement(max_replicas=1)},
+}
+
+
+def check_places(swarm: PureSwarm, id_: str, most_desired: int) -> None:
+    """No place has more tasks that are desired to run than the order of the update allows."""
+    desired = [task.slot or task.node_id for task in swarm.tasks(id_) if task.desired_state == TaskState.RUNNING]
+    assert all(desired.count(place) <= most_desired for place in desired)
 
 
 def take(swarm: PureSwarm, turn: str) -> None:
@@ -30,32 +52,45 @@ def image_of(swarm: PureSwarm, task: Task) -> str:
     return container.image
 
 
-def updated(replicas: int, config: UpdateConfig, labels: dict[str, str] | None = None) -> tuple[PureSwarm, str]:
-    """A swarm whose service runs and has just got another image."""
+def updated(
+    replicas: int | None, config: UpdateConfig, labels: dict[str, str] | None = None, room: str = "plenty"
+) -> tuple[PureSwarm, str]:
+    """A swarm of three nodes whose service (global without a number) runs and has just got another image."""
     swarm = PureSwarm(3)
-    spec = service_spec("web", replicas, restart_policy=RestartPolicy(delay=0))
+    spec = service_spec("web", replicas, restart_policy=RestartPolicy(delay=0), **TEMPLATES.get(room, {}))
+    spec = replace(spec, endpoint_spec=HOST_PORT if room == "host port" else None)
     id_ = swarm.create(replace(spec, update_config=config, labels=labels or {}))
     swarm.settle()
     swarm.set_image(id_, "new")
     return swarm, id_
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    replicas=st.integers(1, 5),
+    replicas=st.one_of(st.none(), st.integers(1, 5)),
     parallelism=st.integers(1, 3),
     order=orders,
+    room=st.sampled_from(["plenty", "plenty", "resources", "max replicas", "host port"]),
     steps=st.lists(turns, min_size=15, max_size=60),
 )
-def test_so_many_run_at_any_time(replicas: int, parallelism: int, order: str, steps: list[str]) -> None:
-    swarm, id_ = updated(replicas, UpdateConfig(parallelism=parallelism, monitor=SECOND, order=order))
-    least = replicas if order == "start-first" else replicas - parallelism
-    most_a_slot = 2 if order == "start-first" else 1
+def test_so_many_run_at_any_time(
+    replicas: int | None, parallelism: int, order: str, room: str, steps: list[str]
+) -> None:
+    """Of healthy tasks: all at any time with start-first, as many less as the parallelism says with stop-first.
+
+    Where a new task has no room beside the old one, start-first is stop-first.
+    """
+    count = replicas if room == "plenty" or replicas is None else min(replicas, 3)
+    swarm, id_ = updated(count, UpdateConfig(parallelism=parallelism, monitor=SECOND, order=order), room=room)
+    count = count or 3
+    is_beside = order == "start-first" and room == "plenty"
+    least = count if is_beside else count - parallelism
 
     def check() -> None:
-        slots = [task.slot for task in swarm.tasks(id_, TaskState.RUNNING)]
-        assert len(slots) >= least
-        assert all(slots.count(slot) <= most_a_slot for slot in slots)
+        check_places(swarm, id_, 2 if order == "start-first" else 1)
+        running = [task.slot or task.node_id for task in swarm.tasks(id_, TaskState.RUNNING)]
+        assert len(set(running)) >= least
+        assert order == "start-first" or len(set(running)) == len(running)
 
     for turn in steps:
         take(swarm, turn)
@@ -63,7 +98,7 @@ def test_so_many_run_at_any_time(replicas: int, parallelism: int, order: str, st
     while swarm.round():
         check()
     assert {task.spec_version for task in swarm.running(id_)} == {2}
-    assert len(swarm.running(id_)) == replicas
+    assert len(swarm.running(id_)) == count
     assert swarm.update_state(id_) == UpdateState.COMPLETED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from shoal.lab.lab import Lab
 from shoal.lab.node import LabNode
+from shoal.lib.units import parse_time_ns
 from tests.system.asking import asking
 from tests.system.daemon import wait_for
 from tests.system.lab import node_id, nodes, running_lab
@@ -18,6 +20,7 @@ from tests.system.swarm import get, running
 pytestmark = pytest.mark.root
 
 QUICK = ("--no-resolve-image", "--stop-grace-period", "0s", "-d")
+PERIOD_SECONDS = 3
 SERVE = ("busybox", "sh", "-c", "echo $COLOUR > /www/index.html; exec httpd -f -p 80 -h /www")
 
 
@@ -38,33 +41,70 @@ def service(node: LabNode, name: str) -> dict[str, Any]:
     return found
 
 
+def update_state(node: LabNode, name: str) -> str:
+    return str((service(node, name).get("UpdateStatus") or {}).get("State", ""))
+
+
 def spread(node: LabNode, name: str) -> list[int]:
     counts = Counter(task["NodeID"] for task in running(node, service(node, name)["ID"]))
     return sorted(counts[id_] for id_ in nodes(node))
 
 
-def test_traffic_goes_over_at_once_also_under_another_leader(lab: Lab) -> None:
+class Runs:
+    """The runs of a job that runs at times: when each was written, seconds since the epoch, by its number."""
+
+    def __init__(self, node: LabNode, name: str) -> None:
+        self._node, self._name = node, name
+        self.seen: dict[int, int] = {}
+
+    def last(self) -> int:
+        """Look, and return when the last run was written; 0: none was seen yet."""
+        status, answer = self._node.request("GET", f"/services/{self._name}")
+        job = answer["JobStatus"] if status == 200 else {}
+        # the first, 0, is the one at its creation
+        if number := job.get("JobIteration", {}).get("Index", 0):
+            self.seen[number] = int(parse_time_ns(job["LastExecution"]) // 1e9)
+        return max(self.seen.values(), default=0)
+
+
+def test_another_leader_goes_on(lab: Lab) -> None:
+    """The leader dies at a due time, while new tasks await that all traffic goes over to them."""
     leader, other = leader_and_other(lab)
     words = ("--update-strategy", "blue-green", "--canary", "100%", "--update-monitor", "100ms", "--replicas", "3")
     other.shoal("service", "create", *QUICK, *words, "--name", "web", "-p", "8080:80", "--env", "COLOUR=blue", *SERVE)
+    times = ("--cron-schedule", f"*/{PERIOD_SECONDS} * * * * *", "--mode", "replicated-job")
+    other.shoal("service", "create", *QUICK, *times, "--name", "often", "busybox", "true")
+    runs = Runs(other, "often")
     wait_for(lambda: len(running(other, service(other, "web")["ID"])) == 3, "three run")
     curl = ("curl", "-sS", "--max-time", "5", "http://127.0.0.1:8080/")
     wait_for(lambda: other.execute(*curl, check=False).stdout == "blue\n", "the port answers")
     with asking(f"/proc/{other.pid}/ns/net", "127.0.0.1", 8080) as asked:
         other.docker("service", "update", "-d", "--env-add", "COLOUR=green", "web")
+        awaits = "paused", 6
         wait_for(
-            lambda: service(other, "web").get("UpdateStatus", {}).get("State") == "paused", "it awaits its promotion"
+            lambda: (update_state(other, "web"), len(running(other, service(other, "web")["ID"]))) == awaits,
+            "it awaits its promotion",
         )
+        wait_for(runs.last, "a run")
+        due = (runs.last() // PERIOD_SECONDS + 1) * PERIOD_SECONDS
+        # the next run is in the store when the leader dies, or it is not
+        wait_for(lambda: time.time() >= due, "the next due time")
         leader.kill_daemon()
         promoted = ("service", "promote", "-d", "web")
         wait_for(lambda: other.shoal(*promoted, check=False).returncode == 0, "another leader promotes")
         leader.start()
-        wait_for(lambda: service(other, "web")["UpdateStatus"]["State"] == "completed", "traffic has gone over")
+        wait_for(lambda: update_state(other, "web") == "completed", "traffic has gone over")
         wait_for(lambda: len(running(other, service(other, "web")["ID"])) == 3, "the old ones have stopped")
+        wait_for(lambda: runs.last() >= due + PERIOD_SECONDS, "the run after the due time")
     assert asked.failures() == []
     assert asked.texts()[0] == "blue"
     assert asked.begun_after_first("green") == {"green"}
-    other.docker("service", "rm", "web")
+    # Runs become no more than due times: none had its turn twice. They would be fewer where nobody led for longer than
+    # the time between two.
+    assert min(runs.seen.values()) < due < max(runs.seen.values())
+    ahead = [number - at // PERIOD_SECONDS for number, at in sorted(runs.seen.items())]
+    assert ahead == sorted(ahead, reverse=True), runs.seen
+    other.docker("service", "rm", "web", "often")
 
 
 def test_tasks_move_to_a_node_that_has_returned(lab: Lab) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 import structlog
 
@@ -19,11 +19,13 @@ from shoal.model.messages import (
     DescribeNode,
     EndSession,
     Heartbeat,
+    ImagePulled,
     NetworkAcknowledged,
     NetworkUpdate,
     NodeChanged,
     OpenSession,
     OpenStream,
+    PullImage,
     SessionOpened,
     StatusAcknowledged,
     StreamRefused,
@@ -96,6 +98,7 @@ class Agent:
         self._network = network
         self._streams = streams
         self._open_streams: set[asyncio.Task[None]] = set()
+        self._works: set[asyncio.Task[None]] = set()
         self.session_id = ""
         self._heartbeat_period_seconds = 5.0
         self._link: Link | None = None
@@ -140,7 +143,13 @@ class Agent:
     async def _serve(self, link: Link, backoff: Backoff) -> None:
         description = self._describe()
         await link.send(
-            OpenSession(node_id=self._node_id, description=description, serves_streams=True, takes_overlays=True)
+            OpenSession(
+                node_id=self._node_id,
+                description=description,
+                serves_streams=True,
+                takes_overlays=True,
+                pulls_ahead=True,
+            )
         )
         async with asyncio.timeout(OPEN_TIMEOUT_SECONDS):
             opened = await link.receive()
@@ -165,7 +174,7 @@ class Agent:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await cancel_and_wait(*tasks)
-            await cancel_and_wait(*self._open_streams)
+            await cancel_and_wait(*self._works)
             link.close()
         for task in done:
             task.result()
@@ -186,7 +195,10 @@ class Agent:
                     self._worker.acknowledge(message.sequence)
                 case NodeChanged():
                     self._heartbeat_period_seconds = message.heartbeat_period_seconds
+                    self._worker.take_policy(message.allowed)
                     self._keeper.take_node(message)
+                case PullImage():
+                    self._begin(self._pull(link, message), "pull ahead")
                 case OpenStream():
                     await self._begin_stream(link, message.stream_id)
                 case EndSession():
@@ -200,9 +212,21 @@ class Agent:
             reason = f"the node serves {STREAMS_MOST} streams already: end some and try again"
             await link.send(StreamRefused(stream_id=stream_id, message=reason))
             return
-        task = asyncio.create_task(self._serve_stream(link, stream_id), name="stream")
+        task = self._begin(self._serve_stream(link, stream_id), "stream")
         self._open_streams.add(task)
         task.add_done_callback(self._open_streams.discard)
+
+    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Do something that ends with the session at the latest."""
+        task = asyncio.create_task(work, name=name)
+        self._works.add(task)
+        task.add_done_callback(self._works.discard)
+        return task
+
+    async def _pull(self, link: Link, asked: PullImage) -> None:
+        refused = await self._worker.pull_ahead(asked.revision)
+        with contextlib.suppress(LinkClosed):
+            await link.send(ImagePulled(task_id=asked.task_id, refused=refused))
 
     async def _serve_stream(self, link: Link, stream_id: str) -> None:
         try:

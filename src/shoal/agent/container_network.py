@@ -14,6 +14,7 @@ from typing import Protocol
 import structlog
 
 from shoal.agent.ports import ALLOCATED, find_free_port, why_taken
+from shoal.core.endpoint_options import refuse_same_interfaces
 from shoal.core.plain_network import (
     attachment_of,
     endpoint_of,
@@ -139,6 +140,7 @@ class ContainerNetwork:
         if endpoint_of(plain, endpoint.network) is not None:
             name = container.config.name
             raise Forbidden(f"endpoint with name {name} already exists in network {endpoint.network}")
+        refuse_same_interfaces(each.link for each in (*plain.endpoints, plain.bridge, endpoint))
         config = replace(config, plain=replace(plain, endpoints=(*plain.endpoints, endpoint)))
         if container.state.status != "running":
             await self._engine.amend(container.id, Amendment(config=config))
@@ -201,6 +203,8 @@ class ContainerNetwork:
                 aliases=endpoint.aliases,
                 internal=answer.internal,
                 driver=answer.driver,
+                link=endpoint.link,
+                priority=endpoint.priority,
             )
             config = replace(config, plain=replace(plain, attachments=(*plain.attachments, attachment)))
             await self._engine.amend(container.id, Amendment(config=config))

@@ -15,12 +15,15 @@ import structlog
 
 from shoal.agent.images import ImageSource
 from shoal.agent.payloads import NodePayloads
+from shoal.agent.policy import NodePolicy
 from shoal.agent.ports import find_free_port
 from shoal.core.container import container_config, task_name
 from shoal.core.draining import any_active, drain_seconds
+from shoal.core.endpoint_options import parse_link_options
 from shoal.core.local_networks import service_names
 from shoal.core.networks import BRIDGE_DRIVER, MACVLAN_DRIVER, OVERLAY_DRIVER, choose_exit, exit_of, needs_way_out
 from shoal.core.plain_network import port_conflict
+from shoal.core.privileges import parse_privileges
 from shoal.core.taskfsm import Detail, Event, Instruction, advance, decide
 from shoal.engine.protocol import Engine
 from shoal.errors import Conflict, NotFound, ShoalError
@@ -28,10 +31,10 @@ from shoal.lib.backoff import Backoff
 from shoal.lib.clock import Clock
 from shoal.model.base import replace
 from shoal.model.container import RESOLVER_ADDRESS, Container, ExitStatus, HealthStatus
-from shoal.model.netstate import Connection, HostPort, JoinedNetwork, OverlayLink, Sandbox, SandboxRequest
+from shoal.model.netstate import Connection, HostPort, JoinedNetwork, LinkOptions, OverlayLink, Sandbox, SandboxRequest
 from shoal.model.node_port import AttachAnswer
 from shoal.model.objects import ContainerStatus, NodeDescription, Revision, Task, TaskStatus
-from shoal.model.specs import PortConfig
+from shoal.model.specs import NetworkAttachmentConfig, PortConfig
 from shoal.model.states import TaskState
 
 _log = structlog.get_logger(__name__)
@@ -89,6 +92,7 @@ class NodeParts:
         self.images = images
         self.clock = clock
         self.payloads = NodePayloads()
+        self.policy = NodePolicy()
 
 
 class _Unwanted(Exception):
@@ -195,6 +199,7 @@ class TaskRunner:
         container = self._find_container()
         if container is None:
             spec = self.revision.spec.task_template.container_spec
+            await self._while_wanted(parts.policy.check(parse_privileges(self.revision.spec.labels)))
             payloads = await self._while_wanted(parts.payloads.for_container(spec))
             image_id = await self._while_wanted(parts.images.find(self.revision))
             host_ports = self._settle_host_ports()
@@ -367,7 +372,10 @@ class TaskRunner:
     def _sandbox_request(self, host_ports: tuple[PortConfig, ...], places: tuple[AttachAnswer, ...]) -> SandboxRequest:
         container = self.revision.spec.task_template.container_spec
         dns = container.dns_config if container is not None else None
-        return sandbox_request(self.task, _published(host_ports), dns.nameservers if dns is not None else (), places)
+        asked = self.revision.spec.task_template.networks
+        return sandbox_request(
+            self.task, _published(host_ports), dns.nameservers if dns is not None else (), places, asked
+        )
 
     # -- state
 
@@ -448,19 +456,24 @@ def sandbox_request(
     host_ports: tuple[HostPort, ...],
     name_servers: tuple[str, ...],
     places: tuple[AttachAnswer, ...] = (),
+    asked: tuple[NetworkAttachmentConfig, ...] = (),
 ) -> SandboxRequest:
     """Return the namespace a task needs, from the networks it was attached to and its places on those of the node."""
     attachments = task.attachments
     own = {place.network_id: place for place in places}
+    options = {each.target: parse_link_options(each.driver_opts, "DriverOpts") for each in asked}
+    outside_options = LinkOptions()
     mesh = next((each.addresses[0] for each in attachments if not each.driver and each.addresses), None)
     overlays = []
     exits = []
     for each in attachments:
         place = own.get(each.network_id)
-        if place is not None:
-            overlays.append(OverlayLink(network_id=each.network_id, addresses=place.addresses))
-        elif each.driver == OVERLAY_DRIVER:
-            overlays.append(OverlayLink(network_id=each.network_id, addresses=each.addresses))
+        link = options.get(each.network_id, LinkOptions())
+        if place is not None or each.driver == OVERLAY_DRIVER:
+            addresses = place.addresses if place is not None else each.addresses
+            overlays.append(OverlayLink(network_id=each.network_id, addresses=addresses, options=link))
+        elif each.driver == BRIDGE_DRIVER:
+            outside_options = link
         is_internal = place.internal if place is not None else each.internal
         if each.driver in (OVERLAY_DRIVER, BRIDGE_DRIVER, MACVLAN_DRIVER) and not is_internal:
             name = place.network_name if place is not None else each.network_id
@@ -473,5 +486,6 @@ def sandbox_request(
         overlays=tuple(overlays),
         outside=bool(mesh or host_ports or not attachments or needs_way_out(exits)),
         default_network_id=choose_exit(exits),
+        outside_options=outside_options,
         name_servers=name_servers,
     )

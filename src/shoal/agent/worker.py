@@ -10,6 +10,8 @@ import structlog
 from shoal.agent.database import TaskDatabase, TaskRecord
 from shoal.agent.runner import NodeParts, TaskRunner
 from shoal.core.container import NODE_ID_LABEL, TASK_ID_LABEL
+from shoal.core.taskfsm import MESSAGES
+from shoal.errors import ShoalError
 from shoal.lib.backoff import Backoff
 from shoal.lib.supervise import cancel_and_wait
 from shoal.model.base import replace
@@ -56,6 +58,20 @@ class Worker:
     def runner(self, task_id: str) -> TaskRunner | None:
         """Return the runner of a task, None if the node does not have it."""
         return self._runners.get(task_id)
+
+    def take_policy(self, allowed: tuple[str, ...] | None) -> None:
+        """Take what the swarm allows its services."""
+        self._parts.policy.take(allowed)
+
+    async def pull_ahead(self, revision: Revision) -> TaskStatus | None:
+        """Have the image of tasks that are to come; returns the status of one that cannot have it."""
+        try:
+            await self._parts.images.find(revision)
+        except ShoalError as error:
+            now_ns = self._parts.clock.now_ns()
+            refused = MESSAGES[TaskState.PREPARING]
+            return TaskStatus(state=TaskState.REJECTED, timestamp_ns=now_ns, message=refused, err=error.message)
+        return None
 
     def take(self, assignments: Assignments) -> None:
         """Take assignments from a manager."""

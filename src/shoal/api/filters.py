@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Mapping
 
 from shoal.api.decode import parse_json
@@ -68,20 +67,21 @@ def matches_prefix(text: str, prefixes: tuple[str, ...]) -> bool:
 
 
 def parse_until(values: tuple[str, ...], now_ns: int) -> int | None:
-    """Read an `until` filter, the last moment of what is meant: a time, or a duration before now; None when absent.
+    """Read the filter `until` of a prune: a time, or how long ago (`24h`), as nanoseconds; None when absent.
 
-    Raises InvalidArgument.
+    Raises:
+        InvalidArgument: several, or neither.
     """
     if not values:
         return None
     if len(values) > 1:
         raise InvalidArgument("more than one until filter specified")
-    with contextlib.suppress(ValueError):
-        return now_ns - parse_duration_ns(values[0])
-    try:
-        return parse_time_ns(values[0])
-    except ValueError as error:
-        raise InvalidArgument(f"invalid filter 'until={values[0]}': {error}, or a duration such as 24h") from None
+    for parse, start_ns, sign in ((parse_duration_ns, now_ns, -1), (parse_time_ns, 0, 1)):
+        try:
+            return start_ns + sign * parse(values[0])
+        except ValueError:
+            continue
+    raise InvalidArgument(f"invalid filter 'until={values[0]}': write a time (RFC 3339, Unix seconds) or 24h")
 
 
 def parse_boolean(values: tuple[str, ...], key: str) -> bool | None:

@@ -32,6 +32,7 @@ LABEL_FLAGS: tuple[LabelFlag, ...] = (
     LabelFlag(
         "--canary-promote-after", names.PROMOTE_AFTER, "duration", "Promote by itself after this without failure"
     ),
+    LabelFlag("--cron-history", names.HISTORY, "uint", "Runs before the last whose tasks and logs are kept"),
     LabelFlag("--cron-missed", names.MISSED, "string", "What becomes of a missed run (skip, once)"),
     LabelFlag("--cron-replicas", cron.REPLICAS, "uint", "Tasks of a run of a replicated service"),
     LabelFlag(
@@ -43,7 +44,9 @@ LABEL_FLAGS: tuple[LabelFlag, ...] = (
     LabelFlag("--devices", names.DEVICES, "list", "Devices of the node (/dev/fuse,/dev/sdb:/dev/disk:r)"),
     LabelFlag("--drain", names.DRAIN, "duration", "Time to finish requests in before a task gets its signal"),
     LabelFlag("--ingress-policy", names.INGRESS_POLICY, "string", "Who answers on published ports (cluster, local)"),
+    LabelFlag("--ipc-mode", names.IPC_MODE, "string", "Shared memory and queues (private, host)"),
     LabelFlag("--lb", names.BALANCING, "string", "Balancing (random, source, prefer-local)"),
+    LabelFlag("--pid-mode", names.PID_MODE, "string", "Processes that the containers see (private, host)"),
     LabelFlag("--privileged", names.PRIVILEGED, "", "Give the containers all power over their node"),
     LabelFlag("--progress-deadline", names.PROGRESS_DEADLINE, "duration", "Time in which a new task must come to run"),
     LabelFlag("--rebalance", names.REBALANCE, "string", "Move tasks to where fewer run (off, auto)"),

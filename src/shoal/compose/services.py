@@ -27,7 +27,7 @@ CONVERTED = frozenset(
         "dns_search", "dns_opt", "extra_hosts", "healthcheck", "logging", "networks", "network_mode", "ports",
         "volumes", "tmpfs", "secrets", "configs", "cap_add", "cap_drop", "sysctls", "ulimits", "oom_score_adj",
         "security_opt", "deploy", "depends_on", "restart", "scale", "platform", "mem_limit", "mem_reservation", "cpus",
-        "pids_limit", "profiles", "extends", "privileged", "devices", "shm_size",
+        "pids_limit", "profiles", "extends", "privileged", "devices", "shm_size", "pid", "ipc",
     }
 )  # fmt: skip
 # what means nothing here, and is no loss
@@ -36,7 +36,7 @@ SILENT = frozenset({"expose", "attach", "pull_policy", "annotations", "develop"}
 IGNORED = frozenset(
     {
         "build", "cgroup", "cgroup_parent", "cgroupns_mode", "container_name", "credential_spec",
-        "device_cgroup_rules", "domainname", "external_links", "gpus", "ipc", "links", "mac_address", "pid",
+        "device_cgroup_rules", "domainname", "external_links", "gpus", "links", "mac_address",
         "runtime", "storage_opt", "userns_mode", "uts", "volumes_from", "volume_driver",
         "blkio_config", "cpu_count", "cpu_percent", "cpu_period", "cpu_quota", "cpu_rt_period", "cpu_rt_runtime",
         "cpu_shares", "cpuset", "mem_swappiness", "memswap_limit", "oom_kill_disable", "post_start", "pre_stop",
@@ -118,7 +118,7 @@ def convert_service(conversion: Conversion, name: str, cursor: Cursor) -> Json:
     convert_deploy(spec, deploy, fields)
     if "ports" in fields:
         spec["EndpointSpec"]["Ports"] = _ports(conversion, fields["ports"])
-    spec["Labels"] |= _privilege_labels(fields)
+    spec["Labels"] |= _privilege_labels(conversion, fields)
     conversion.dependencies[name] = _dependencies(conversion, fields, spec)
     return spec
 
@@ -172,7 +172,7 @@ def _container(conversion: Conversion, fields: Mapping[str, Cursor], image: str)
     return container
 
 
-def _privilege_labels(fields: Mapping[str, Cursor]) -> dict[str, str]:
+def _privilege_labels(conversion: Conversion, fields: Mapping[str, Cursor]) -> dict[str, str]:
     """Return the labels that stand for what Docker's services have not; the swarm may refuse them."""
     labels = {}
     if "privileged" in fields and fields["privileged"].boolean():
@@ -181,6 +181,12 @@ def _privilege_labels(fields: Mapping[str, Cursor]) -> dict[str, str]:
         labels["shoal.devices"] = ",".join(fields["devices"].texts())
     if "shm_size" in fields:
         labels["shoal.shm-size"] = fields["shm_size"].text()
+    for key in ("pid", "ipc"):
+        mode = fields[key].text() if key in fields else "private"
+        if mode == "host":
+            labels[f"shoal.{key}-mode"] = mode
+        elif mode != "private":
+            conversion.warn(f"{fields[key].where}: {key} is ignored: of a swarm's task it is private, or host")
     return labels
 
 

@@ -45,7 +45,7 @@ def choose_addresses(network: Network, asked: Iterable[str], used: Container[str
         subnet = next((each for each in subnets if each.version == address.version and address in each), None)
         if subnet is None:
             raise InvalidArgument(
-                f"invalid config for network {network.spec.name}: no configured subnet contains IP address {text}"
+                f"invalid endpoint settings:\nno configured subnet or ip-range contain the IP address {text}"
             )
         gateways = {gateway.partition("/")[0] for gateway in network.gateways}
         reserved = {text for pool in network.spec.ipam.config for text in pool.auxiliary_addresses.values()}

@@ -83,9 +83,18 @@ def container_config(
         dns_search=spec.dns_config.search if spec.dns_config else (),
         dns_options=spec.dns_config.options if spec.dns_config else (),
     )
-    asked = parse_privileges(revision.spec.labels)
-    config = replace(config, privileged=asked.privileged, devices=asked.devices, shm_bytes=asked.shm_bytes)
-    return _with_limits_and_log(config, revision.spec.task_template)
+    return _with_limits_and_log(_with_privileges(config, revision.spec), revision.spec.task_template)
+
+
+def _with_privileges(config: ContainerConfig, spec: ServiceSpec) -> ContainerConfig:
+    asked = parse_privileges(spec.labels)
+    return replace(
+        config,
+        privileged=asked.privileged,
+        devices=asked.devices,
+        shm_bytes=asked.shm_bytes,
+        host_namespaces=asked.host_namespaces,
+    )
 
 
 def _resource_lines(task: Task) -> Iterator[str]:

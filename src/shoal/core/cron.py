@@ -1,4 +1,4 @@
-"""Services that run at times: labels as swarm-cronjob has them, and three of Shoal's own. Pure.
+"""Services that run at times: labels as swarm-cronjob has them, and some of Shoal's own. Pure.
 
 A run is an update that changes nothing but the count of forced updates (and, of a replicated service, the replicas): a
 job runs anew, the tasks of another service are made anew. Which due times had their turn stands in the service, so that
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from cronsim import CronSim, CronSimError
 
-from shoal.core.extensions import DEFAULTS, MISSED, TIME_ZONE
+from shoal.core.extensions import DEFAULTS, HISTORY, MISSED, TIME_ZONE
 from shoal.errors import InvalidArgument
 from shoal.model.base import Struct, replace
 from shoal.model.specs import ReplicatedService, ServiceSpec
@@ -37,6 +37,8 @@ LATE_NS = 60 * NANO
 # what nobody looked at for longer is not gone through time by time
 LOOK_BACK_NS = 2 * 24 * 3600 * NANO
 STEPS_MOST = 200_000
+# runs that are kept: their tasks stay in the store, their containers on the nodes
+HISTORY_MOST = 100
 
 
 class CronSettings(Struct):
@@ -66,6 +68,7 @@ def cron_settings(labels: Mapping[str, str]) -> CronSettings | None:
     Raises:
         InvalidArgument: a label has a value it cannot have; it is named.
     """
+    runs_kept(labels)
     if not _truth(labels, ENABLE):
         return None
     schedule = labels.get(SCHEDULE, "").strip()
@@ -94,6 +97,20 @@ def cron_settings(labels: Mapping[str, str]) -> CronSettings | None:
         replicas=int(replicas),
         catches_up=labels.get(MISSED, DEFAULTS[MISSED]) == "once",
     )
+
+
+def runs_kept(labels: Mapping[str, str]) -> int | None:
+    """Return how many runs before the last are kept, with their tasks and what these wrote; None: nothing is said.
+
+    Raises:
+        InvalidArgument: it is no number, or too many.
+    """
+    text = labels.get(HISTORY)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()) or len(text) > 3 or int(text) > HISTORY_MOST:
+        raise InvalidArgument(f'service label {HISTORY}: "{text}" is no number of runs from 0 to {HISTORY_MOST}')
+    return int(text)
 
 
 def _truth(labels: Mapping[str, str], label: str) -> bool:

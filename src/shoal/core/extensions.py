@@ -27,11 +27,14 @@ REBALANCE = "shoal.rebalance"
 PRIVILEGED = "shoal.privileged"
 DEVICES = "shoal.devices"
 SHM_SIZE = "shoal.shm-size"
+PID_MODE = "shoal.pid-mode"
+IPC_MODE = "shoal.ipc-mode"
 # core/dependencies.py reads it
 DEPENDS_ON = "shoal.depends-on"
 # of services that run at times: core/cron.py reads them
 TIME_ZONE = "shoal.cron.timezone"
 MISSED = "shoal.cron.missed"
+HISTORY = "shoal.cron.history"
 BLUE_GREEN = "blue-green"
 # what holds without the label; the reference gives the same words, a test compares
 DEFAULTS: dict[str, str] = {
@@ -48,8 +51,11 @@ DEFAULTS: dict[str, str] = {
     PRIVILEGED: "false",
     DEVICES: "none",
     SHM_SIZE: "64m",
+    PID_MODE: "private",
+    IPC_MODE: "private",
     TIME_ZONE: "UTC",
     MISSED: "skip",
+    HISTORY: "none",
 }
 # what labels that take one word may say
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -57,6 +63,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     INGRESS_POLICY: ("cluster", "local"),
     STRATEGY: ("rolling", BLUE_GREEN),
     MISSED: ("skip", "once"),
+    PID_MODE: ("private", "host"),
+    IPC_MODE: ("private", "host"),
     REBALANCE: ("off", "auto"),
 }
 _PERCENT_MOST = 100

@@ -8,7 +8,7 @@ from shoal.core.networks import BRIDGE_DRIVER, OVERLAY_DRIVER, choose_exit, exit
 from shoal.core.validate.plain_container import HOST_GATEWAY
 from shoal.core.validate.plain_network import parse_port
 from shoal.model.container import Container, ContainerConfig
-from shoal.model.netstate import HostPort, JoinedNetwork, OverlayLink, Sandbox, SandboxRequest
+from shoal.model.netstate import HostPort, JoinedNetwork, LinkOptions, OverlayLink, Sandbox, SandboxRequest
 from shoal.model.plain import BRIDGE, Attachment, EndpointRequest, PlainConfig, PortRequest
 
 
@@ -58,19 +58,23 @@ def sandbox_request(container_id: str, config: ContainerConfig) -> SandboxReques
     """Return the namespace a container needs: its networks of the swarm, and a way out."""
     plain = config.plain or PlainConfig()
     exits = [
-        exit_of(each.network_id, each.network_name, each.driver or OVERLAY_DRIVER)
+        exit_of(each.network_id, each.network_name, each.driver or OVERLAY_DRIVER, each.priority)
         for each in plain.attachments
         if not each.internal
     ]
     if plain.network_mode == BRIDGE:
-        exits.append(exit_of("", BRIDGE, BRIDGE_DRIVER))
+        exits.append(exit_of("", BRIDGE, BRIDGE_DRIVER, plain.bridge.priority))
     return SandboxRequest(
         task_id=container_id,
         host_ports=config.host_ports,
-        overlays=tuple(OverlayLink(network_id=each.network_id, addresses=each.addresses) for each in plain.attachments),
+        overlays=tuple(
+            OverlayLink(network_id=each.network_id, addresses=each.addresses, options=each.link)
+            for each in plain.attachments
+        ),
         # not if all it is on are internal networks
         outside=bool(config.host_ports or not plain.attachments or needs_way_out(exits)),
         default_network_id=choose_exit(exits),
+        outside_options=plain.bridge.link if plain.network_mode == BRIDGE else LinkOptions(),
         name_servers=config.dns_nameservers,
     )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from shoal.core.extensions import DEVICES, PRIVILEGED, SHM_SIZE
+from shoal.core.extensions import CHOICES, DEFAULTS, DEVICES, IPC_MODE, PID_MODE, PRIVILEGED, SHM_SIZE
 from shoal.errors import Forbidden, InvalidArgument
 from shoal.language.values import parse_bytes
 from shoal.model.base import Struct
@@ -15,14 +15,18 @@ from shoal.model.container import Device
 
 # a label of the swarm's own spec: what its services may have
 ALLOW = "shoal.allow"
-ALLOWABLE = ("devices", "privileged")
+ALLOWABLE = ("devices", "host-ipc", "host-pid", "privileged")
 _PERMISSIONS = frozenset("rwm")
 
 
 class Privileges(Struct):
-    """What a service's containers have of their host; `shm_bytes` 0 is the default."""
+    """What a service's containers have of their host; `shm_bytes` 0 is the default.
+
+    `host_namespaces`: kinds of namespaces that they share with it, of `ipc` and `pid`.
+    """
 
     privileged: bool = False
+    host_namespaces: tuple[str, ...] = ()
     devices: tuple[Device, ...] = ()
     shm_bytes: int = 0
 
@@ -55,24 +59,47 @@ def parse_privileges(labels: Mapping[str, str]) -> Privileges:
         shm_bytes = parse_bytes(labels[SHM_SIZE]) if SHM_SIZE in labels else 0
     except ValueError as error:
         raise InvalidArgument(f"service label {SHM_SIZE}: {error}") from None
-    return Privileges(privileged=privileged == "true", devices=devices, shm_bytes=shm_bytes)
+    shared = tuple(kind for kind, label in (("ipc", IPC_MODE), ("pid", PID_MODE)) if _is_host(labels, label))
+    if shm_bytes and "ipc" in shared:
+        raise InvalidArgument(f"service label {SHM_SIZE}: /dev/shm is the node's with {IPC_MODE}=host; remove one")
+    return Privileges(privileged=privileged == "true", host_namespaces=shared, devices=devices, shm_bytes=shm_bytes)
+
+
+def _is_host(labels: Mapping[str, str], label: str) -> bool:
+    value = labels.get(label, DEFAULTS[label])
+    if value not in CHOICES[label]:
+        raise InvalidArgument(f'service label {label}: "{value}" is none of {", ".join(CHOICES[label])}')
+    return value == "host"
 
 
 def parse_allowed(labels: Mapping[str, str]) -> frozenset[str]:
     """Return what a swarm's labels allow its services. Raises InvalidArgument: a word that is none."""
-    allowed = frozenset(filter(None, (word.strip() for word in labels.get(ALLOW, "").split(","))))
+    allowed = allowed_words(labels)
     for word in sorted(allowed - set(ALLOWABLE)):
         raise InvalidArgument(f'swarm label {ALLOW}: "{word}" is none of {", ".join(ALLOWABLE)}')
     return allowed
 
 
-def check_allowed(privileges: Privileges, allowed: frozenset[str]) -> None:
-    """Refuse what the swarm does not allow. Raises Forbidden, which says how to allow it."""
-    for word, label, is_asked in (
+def allowed_words(labels: Mapping[str, str]) -> frozenset[str]:
+    """Return the words of a swarm's label, also those that this version does not know."""
+    return frozenset(filter(None, (word.strip() for word in labels.get(ALLOW, "").split(","))))
+
+
+def powers_of(privileges: Privileges) -> tuple[tuple[str, str], ...]:
+    """Return what gives a container power over its node: words of the swarm's label, each with the service's label."""
+    asked = (
         ("privileged", PRIVILEGED, privileges.privileged),
         ("devices", DEVICES, bool(privileges.devices)),
-    ):
-        if is_asked and word not in allowed:
+        ("host-pid", PID_MODE, "pid" in privileges.host_namespaces),
+        ("host-ipc", IPC_MODE, "ipc" in privileges.host_namespaces),
+    )
+    return tuple((word, label) for word, label, is_asked in asked if is_asked)
+
+
+def check_allowed(privileges: Privileges, allowed: frozenset[str]) -> None:
+    """Refuse what the swarm does not allow. Raises Forbidden, which says how to allow it."""
+    for word, label in powers_of(privileges):
+        if word not in allowed:
             raise Forbidden(
                 f"service label {label}: this swarm does not allow it, it gives a container power over its node: "
                 f"shoal swarm update --allow {','.join(sorted({word, *allowed}))}"

@@ -176,13 +176,19 @@ def check_config(config: ContainerConfig, host: Host) -> None:
     for mount in config.mounts:
         _check_mount(mount)
     for name in config.sysctls:
-        if not name.startswith(("net.", "kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.")):
-            raise InvalidArgument(f"sysctl '{name}' is not allowed: it is not of the container's own namespaces")
-        if name.startswith("net.") and config.network_namespace == HOST_NETWORK:
-            raise InvalidArgument(f"sysctl '{name}' is not allowed on the host's network: it would change the host's")
+        _check_sysctl(name, config)
     for path in (config.working_dir, *(file.path for file in config.files)):
         if path and not path.startswith("/"):
             raise InvalidArgument(f"the working directory or file '{path}' is invalid, it needs to be an absolute path")
+
+
+def _check_sysctl(name: str, config: ContainerConfig) -> None:
+    if not name.startswith(("net.", "kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.")):
+        raise InvalidArgument(f"sysctl '{name}' is not allowed: it is not of the container's own namespaces")
+    if name.startswith("net.") and config.network_namespace == HOST_NETWORK:
+        raise InvalidArgument(f"sysctl '{name}' is not allowed on the host's network: it would change the host's")
+    if not name.startswith("net.") and "ipc" in config.host_namespaces:
+        raise InvalidArgument(f"sysctl '{name}' is not allowed with the host's IPC: it would change the host's")
 
 
 def _check_ulimit(ulimit: Ulimit, host: Host) -> None:
@@ -281,7 +287,8 @@ def make_spec(
 
 
 def _linux(config: ContainerConfig, places: Places, capabilities: frozenset[str], host: Host) -> dict[str, Any]:
-    namespaces: list[dict[str, str]] = [{"type": kind} for kind in ("mount", "uts", "ipc", "pid")]
+    kinds = (kind for kind in ("mount", "uts", "ipc", "pid") if kind not in config.host_namespaces)
+    namespaces: list[dict[str, str]] = [{"type": kind} for kind in kinds]
     if host.cgroup_v2:
         namespaces.append({"type": "cgroup"})
     if config.network_namespace != HOST_NETWORK:
@@ -336,7 +343,6 @@ def _resources(config: ContainerConfig, devices: tuple[DeviceNode, ...], host: H
 
 
 def _mounts(config: ContainerConfig, places: Places, host: Host) -> list[dict[str, Any]]:
-    shm_bytes = config.shm_bytes or SHM_BYTES
     access = "rw" if config.privileged else "ro"
     mounts = [
         _mount("/proc", "proc", "proc", "nosuid", "noexec", "nodev"),
@@ -347,7 +353,7 @@ def _mounts(config: ContainerConfig, places: Places, host: Host) -> list[dict[st
         _mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", access),
         _mount("/sys/fs/cgroup", "cgroup", "cgroup", access, "nosuid", "noexec", "nodev"),
         _mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"),
-        _mount("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", f"size={shm_bytes}"),  # noqa: S108
+        _shared_memory(config),
     ]
     binds = [
         _mount(bind.target, "bind", bind.source, "rbind", "rprivate", "ro" if bind.read_only else "rw")
@@ -361,6 +367,14 @@ def _mounts(config: ContainerConfig, places: Places, host: Host) -> list[dict[st
     binds = [bind for bind in binds if bind["destination"] not in replaced]
     # parents before children, so that nothing is hidden by a later mount: a tmpfs on /run lies below /run/secrets/…
     return mounts + sorted(asked + binds, key=lambda mount: str(mount["destination"]).count("/"))
+
+
+def _shared_memory(config: ContainerConfig) -> dict[str, Any]:
+    path = "/dev/shm"  # noqa: S108
+    if "ipc" in config.host_namespaces:
+        return _mount(path, "bind", path, "rbind", "rprivate", "nosuid", "noexec", "nodev")
+    size = f"size={config.shm_bytes or SHM_BYTES}"
+    return _mount(path, "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", size)
 
 
 def _asked_mount(mount: Mount, places: Places) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -344,11 +345,20 @@ def _remove_cgroup(path: Path) -> None:
         except FileNotFoundError:
             return
         except OSError:
-            # its last process is being taken apart by the kernel; nothing tells when
+            # Its last process is being taken apart by the kernel; nothing tells when. One that shared the host's
+            # processes has left its children behind: they end with it.
+            _kill_members(path)
             time.sleep(_CGROUP_WAIT_SECONDS)
         else:
             return
     _log.warning("a cgroup cannot be removed: a process is in it still", path=str(path))
+
+
+def _kill_members(path: Path) -> None:
+    for file in path.rglob("cgroup.procs"):
+        with contextlib.suppress(OSError):
+            for pid in file.read_text().split():
+                os.kill(int(pid), signal.SIGKILL)
 
 
 def discard(layout: Layout, container_id: str) -> None:

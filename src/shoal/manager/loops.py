@@ -26,8 +26,10 @@ from shoal.core.orchestrate.restart import plan_orphans
 from shoal.core.schedule.instead import fits_instead, plan_takeovers
 from shoal.core.schedule.nodes import survey
 from shoal.core.schedule.plan import hold_back, plan_placement
+from shoal.errors import Forbidden
 from shoal.lib.clock import Clock
 from shoal.manager.loop import LeaderLoop, Round
+from shoal.manager.service_plans import check_privileges
 from shoal.model.actions import Replace
 from shoal.model.objects import Network, Node, Service, Task
 from shoal.model.specs import ServiceSpec
@@ -77,6 +79,7 @@ def _matters_to_orchestrator(change: Change) -> bool:
         return True
     return (
         old.desired_state != new.desired_state
+        or old.pulled != new.pulled
         or any(old.status.state < mark <= new.status.state for mark in _MARKS)
         or (new.status.state <= TaskState.PENDING and old.status.err != new.status.err)
     )
@@ -140,9 +143,16 @@ def _orchestrate(view: View, service_id: str, nodes: dict[str, Node], now_ns: in
 
 
 def _previous_spec(view: View, service: Service) -> ServiceSpec | None:
-    """Return the spec a service can go back to; None if there is none, or a port of it is another's meanwhile."""
+    """Return the spec a service can go back to.
+
+    None: there is none, a port of it is another's meanwhile, or the swarm does not allow any more what it asks for.
+    """
     previous = view.revision(service.id, service.previous_spec_version) if service.previous_spec_version else None
     if previous is None:
+        return None
+    try:
+        check_privileges(view, previous.spec)
+    except Forbidden:
         return None
     endpoint = previous.spec.endpoint_spec
     claims = Claims(view)

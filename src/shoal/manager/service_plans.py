@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shoal.core.container import check_placeholders
 from shoal.core.defaults import is_job
+from shoal.core.networks import NO_DRIVER, driver_of
 from shoal.core.orchestrate.phase import awaits_promotion
 from shoal.core.orchestrate.update import promoted
 from shoal.core.payload_versions import pinned
@@ -87,6 +88,7 @@ def rolled_back_to(view: View, service: Service, spec_version: int, now_ns: int)
 
     Raises:
         InvalidArgument: it has that spec, the revision is not kept (any more), or a secret or config of it is gone.
+        Forbidden: it asks for what the swarm does not allow any more.
     """
     revision = view.revision(service.id, spec_version)
     if revision is None:
@@ -101,6 +103,7 @@ def rolled_back_to(view: View, service: Service, spec_version: int, now_ns: int)
 
 
 def _gone_back(view: View, service: Service, revision: Revision, message: str, now_ns: int) -> Service:
+    check_privileges(view, revision.spec)
     same = revision.spec == service.spec
     started = UpdateStatus(state=UpdateState.ROLLBACK_STARTED, started_at_ns=now_ns, message=message)
     return replace(
@@ -153,15 +156,20 @@ def _prepare(view: View, spec: ServiceSpec) -> ServiceSpec:
     prepared = prepare_service(spec)
     check_placeholders(prepared)
     _refuse_ingress(view, prepared)
-    cluster = view.cluster()
-    allowed = parse_allowed(cluster.spec.labels) if cluster is not None else frozenset()
-    check_allowed(parse_privileges(prepared.labels), allowed)
+    check_privileges(view, prepared)
     container = prepared.task_template.container_spec
     if container is not None:
         _check_payloads(view, container)
         container = pinned(container, _payload_versions(view, container))
         prepared = replace(prepared, task_template=replace(prepared.task_template, container_spec=container))
     return prepared
+
+
+def check_privileges(view: View, spec: ServiceSpec) -> None:
+    """Refuse a spec that asks for what the swarm does not allow (any more). Raises Forbidden."""
+    cluster = view.cluster()
+    allowed = parse_allowed(cluster.spec.labels) if cluster is not None else frozenset()
+    check_allowed(parse_privileges(spec.labels), allowed)
 
 
 def _payload_versions(view: View, container: ContainerSpec) -> dict[str, int]:
@@ -206,6 +214,11 @@ def _with_networks(view: View, spec: ServiceSpec) -> ServiceSpec:
     resolved: dict[str, NetworkAttachmentConfig] = {}
     for attachment in attachments:
         network = find_network(view, attachment.target)
+        if attachment.driver_opts and driver_of(network.spec) in ("host", NO_DRIVER):
+            raise InvalidArgument(
+                f"TaskTemplate.Networks.{attachment.target}.DriverOpts: there is no link to give options to: "
+                "leave them out"
+            )
         resolved.setdefault(network.id, replace(attachment, target=network.id))
     return replace(spec, networks=(), task_template=replace(spec.task_template, networks=tuple(resolved.values())))
 

@@ -7,11 +7,13 @@ and what it means when one ends, is the dispatcher's.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from shoal.ca.root import issuer_of
 from shoal.core.assign import Sent, diff
 from shoal.core.defaults import HEARTBEAT_PERIOD_NS
 from shoal.core.payload_versions import Payload, at_version, from_id_on_node
+from shoal.core.privileges import allowed_words
 from shoal.errors import ShoalError, Unavailable
 from shoal.lib.ids import Ids
 from shoal.lib.supervise import cancel_and_wait
@@ -27,10 +29,12 @@ from shoal.model.messages import (
     DescribeNode,
     EndSession,
     Heartbeat,
+    ImagePulled,
     NetworkAcknowledged,
     NetworkUpdate,
     NodeChanged,
     OpenSession,
+    PullImage,
     ReportStatus,
     SessionOpened,
     StatusAcknowledged,
@@ -39,7 +43,7 @@ from shoal.model.messages import (
 )
 from shoal.model.netstate import DataPath, IngressState, NetworkChange, OverlayUpdate
 from shoal.model.objects import Cluster, Config, Meta, Node, NodeDescription, NodeStatus, Secret, Task, TaskStatus
-from shoal.model.states import Role
+from shoal.model.states import Role, TaskState
 from shoal.rpc.link import Link, LinkClosed
 from shoal.store.store import Store
 from shoal.store.view import View
@@ -95,6 +99,8 @@ class Session:
         self._sent = Sent()
         self._told: NodeChanged | None = None
         self._takes_overlays = opening.takes_overlays
+        self._pulls_ahead = opening.pulls_ahead
+        self._pulls: set[str] = set()
         self._ingress_sent: IngressState | None = None
         self._data_path_sent: DataPath | None = None
         self._heard_at = asyncio.get_running_loop().time()
@@ -174,6 +180,42 @@ class Session:
             await self._link.send(update)
         if assignments is not None:
             await self._link.send(assignments)
+        await self._send_pulls(view, news)
+
+    async def _send_pulls(self, view: View, news: News) -> None:
+        """Have the node pull images of tasks that are to come when another has left."""
+        if news.everything:
+            found: Iterable[Task | None] = (
+                task for state in (TaskState.NEW, TaskState.PENDING) for task in view.unassigned_tasks(state)
+            )
+        else:
+            found = (view.get(Task, id_) for id_ in news.tasks)
+        for task in found:
+            if task is None or not self._is_to_pull(task) or task.id in self._pulls:
+                continue
+            if self._pulls_ahead:
+                self._pulls.add(task.id)
+                await self._link.send(PullImage(task_id=task.id, revision=view.revision_of(task)))
+            else:
+                # its daemon is of a version that pulls when the task has come
+                await self._write_pulled(ImagePulled(task_id=task.id))
+
+    def _is_to_pull(self, task: Task) -> bool:
+        is_asked = task.pull_node_id == self._node_id and not task.pulled
+        return is_asked and task.is_wanted and task.status.state <= TaskState.PENDING
+
+    async def _write_pulled(self, told: ImagePulled) -> None:
+        self._pulls.discard(told.task_id)
+
+        def plan(view: View) -> list[Action]:
+            task = view.get(Task, told.task_id)
+            if task is None or not self._is_to_pull(task):
+                return []
+            if told.refused is not None and told.refused.state == TaskState.REJECTED:
+                return [PatchTask(id=task.id, node_id=self._node_id, status=told.refused)]
+            return [PatchTask(id=task.id, pulled=True)]
+
+        await self._store.batch(plan)
 
     def _network_update(self, place: Subscription, news: News, network: NetworkFeed) -> NetworkUpdate | None:
         """Return what the node's network is to become, None if it is so already."""
@@ -217,6 +259,7 @@ class Session:
             roots=cluster.root_ca.certificate if cluster is not None and cluster.root_ca is not None else "",
             certificate_wanted=role_to_certify(node) != self._certified_role or _has_old_issuer(node, cluster),
             heartbeat_period_seconds=heartbeat_seconds(self._store.view),
+            allowed=tuple(sorted(allowed_words(cluster.spec.labels))) if cluster is not None else (),
         )
         if changed != self._told:
             self._told = changed
@@ -255,6 +298,8 @@ class Session:
                     await self._store.update(lambda _view, patch=patch: (patch,))  # type: ignore[misc]
                 case NetworkAcknowledged():
                     self._feed.acknowledge(self._node_id, max(message.version, message.ingress_version))
+                case ImagePulled():
+                    await self._write_pulled(message)
                 case StreamRefused():
                     self.streams.refuse(message)
                 case EndSession():

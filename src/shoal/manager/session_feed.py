@@ -164,8 +164,9 @@ class SessionFeed:
         for change in batch.changes:
             if change.kind == "task":
                 for value in (change.old, change.new):
-                    if isinstance(value, Task) and value.node_id:
-                        self._tell_task(value.node_id, change.id)
+                    if isinstance(value, Task):
+                        for node_id in {value.node_id, value.pull_node_id} - {""}:
+                            self._tell_task(node_id, change.id)
             elif change.kind == "node":
                 self._tell_node(change.id)
                 if _managers_differ(change.old, change.new):

@@ -54,7 +54,8 @@ class Remove(Struct, tag="remove"):
 class PatchTask(Struct, tag="patch-task"):
     """Move a task forward; a state below the present one is ignored, and so is a task that is gone.
 
-    `node_id` is set once: a task that has a node keeps it. An address in use elsewhere fails the entry.
+    `node_id` is set once: a task that has a node keeps it. Another `pull_node_id` has not pulled yet. An address in use
+    elsewhere fails the entry.
     """
 
     id: str
@@ -63,6 +64,8 @@ class PatchTask(Struct, tag="patch-task"):
     node_id: str | None = None
     attachments: tuple[Attachment, ...] | None = None
     generic_resources: tuple[GenericResource, ...] | None = None
+    pull_node_id: str | None = None
+    pulled: bool = False
 
 
 class PatchService(Struct, tag="patch-service"):

@@ -90,6 +90,8 @@ class ContainerConfig(Struct):
     # what of /proc and /sys tells of the node, or changes it, is open
     unmasked: bool = False
     devices: tuple[Device, ...] = ()
+    # kinds of namespaces that it shares with the node, of ipc and pid
+    host_namespaces: tuple[str, ...] = ()
     sysctls: dict[str, str] = {}
     ulimits: tuple[Ulimit, ...] = ()
     oom_score_adj: int = 0

@@ -27,6 +27,7 @@ class OpenSession(Struct, tag="open-session"):
     """From the agent: who it is and what its node is like. `ingress_version` is what it holds already (0: nothing).
 
     `serves_streams`: it knows `OpenStream`. `takes_overlays`: it knows `NetworkUpdate.change`.
+    `pulls_ahead`: it knows `PullImage`.
     """
 
     node_id: str
@@ -34,6 +35,7 @@ class OpenSession(Struct, tag="open-session"):
     ingress_version: int = 0
     serves_streams: bool = False
     takes_overlays: bool = False
+    pulls_ahead: bool = False
 
 
 class SessionOpened(Struct, tag="session-opened"):
@@ -54,6 +56,8 @@ class NodeChanged(Struct, tag="node-changed"):
     roots: str = ""
     certificate_wanted: bool = False
     heartbeat_period_seconds: float = 0.0
+    # what the swarm allows its services (core/privileges.py); None: a manager of a version that does not say it
+    allowed: tuple[str, ...] | None = None
 
 
 class Heartbeat(Struct, tag="heartbeat"):
@@ -139,6 +143,20 @@ class StreamRefused(Struct, tag="stream-refused"):
     message: str
 
 
+class PullImage(Struct, tag="pull-image"):
+    """From the dispatcher: a task is to come when another has left; its image is to be here before that one leaves."""
+
+    task_id: str
+    revision: Revision
+
+
+class ImagePulled(Struct, tag="image-pulled"):
+    """From the agent: the image that was asked for is here, or the status of a task that cannot have it."""
+
+    task_id: str
+    refused: TaskStatus | None = None
+
+
 class EndSession(Struct, tag="end-session"):
     """Either side: this session is over, and why. `leader_address`: who serves sessions now, if that is known.
 
@@ -166,5 +184,7 @@ Message = (
     | StatusAcknowledged
     | OpenStream
     | StreamRefused
+    | PullImage
+    | ImagePulled
     | EndSession
 )

@@ -39,12 +39,13 @@ class IngressState(Struct):
     """The whole routing mesh at `version` (a raft index).
 
     `endpoints`: every task that has an address in the mesh and a node, whether or not traffic is to begin there: flows
-    to one that is on its way out live on.
+    to one that is on its way out live on. `encrypted`: between nodes through WireGuard only.
     """
 
     version: int = 0
     ports: tuple[IngressPort, ...] = ()
     endpoints: tuple[Backend, ...] = ()
+    encrypted: bool = False
 
 
 class Peer(Struct):
@@ -153,11 +154,22 @@ class HostPort(Struct):
     host_address: str = ""
 
 
+class LinkOptions(Struct):
+    """What was asked of one link of a container: its name (empty: ethN), and settings of it.
+
+    A setting is a path below /proc/sys in which the word IFNAME stands for the link, and a value.
+    """
+
+    interface: str = ""
+    sysctls: tuple[tuple[str, str], ...] = ()
+
+
 class OverlayLink(Struct):
     """A task's interface on an overlay network, with its addresses (CIDR)."""
 
     network_id: str
     addresses: tuple[str, ...]
+    options: LinkOptions = LinkOptions()
 
 
 class SandboxRequest(Struct):
@@ -177,6 +189,7 @@ class SandboxRequest(Struct):
     overlays: tuple[OverlayLink, ...] = ()
     outside: bool = True
     default_network_id: str = ""
+    outside_options: LinkOptions = LinkOptions()
     name_servers: tuple[str, ...] = ()
 
 

@@ -221,6 +221,9 @@ class Task(Struct, tag="task"):
     generic_resources: tuple[GenericResource, ...] = ()
     # of the attachment runtime: nothing is run for it
     container: AttachedContainer | None = None
+    # it has no room beside the task it replaces: the node of that one is to have its image first, and has it
+    pull_node_id: str = ""
+    pulled: bool = False
     # the task whose place it takes when it runs, of one that was moved to another node
     replaces: str = ""
     # of an update that gives all traffic to its new tasks at once: it takes none until then

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from shoal.model.base import Struct
+from shoal.model.netstate import LinkOptions
 
 BRIDGE, HOST, NONE = "bridge", "host", "none"
 CONTAINER_PREFIX = "container:"
@@ -43,11 +44,17 @@ class PortRequest(Struct):
 
 
 class EndpointRequest(Struct):
-    """A network of the swarm a container is to be on, by name or id; `addresses` it asks for, without masks."""
+    """A network a container is to be on, by name or id; `addresses` it asks for, without masks.
+
+    `driver_options`: of this place, as they were written; `link`: what they mean. `priority`: the highest leads out.
+    """
 
     network: str
     aliases: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
+    driver_options: dict[str, str] = {}
+    link: LinkOptions = LinkOptions()
+    priority: int = 0
 
 
 class Attachment(Struct):
@@ -63,6 +70,8 @@ class Attachment(Struct):
     aliases: tuple[str, ...] = ()
     internal: bool = False
     driver: str = ""
+    link: LinkOptions = LinkOptions()
+    priority: int = 0
 
     @property
     def is_local(self) -> bool:
@@ -82,6 +91,7 @@ class PlainConfig(Struct):
     auto_remove: bool = False
     network_mode: str = BRIDGE
     endpoints: tuple[EndpointRequest, ...] = ()
+    bridge: EndpointRequest = EndpointRequest(network=BRIDGE)
     ports: tuple[PortRequest, ...] = ()
     publish_all: bool = False
     exposed_ports: tuple[str, ...] = ()

@@ -51,12 +51,11 @@ def add_veth(
     peer_namespace: int,
     mtu_bytes: int,
     peer_mac: bytes | None = None,
-    peer_index: int = 0,
     bridge_index: int = 0,
 ) -> Message:
     """A pair of links: `name` here (up, on a bridge if one is given), its peer in the namespace of a descriptor."""
     mtu = attribute(LINK_MTU, struct.pack("=I", mtu_bytes))
-    peer = _link_body(peer_index) + attribute(LINK_NAME, text(peer_name)) + mtu
+    peer = _link_body() + attribute(LINK_NAME, text(peer_name)) + mtu
     peer += attribute(LINK_NAMESPACE_FD, struct.pack("=I", peer_namespace))
     if peer_mac is not None:
         peer += attribute(LINK_ADDRESS, peer_mac)
@@ -68,12 +67,10 @@ def add_veth(
 
 
 def add_macvlan(
-    name: str, parent_index: int, mode: str, target_namespace: int, mac: bytes, index: int, mtu_bytes: int = 0
+    name: str, parent_index: int, mode: str, target_namespace: int, mac: bytes, mtu_bytes: int = 0
 ) -> Message:
     """A link on a parent of this namespace, for the namespace of a descriptor; `mtu_bytes` 0: the parent's."""
-    body = (
-        _link_body(index) + attribute(LINK_NAME, text(name)) + attribute(LINK_PARENT, struct.pack("=I", parent_index))
-    )
+    body = _link_body() + attribute(LINK_NAME, text(name)) + attribute(LINK_PARENT, struct.pack("=I", parent_index))
     if mode != "passthru":
         body += attribute(LINK_ADDRESS, mac)
     body += attribute(LINK_NAMESPACE_FD, struct.pack("=I", target_namespace))
@@ -109,11 +106,6 @@ def set_mtu(index: int, mtu_bytes: int) -> Message:
 def delete_link(name: str) -> Message:
     """Delete a link by name; that there is none is fine."""
     return Message(DELLINK, 0, _link_body() + attribute(LINK_NAME, text(name)), GONE_IS_FINE)
-
-
-def delete_link_at(index: int) -> Message:
-    """Delete a link by its index; that there is none is fine."""
-    return Message(DELLINK, 0, _link_body(index), GONE_IS_FINE)
 
 
 def add_address(index: int, address: str, prefix_bits: int) -> Message:
@@ -185,7 +177,6 @@ __all__ = [
     "add_wireguard",
     "delete_address",
     "delete_link",
-    "delete_link_at",
     "delete_route",
     "isolate_port",
     "link_index",

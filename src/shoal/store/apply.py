@@ -165,6 +165,10 @@ class _Transaction:
             changes["attachments"] = action.attachments
         if action.generic_resources is not None:
             changes["generic_resources"] = action.generic_resources
+        if action.pull_node_id is not None and action.pull_node_id != task.pull_node_id:
+            changes |= {"pull_node_id": action.pull_node_id, "pulled": False}
+        if action.pulled and not task.pulled:
+            changes["pulled"] = True
         if changes:
             self._put(replace(task, **changes), task.meta)
 

@@ -39,6 +39,7 @@ _MASKS: tuple[tuple[str, str], ...] = (
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.0-9]*( \+0000 UTC|Z|\+00:00)?", "TIME"),
     (r"(Less than a second|About an? (second|minute|hour)|\d+ (seconds?|minutes?|hours?)) ago", "SOME TIME ago"),
     (r"\b(10|127|172|192)\.\d+\.\d+\.\d+\b", "ADDRESS"),
+    (r'(vxlanid_list":)"\d+"', r'\1"N"'),
     (r'"(TasksInitialized|Index)":\d+', r'"\1":N'),
     (r"[\d.]+([KMG]iB) left", r"N\1 left"),
     # the width of a column follows from what is masked

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from shoal.agent import runner as runner_module
+from shoal.agent.runner import TaskRunner
 from shoal.engine.protocol import PullProgress, RegistryCredentials
 from shoal.lib.supervise import cancel_and_wait
+from shoal.model.base import replace
 from shoal.model.container import Health, HealthStatus
 from shoal.model.container_spec import HealthConfig, ReferenceFileTarget, SecretReference
 from shoal.model.messages import Assignments
@@ -44,6 +46,26 @@ def test_a_task_runs_and_ends_with_its_exit_code() -> None:
         assert len(bench.engine.list()) == 1, "its container stays for its log"
         await runner.remove()
         assert bench.engine.list() == ()
+
+    run(body)
+
+
+@pytest.mark.parametrize(("allowed", "state"), [((), S.REJECTED), (("host-pid",), S.RUNNING), (None, S.RUNNING)])
+def test_what_the_swarm_does_not_allow_any_more_is_rejected(allowed: tuple[str, ...] | None, state: TaskState) -> None:
+    async def body(bench: Bench) -> None:
+        made_from = revision()
+        made_from = replace(made_from, spec=replace(made_from.spec, labels={"shoal.pid-mode": "host"}))
+        runner = TaskRunner(bench.parts, task(), made_from, bench._note, bench._remembered)
+        running = asyncio.create_task(runner.run())
+        await bench.until(lambda: runner.status.state == S.PREPARING)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert runner.status.state == S.PREPARING, "a manager's word is waited for"
+        bench.parts.policy.take(allowed)
+        await bench.until(lambda: runner.status.state >= S.RUNNING)
+        assert runner.status.state == state
+        assert ("service label shoal.pid-mode: this swarm does not allow it" in runner.status.err) == (allowed == ())
+        await cancel_and_wait(running)
 
     run(body)
 

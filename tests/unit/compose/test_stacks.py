@@ -113,6 +113,8 @@ C = ("TaskTemplate", "ContainerSpec")
         ),
         ("shm_size: 1g", ("Labels", "shoal.shm-size"), "1g"),
         ("devices: [/dev/fuse, '/dev/a:/dev/b']", ("Labels", "shoal.devices"), "/dev/fuse,/dev/a:/dev/b"),
+        ("pid: host", ("Labels", "shoal.pid-mode"), "host"),
+        ("ipc: host", ("Labels", "shoal.ipc-mode"), "host"),
         ("privileged: true", ("Labels", "shoal.privileged"), "true"),
         ("ports: ['22:22']", ("EndpointSpec", "Ports", 0, "PublishedPort"), 22),
         ("ports: [{target: 80, published: '8080', mode: host}]", ("EndpointSpec", "Ports", 0, "PublishMode"), "host"),

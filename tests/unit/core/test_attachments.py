@@ -55,7 +55,7 @@ def test_addresses():
 @pytest.mark.parametrize(
     ("asked", "used", "error", "text"),
     [
-        ("10.9.9.9", (), InvalidArgument, "no configured subnet contains IP address 10.9.9.9"),
+        ("10.9.9.9", (), InvalidArgument, "no configured subnet or ip-range contain the IP address 10.9.9.9"),
         ("10.0.1.1", (), Conflict, "Address already in use: 10.0.1.1"),
         ("10.0.1.7", (), Conflict, "Address already in use"),
         ("10.0.1.5", ("10.0.1.5",), Conflict, "Address already in use"),

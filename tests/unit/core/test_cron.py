@@ -39,6 +39,8 @@ def test_labels_as_swarm_cronjob_has_them() -> None:
         (EVERY_MINUTE | {"swarm.cronjob.schedule": "* *"}, "write minute hour day month weekday"),
         (EVERY_MINUTE | {"swarm.cronjob.replicas": "-1"}, 'swarm.cronjob.replicas: "-1" is no number'),
         (EVERY_MINUTE | {"swarm.cronjob.skip-running": "2"}, "swarm.cronjob.skip-running"),
+        ({"shoal.cron.history": "101"}, 'shoal.cron.history: "101" is no number of runs from 0 to 100'),
+        ({"shoal.cron.history": "-1"}, 'shoal.cron.history: "-1"'),
         (EVERY_MINUTE | {"shoal.cron.timezone": "Mars/Base"}, '"Mars/Base" is no time zone'),
     ],
 )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from shoal.api.views.service import service_status
+from shoal.model.base import replace
 from shoal.model.objects import Task
 from shoal.model.specs import RestartPolicy, ServiceSpec
 from shoal.model.states import Availability, NodeState, TaskState
-from tests.doubles.swarm import LOOPS, SECOND, PureSwarm, job_spec
+from tests.doubles.swarm import LOOPS, SECOND, PureSwarm, job_spec, service_spec
 
 
 def started(spec: ServiceSpec, nodes: int = 1) -> tuple[PureSwarm, str]:
@@ -93,6 +94,36 @@ def test_an_update_is_a_new_run_and_removes_the_one_before() -> None:
     for _ in range(2):
         finish_all(swarm, id_)
     assert counts(swarm, id_) == (0, 2, 3)
+
+
+def test_so_many_runs_before_are_kept_as_the_label_says() -> None:
+    swarm, id_ = started(replace(job_spec(2, 2), labels={"shoal.cron.history": "2"}))
+    for number in range(4):
+        assert counts(swarm, id_) == (2, 2, 0), f"run {number} does not count what was before"
+        finish_all(swarm, id_)
+        swarm.set_image(id_, f"image{number}")
+        swarm.settle()
+    by_run = [task.job_iteration for task in complete(swarm, id_)]
+    assert sorted(by_run) == [2, 2, 3, 3]
+    # a run that is cut short by the next is over, and kept as well
+    swarm.set_image(id_, "other")
+    swarm.settle()
+    assert [task.job_iteration for task in swarm.tasks(id_, TaskState.SHUTDOWN)] == [4, 4]
+    swarm.update(id_, lambda spec: replace(spec, labels={}))
+    swarm.settle()
+    assert {task.job_iteration for task in swarm.tasks(id_)} == {6}
+
+
+def test_a_service_that_runs_at_times_keeps_so_many_tasks_a_slot() -> None:
+    policy = RestartPolicy(condition="none")
+    swarm = PureSwarm(1)
+    id_ = swarm.create(replace(service_spec("tick", 2, restart_policy=policy), labels={"shoal.cron.history": "1"}))
+    for number in range(4):
+        swarm.settle()
+        finish_all(swarm, id_)
+        swarm.set_image(id_, f"image{number}")
+    swarm.settle()
+    assert sorted(task.slot for task in swarm.tasks(id_)) == [1, 1, 2, 2]
 
 
 def test_a_task_whose_node_goes_runs_elsewhere() -> None:

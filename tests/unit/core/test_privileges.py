@@ -29,6 +29,8 @@ def test_labels() -> None:
         ({"shoal.devices": "fuse"}, 'service label shoal.devices: "fuse": write /dev/NAME'),
         ({"shoal.devices": "/dev/a:/dev/b:x"}, "invalid mode for device: x"),
         ({"shoal.shm-size": "lots"}, "service label shoal.shm-size"),
+        ({"shoal.pid-mode": "service:web"}, 'service label shoal.pid-mode: "service:web" is none of private, host'),
+        ({"shoal.ipc-mode": "host", "shoal.shm-size": "1m"}, "/dev/shm is the node's with shoal.ipc-mode=host"),
     ],
 )
 def test_what_cannot_be_read(labels: dict[str, str], text: str) -> None:
@@ -45,5 +47,9 @@ def test_a_swarm_allows_nothing_until_it_is_told_to() -> None:
     with pytest.raises(Forbidden, match=r"shoal swarm update --allow devices,privileged"):
         check_allowed(everything, parse_allowed({"shoal.allow": "privileged"}))
     check_allowed(everything, parse_allowed({"shoal.allow": "privileged, devices"}))
-    with pytest.raises(InvalidArgument, match='"root" is none of devices, privileged'):
+    shared = parse_privileges({"shoal.pid-mode": "host", "shoal.ipc-mode": "host"})
+    with pytest.raises(Forbidden, match=r"shoal\.ipc-mode: .* --allow host-ipc,host-pid"):
+        check_allowed(shared, parse_allowed({"shoal.allow": "host-pid"}))
+    check_allowed(shared, parse_allowed({"shoal.allow": "host-pid,host-ipc"}))
+    with pytest.raises(InvalidArgument, match='"root" is none of devices, host-ipc, host-pid, privileged'):
         parse_allowed({"shoal.allow": "root"})

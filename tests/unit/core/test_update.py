@@ -231,6 +231,21 @@ def test_a_rollback_to_a_port_that_another_service_took_is_paused_instead() -> N
     assert swarm.update_state(id_) == UpdateState.PAUSED
 
 
+@pytest.mark.parametrize(("allowed", "state"), [("host-pid", UpdateState.ROLLBACK_COMPLETED), ("", UpdateState.PAUSED)])
+def test_what_the_swarm_does_not_allow_any_more_is_not_gone_back_to(allowed: str, state: str) -> None:
+    swarm, id_ = started(2, failure_action="rollback")
+    swarm.update(id_, lambda spec: replace(spec, labels={"shoal.pid-mode": "host"}))
+    swarm.settle()
+    cluster = swarm.tables.clusters.rows["c"]
+    swarm.apply(Replace(object=replace(cluster, spec=replace(cluster.spec, labels={"shoal.allow": allowed}))))
+    previous = swarm.service(id_).spec_version
+    swarm.update(id_, lambda spec: replace(spec, labels={}))
+    swarm.set_image(id_, BAD_IMAGE)
+    swarm.apply(Replace(object=replace(swarm.service(id_), previous_spec_version=previous)))
+    swarm.settle()
+    assert swarm.update_state(id_) == state
+
+
 def test_a_manual_rollback_completes() -> None:
     swarm, id_ = started(2)
     swarm.set_image(id_, "new")

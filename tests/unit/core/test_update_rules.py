@@ -74,6 +74,11 @@ def test_without_room_beside_it_the_old_task_stops_first(
     spec = replace(service_spec("web", 2, **template), endpoint_spec=endpoint)
     swarm, id_ = started(spec, nodes=2, order=order)
     assert len(swarm.running(id_)) == 2
+    swarm.set_image(id_, BAD_IMAGE)
+    swarm.settle()
+    assert swarm.update_state(id_) == UpdateState.PAUSED
+    assert images(swarm, id_) == ["busybox"] * 2, "an image that is not there costs no replica"
+    assert len(swarm.tasks(id_, TaskState.SHUTDOWN)) == 0
     swarm.set_image(id_, "new")
     messages, fewest = set(), 2
     while swarm.round():
@@ -130,6 +135,10 @@ def test_in_a_network_without_a_free_address_the_old_task_stops_first() -> None:
     id_ = swarm.create(replace(service_spec("web", 4), endpoint_spec=ports))
     swarm.settle()
     assert len(swarm.running(id_)) == 4
+    swarm.set_image(id_, BAD_IMAGE)
+    swarm.settle()
+    assert swarm.update_state(id_) == UpdateState.PAUSED
+    assert images(swarm, id_) == ["busybox"] * 4, "an image that is not there costs no replica"
     swarm.set_image(id_, "new")
     swarm.settle()
     assert images(swarm, id_) == ["new"] * 4

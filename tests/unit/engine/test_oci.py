@@ -117,6 +117,15 @@ def test_network_namespace_is_joined_or_new() -> None:
     assert {"type": "network", "path": "/run/netns/x"} in joined
 
 
+def test_namespaces_of_the_host_are_not_made() -> None:
+    shared = spec(replace(CONFIG, host_namespaces=("ipc", "pid")))
+    assert {each["type"] for each in shared["linux"]["namespaces"]} == {"mount", "uts", "network"}
+    memory = [mount for mount in shared["mounts"] if mount["destination"] == "/dev/shm"]
+    assert [(mount["type"], mount["source"]) for mount in memory] == [("bind", "/dev/shm")]
+    with pytest.raises(InvalidArgument, match="with the host's IPC"):
+        check_config(replace(CONFIG, host_namespaces=("ipc",), sysctls={"kernel.shmmax": "1"}), HOST)
+
+
 def test_mounts() -> None:
     mounts = (
         Mount(

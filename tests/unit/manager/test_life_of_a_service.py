@@ -6,10 +6,15 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from shoal.agent import agent
 from shoal.model.actions import PatchNode, Remove, Replace
 from shoal.model.base import replace
 from shoal.model.container_spec import ContainerSpec
+from shoal.model.messages import OpenSession
 from shoal.model.objects import Node, Revision, Service, Task
 from shoal.model.specs import (
     EndpointSpec,
@@ -251,6 +256,43 @@ def test_a_failing_update_pauses(tmp_path: Path) -> None:
         rejected = cluster.tasks(id_, TaskState.REJECTED)
         assert rejected
         assert rejected[0].status.err == "No such image: nosuch"
+
+    scenario(tmp_path, 1, body)
+
+
+@pytest.mark.parametrize("pulls_ahead", [True, False])
+def test_without_room_the_image_is_pulled_first_by_nodes_that_can(
+    tmp_path: Path, pulls_ahead: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opening(**fields: Any) -> OpenSession:
+        return OpenSession(**(fields | {"pulls_ahead": pulls_ahead}))
+
+    monkeypatch.setattr(agent, "OpenSession", opening)
+
+    async def body(cluster: FakeCluster) -> None:
+        port = EndpointSpec(ports=(PortConfig(target_port=80, published_port=8080, publish_mode="host"),))
+        update = UpdateConfig(parallelism=1, monitor=50_000_000)
+        id_ = await cluster.create(replace(spec("web", 1), endpoint_spec=port, update_config=update))
+        await cluster.until(lambda: len(cluster.wanted_running(id_)) == 1, "it runs")
+        first = cluster.wanted_running(id_)[0].id
+
+        def with_image(image: str) -> Callable[[ServiceSpec], ServiceSpec]:
+            return lambda old: replace(old, task_template=spec("web", 1, image).task_template)
+
+        def state() -> UpdateState | None:
+            service = cluster.store.view.get(Service, id_)
+            return service.update_status.state if service is not None and service.update_status is not None else None
+
+        if pulls_ahead:
+            await change(cluster, id_, with_image("nosuch"))
+            await cluster.until(lambda: state() == UpdateState.PAUSED, "it is paused")
+            assert [task.id for task in cluster.wanted_running(id_)] == [first]
+            refused = cluster.tasks(id_, TaskState.REJECTED)
+            assert [(task.node_id, task.status.err) for task in refused] == [("node1", "No such image: nosuch")]
+        await change(cluster, id_, lambda old: replace(with_image("busybox")(old), labels={"a": "b"}))
+        await change(cluster, id_, lambda old: replace(old, task_template=replace(old.task_template, force_update=1)))
+        await cluster.until(lambda: state() == UpdateState.COMPLETED, "it is updated")
+        assert [task.id for task in cluster.wanted_running(id_)] != [first]
 
     scenario(tmp_path, 1, body)
 

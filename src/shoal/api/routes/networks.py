@@ -218,8 +218,9 @@ async def prune(request: web.Request) -> web.Response:
     until_ns = parse_until(filters.get("until", ()), context.clock.now_ns())
 
     def is_wanted(network: Network) -> bool:
-        labels = network.spec.labels
-        return (until_ns is None or network.meta.created_at_ns <= until_ns) and passes_labels(labels, filters)
+        return passes_labels(network.spec.labels, filters) and (
+            until_ns is None or network.meta.created_at_ns <= until_ns
+        )
 
     removed: list[str] = []
     manager = context.manager()

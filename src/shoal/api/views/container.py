@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shoal.api.views.shared import Json, endpoint_id, mac_of, time_text
 from shoal.api.views.shared import plain as docker_shape
+from shoal.core.plain_network import endpoint_of
 from shoal.core.volume import is_anonymous
 from shoal.engine.oci import MASKED_PATHS, READONLY_PATHS, SHM_BYTES
 from shoal.lib.clock import NANOSECONDS_PER_SECOND
@@ -11,7 +12,7 @@ from shoal.model.base import replace
 from shoal.model.container import HOST_NETWORK, Container, ContainerConfig, ContainerSize, ContainerState
 from shoal.model.container_spec import Mount
 from shoal.model.netstate import JoinedNetwork
-from shoal.model.plain import PlainConfig
+from shoal.model.plain import EndpointRequest, PlainConfig
 
 NO_HEALTH = "none"
 STORAGE_DRIVER = "overlay2"
@@ -250,11 +251,11 @@ def _host_config(config: ContainerConfig) -> Json:
         "DnsSearch": list(config.dns_search) or None,
         "ExtraHosts": [_extra_host(line) for line in config.hosts] or None,
         "GroupAdd": list(config.groups) or None,
-        "IpcMode": "private",
+        "IpcMode": "host" if "ipc" in config.host_namespaces else "private",
         "Cgroup": "",
         "Links": None,
         "OomScoreAdj": config.oom_score_adj,
-        "PidMode": "",
+        "PidMode": "host" if "pid" in config.host_namespaces else "",
         "Privileged": config.privileged,
         "PublishAllPorts": plain.publish_all,
         "ReadonlyRootfs": config.read_only,
@@ -389,6 +390,7 @@ def _endpoint(joined: JoinedNetwork, config: ContainerConfig) -> Json:
     names = [name for name in (config.name, config.hostname) if name] if is_of_swarm else None
     attachments = config.plain.attachments if config.plain is not None else ()
     aliases = [alias for each in attachments if each.network_id == joined.network_id for alias in each.aliases]
+    asked = _asked_of(joined, config)
     return {
         "IPAMConfig": {"IPv4Address": address} if is_of_swarm and address else None,
         "Links": None,
@@ -402,9 +404,19 @@ def _endpoint(joined: JoinedNetwork, config: ContainerConfig) -> Json:
         "IPv6Gateway": "",
         "GlobalIPv6Address": address6,
         "GlobalIPv6PrefixLen": int(prefix6 or 0),
-        "DriverOpts": None,
+        "DriverOpts": (asked.driver_options or None) if asked is not None else None,
+        "GwPriority": asked.priority if asked is not None else 0,
         "DNSNames": [*names, *aliases] if names is not None else None,
     }
+
+
+def _asked_of(joined: JoinedNetwork, config: ContainerConfig) -> EndpointRequest | None:
+    """Return what a plain container asked of a network it is on."""
+    if config.plain is None:
+        return None
+    if not joined.network_id:
+        return config.plain.bridge
+    return endpoint_of(config.plain, joined.network_id)
 
 
 def _network_settings(config: ContainerConfig) -> Json:

@@ -28,7 +28,11 @@ def network_view(network: Network) -> Json:
         "Driver": network.spec.driver or OVERLAY_DRIVER,
         "EnableIPv4": network.spec.enable_ipv4 is not False,
         "EnableIPv6": network.spec.enable_ipv6,
-        "IPAM": {"Driver": network.spec.ipam.driver or "default", "Options": None, "Config": _pools(network)},
+        "IPAM": {
+            "Driver": network.spec.ipam.driver or "default",
+            "Options": network.spec.ipam.options or None,
+            "Config": _pools(network),
+        },
         "Internal": network.spec.internal,
         "Attachable": network.spec.attachable,
         "Ingress": network.spec.ingress,

@@ -62,11 +62,15 @@ network = LazyGroup(
 @flag("--subnet", "strings", "Subnet, such as 10.5.0.0/24", many=True)
 @click.argument("name", metavar="NETWORK")
 def create(name: str, **given: Any) -> None:
-    """Make a network of the swarm and print its id."""
+    """Make a network, of the swarm unless it only holds configuration, and print its id."""
+    driver, scope = ("overlay", "swarm") if _is_of_swarm(given) else ("bridge", "local")
+    if given["config_only"]:
+        # of the node asked, and not to be said
+        scope = ""
     body = {
         "Name": name,
-        "Driver": given["driver"] or "overlay",
-        "Scope": given["scope"] or ("swarm" if _is_of_swarm(given) else "local"),
+        "Driver": given["driver"] or driver,
+        "Scope": given["scope"] or scope,
         "EnableIPv6": bool(given["ipv6"]),
         "Internal": bool(given["internal"]),
         "Attachable": bool(given["attachable"]),

@@ -250,7 +250,9 @@ def unlock_key(quiet: bool | None, rotate: bool | None) -> None:
 
 
 @command("update", "[OPTIONS]", "Change the swarm")
-@flag("--allow", "string", 'What services may have of their nodes ("privileged,devices"; "" is nothing)')
+@flag(
+    "--allow", "string", 'What services may have of their nodes (privileged,devices,host-pid,host-ipc; "" is nothing)'
+)
 @_AUTOLOCK
 @_CERT_EXPIRY
 @_HEARTBEAT

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from shoal.core import constraint
+from shoal.core.cron import runs_kept
 from shoal.core.orchestrate.global_ import nodes_to_fill
 from shoal.core.orchestrate.plan import NewId, Plan
 from shoal.core.orchestrate.restart import plan_orphans, plan_restart, plan_starts
@@ -32,16 +33,27 @@ def plan(
     plan_orphans(result, tasks, nodes, now_ns)
     iteration = service.job_status.iteration if service.job_status else None
     current = []
+    kept = _iterations_kept(service, tasks)
     for task in tasks:
         if task.job_iteration == iteration:
             current.append(task)
-        else:
+        elif task.job_iteration not in kept:
             result.desire(task, TaskState.REMOVE, "it is of a run before")
+        elif not task.status.state.is_terminal:
+            result.desire(task, TaskState.SHUTDOWN, "another run has begun")
     if service.spec.mode.replicated_job is not None:
         _plan_replicated(result, service, current, nodes, revision_of, now_ns, new_id)
     else:
         _plan_global(result, service, current, nodes, revision_of, now_ns, new_id)
     return result
+
+
+def _iterations_kept(service: Service, tasks: Iterable[Task]) -> frozenset[int]:
+    """Return the runs before the present one whose tasks stay: as many as the service's label says, none without it."""
+    count = runs_kept(service.spec.labels) or 0
+    present = service.job_status.iteration if service.job_status else 0
+    before = {task.job_iteration for task in tasks if task.job_iteration is not None and task.job_iteration < present}
+    return frozenset(sorted(before, reverse=True)[:count])
 
 
 def is_done(slot: Slot) -> bool:

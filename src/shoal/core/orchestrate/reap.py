@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from shoal.core.cron import runs_kept
 from shoal.core.defaults import restart_policy
 from shoal.core.orchestrate.slots import RevisionOf, age_key
 from shoal.model.actions import Remove
@@ -19,7 +20,8 @@ def plan_reaping(
     Args:
         service: None if it is gone: then every task that cannot run any more goes.
         tasks: the service's tasks.
-        limit: how many tasks a slot (or a node of a global service) keeps; negative keeps all.
+        limit: how many tasks a slot (or a node of a global service) keeps; negative keeps all. A service that runs
+            at times may say itself how many.
         revision_of: gives a task's revision; a bound on restarts keeps as many tasks as are needed to count them.
     """
     doomed: list[Task] = []
@@ -30,6 +32,9 @@ def plan_reaping(
                 doomed.append(task)
         else:
             places.setdefault(_place(service, task), []).append(task)
+    runs = runs_kept(service.spec.labels) if service is not None and service.job_status is None else None
+    # a run of a service that is no job makes its tasks anew: one a slot
+    limit = limit if runs is None else runs + 1
     if limit >= 0:
         for members in places.values():
             members.sort(key=age_key)

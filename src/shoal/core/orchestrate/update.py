@@ -15,7 +15,7 @@ from shoal.core.orchestrate.phase import FINISHED_STATES, awaits_promotion, is_c
 from shoal.core.orchestrate.plan import NewId, Plan
 from shoal.core.orchestrate.slots import Slot
 from shoal.core.orchestrate.update_progress import Progress, Turn, has_ended_by_itself, measure
-from shoal.model.actions import PatchService, Replace
+from shoal.model.actions import PatchService, PatchTask, Replace
 from shoal.model.base import replace
 from shoal.model.objects import Task, UpdateStatus
 from shoal.model.specs import ServiceSpec
@@ -136,7 +136,12 @@ def _hand_over(plan: Plan, turn: Turn) -> str:
         new, why = successors[-1], ""
         if turn.config.order != "start-first" and TaskState.READY <= new.status.state < TaskState.RUNNING:
             why = "its successor is prepared"
-        elif _waits_for_room(turn, new, outdated):
+        elif (leaving := _leaves_room(turn, new, outdated)) is not None:
+            if new.pull_node_id != leaving.node_id:
+                # a missing image must be known of before a replica is given up for it
+                plan.add(PatchTask(id=new.id, pull_node_id=leaving.node_id), f"{_place_text(slot)}: pull its image")
+            if new.pull_node_id != leaving.node_id or not new.pulled:
+                continue
             why = "its successor has no room beside it"
             told = f"{_place_text(slot)} stops its old task first, the new one has no room beside it: {new.status.err}"
         for task in outdated if why else ():
@@ -144,10 +149,10 @@ def _hand_over(plan: Plan, turn: Turn) -> str:
     return told
 
 
-def _waits_for_room(turn: Turn, new: Task, outdated: list[Task]) -> bool:
-    """Whether a task that has no address or node to get could have that of one that it replaces."""
+def _leaves_room(turn: Turn, new: Task, outdated: list[Task]) -> Task | None:
+    """Return the replaced task whose address or node a task could have that has none to get beside it."""
     lacks_something = new.status.state <= TaskState.PENDING and bool(new.status.err)
-    return lacks_something and any(turn.fits_instead(new, old) for old in outdated)
+    return next((old for old in outdated if turn.fits_instead(new, old)), None) if lacks_something else None
 
 
 def _place_text(slot: Slot) -> str:

@@ -9,10 +9,17 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
+from shoal.core.endpoint_options import refuse_same_interfaces
 from shoal.core.validate.container import check_health
 from shoal.core.validate.plain_limits import more_limits
 from shoal.core.validate.plain_mounts import plain_mounts
-from shoal.core.validate.plain_network import endpoint_requests, network_mode, parse_port, published_ports
+from shoal.core.validate.plain_network import (
+    bridge_request,
+    endpoint_requests,
+    network_mode,
+    parse_port,
+    published_ports,
+)
 from shoal.errors import InvalidArgument, NotBuilt
 from shoal.model.base import replace
 from shoal.model.container import HOST_NETWORK, ContainerConfig, Device, MoreLimits
@@ -62,6 +69,8 @@ def plain_config(
     _refuse_unbuilt(request, masked_paths, readonly_paths)
     _check_plainly(request)
     mode = network_mode(request)
+    endpoints, bridge = endpoint_requests(request, mode), bridge_request(request)
+    refuse_same_interfaces(each.link for each in (*endpoints, bridge))
     config = ContainerConfig(
         name=name,
         image=request.image,
@@ -85,7 +94,8 @@ def plain_config(
             restart=restart_rule(host.restart_policy),
             auto_remove=host.auto_remove,
             network_mode=mode,
-            endpoints=endpoint_requests(request, mode),
+            endpoints=endpoints,
+            bridge=bridge,
             ports=() if mode == HOST else published_ports(host.port_bindings),
             publish_all=host.publish_all_ports and mode != HOST,
             exposed_ports=_exposed(request),

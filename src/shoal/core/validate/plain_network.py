@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
+from shoal.core.endpoint_options import parse_link_options
 from shoal.errors import InvalidArgument, NotBuilt
 from shoal.model.container_request import ContainerRequest, EndpointSettings, PortBinding
 from shoal.model.plain import BRIDGE, CONTAINER_PREFIX, HOST, NONE, EndpointRequest, PortRequest
@@ -109,8 +110,6 @@ def endpoint_request(network: str, settings: EndpointSettings, field: str) -> En
     refused: tuple[tuple[str, object], ...] = (
         ("Links", settings.links),
         ("MacAddress", settings.mac_address),
-        ("DriverOpts", settings.driver_opts),
-        ("GwPriority", settings.gw_priority),
         ("IPAMConfig.LinkLocalIPs", settings.ipam_config.link_local_ips if settings.ipam_config else ()),
     )
     for name, value in refused:
@@ -123,7 +122,14 @@ def endpoint_request(network: str, settings: EndpointSettings, field: str) -> En
             ipaddress.ip_address(address)
         except ValueError:
             raise InvalidArgument(f"{field}.IPAMConfig: invalid IP address: {address}") from None
-    return EndpointRequest(network=network, aliases=_words(settings.aliases, field), addresses=tuple(wanted))
+    return EndpointRequest(
+        network=network,
+        aliases=_words(settings.aliases, field),
+        addresses=tuple(wanted),
+        driver_options=settings.driver_opts,
+        link=parse_link_options(settings.driver_opts, f"{field}.DriverOpts"),
+        priority=settings.gw_priority,
+    )
 
 
 def _words(aliases: Iterable[str], field: str) -> tuple[str, ...]:
@@ -131,6 +137,13 @@ def _words(aliases: Iterable[str], field: str) -> tuple[str, ...]:
         if not alias or len(alias) > 253 or any(letter.isspace() for letter in alias):
             raise InvalidArgument(f'{field}.Aliases: invalid alias "{alias}": write a host name')
     return tuple(dict.fromkeys(aliases))
+
+
+def bridge_request(request: ContainerRequest) -> EndpointRequest:
+    """Return what a container asks of its place on the predefined bridge. Raises as `endpoint_request`."""
+    given = request.networking_config.endpoints_config
+    name = next((name for name in (BRIDGE, "default") if name in given), BRIDGE)
+    return endpoint_request(BRIDGE, given.get(name, EndpointSettings()), f"NetworkingConfig.EndpointsConfig.{name}")
 
 
 def endpoint_requests(request: ContainerRequest, mode: str) -> tuple[EndpointRequest, ...]:
@@ -148,7 +161,10 @@ def endpoint_requests(request: ContainerRequest, mode: str) -> tuple[EndpointReq
                 settings.ipam_config.ipv4_address or settings.ipam_config.ipv6_address
             ):
                 raise InvalidArgument(f"{field}: user specified IP address is supported on user defined networks only")
-            endpoint_request(name, settings, field)
+            if name in (HOST, NONE) and (settings.driver_opts or settings.gw_priority):
+                raise InvalidArgument(
+                    f"{field}: there is no link to give options to: leave DriverOpts and GwPriority out"
+                )
             continue
         found[name] = endpoint_request(name, settings, field)
     if mode.startswith(CONTAINER_PREFIX) or mode in BUILT_IN:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from shoal.core.constraint import check_keys, parse
 from shoal.core.cron import cron_settings
 from shoal.core.dependencies import parse_dependencies
+from shoal.core.endpoint_options import parse_link_options, refuse_same_interfaces
 from shoal.core.extensions import BLUE_GREEN, STRATEGY, parse_extensions
 from shoal.core.privileges import parse_privileges
 from shoal.core.validate.container import normalise_container, validate_container, validate_references
@@ -192,6 +193,10 @@ def _validate_task(task: TaskSpec) -> None:
             raise InvalidArgument("TaskSpec: restart-window cannot be negative")
     if task.placement is not None:
         check_keys(parse(task.placement.constraints))
+    refuse_same_interfaces(
+        parse_link_options(each.driver_opts, f"TaskTemplate.Networks.{each.target}.DriverOpts")
+        for each in task.networks
+    )
     container = task.container_spec
     if container is not None:
         validate_references(container)
