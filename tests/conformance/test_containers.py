@@ -124,6 +124,25 @@ def test_limits(daemon):
         assert text in daemon.docker("run", "--rm", *words, "busybox", "true", check=False).stderr
 
 
+def test_namespaces_of_the_node_and_of_others(daemon):
+    daemon.docker("run", "-d", "--name", "box", "busybox", "sleep", "1234")
+    shared = daemon.docker("run", "--rm", "--pid", "container:box", "busybox", "ps").stdout
+    assert "1 root     sleep 1234" in shared
+    links = {kind: str(Path(f"/proc/self/ns/{kind}").readlink()) for kind in ("pid", "ipc", "uts")}
+    read = "for kind in pid ipc uts; do readlink /proc/self/ns/$kind; done; hostname"
+    said = daemon.docker("run", "--rm", "--pid", "host", "--ipc", "host", "--uts", "host", "busybox", "sh", "-c", read)
+    assert said.stdout.split() == [*links.values(), socket.gethostname()]
+    own = daemon.docker("run", "--rm", "busybox", "sh", "-c", read).stdout.split()
+    assert not set(own) & set(links.values())
+    # what it leaves running in the node's processes ends with it
+    daemon.docker("run", "--rm", "--pid", "host", "busybox", "sh", "-c", "sleep 4321 & exit 0")
+    wait_for(lambda: "sleep 4321" not in daemon.execute("ps", "ax").stdout, "its processes have gone")
+    words = ("--pid", "host", "--uts", "host", "--name", "wide")
+    daemon.docker("create", *words, *SLEEP)
+    view = json.loads(daemon.docker("inspect", "wide", "--format", "{{json .HostConfig}}").stdout)
+    assert (view["PidMode"], view["UTSMode"], view["IpcMode"]) == ("host", "host", "private")
+
+
 def test_ports_and_networks(daemon):
     serve = ("busybox", "sh", "-c", SERVE_HOSTNAME)
     web = daemon.docker("run", "-d", "--name", "web", "-p", "8080:80", "-p", "81", *serve).stdout[:12]
@@ -207,7 +226,8 @@ def test_networks_of_the_swarm(daemon, client, networks):
     [
         (("--pull", "never", "nothing"), "No such image: nothing:latest"),
         (("--name", "!", "busybox"), "Invalid container name (!), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"),
-        (("--pid", "host", "busybox"), "HostConfig.PidMode"),
+        (("--ipc", "shareable", "busybox"), 'HostConfig.IpcMode "shareable" is not built'),
+        (("--pull", "never", "--pid", "container:nobody", "busybox"), "No such container: nobody"),
         (("--network", "nowhere", "busybox", "true"), "network nowhere not found"),
         (("--rm", "busybox", "nothing"), 'exec: "nothing": executable file not found in $PATH'),
     ],
