@@ -377,3 +377,33 @@ def test_ports_on_one_address_of_the_node(daemon):
     assert ask("127.0.0.1") == names["127.0.0.1"]
     daemon.docker("rm", "-f", names["127.0.0.1"])
     assert (ask("127.0.0.1"), ask("127.0.0.2")) == ("", names["127.0.0.2"])
+
+
+def test_events(daemon):
+    since = daemon.request("GET", "/info")[1]["SystemTime"]
+    loop = "trap 'exit 3' TERM; while :; do sleep 0.05; done"
+    for words in (
+        ("run", "-d", "--name", "told", "busybox", "sh", "-c", loop), ("exec", "told", "true"), ("top", "told"),
+        ("rename", "told", "tale"), ("pause", "tale"), ("unpause", "tale"), ("update", "--memory", "64m", "tale"),
+        ("kill", "-s", "CONT", "tale"), ("rm", "-f", "tale"), ("run", "-d", "--name", "again", *SLEEP),
+        ("stop", "-t", "0", "again"), ("start", "again"), ("restart", "-t", "0", "again"), ("rm", "-f", "again"),
+    ):  # fmt: skip
+        daemon.docker(*words)
+    until = daemon.request("GET", "/info")[1]["SystemTime"]
+    words = ("events", "--since", since, "--until", until, "--filter", "type=container", "--format", "{{json .}}")
+    told = [json.loads(line) for line in daemon.docker(*words).stdout.splitlines()]
+    first = told[0]["id"]
+    actions = {True: [], False: []}
+    for event in told:
+        actions[event["id"] == first].append(event["Action"])
+    assert actions[True] == [
+        "create", "start", "exec_create: true", "exec_start: true", "exec_die", "top", "rename", "pause", "unpause",
+        "update", "kill", "kill", "die", "destroy",
+    ]  # fmt: skip
+    assert [action for action in actions[False] if action != "kill"] == [
+        "create", "start", "die", "stop", "start", "die", "stop", "start", "restart", "die", "destroy",
+    ]  # fmt: skip
+    renamed = next(event for event in told if event["Action"] == "rename")["Actor"]["Attributes"]
+    assert (renamed["name"], renamed["oldName"]) == ("tale", "/told")
+    ended = next(event for event in told if event["Action"] == "exec_die")["Actor"]["Attributes"]
+    assert ended["exitCode"] == "0"

@@ -169,6 +169,7 @@ class PlainContainers:
             finally:
                 life.is_kept = False
         await self.start(container.id)
+        self._engine.events.tell(self._engine.get(container.id), "restart")
 
     async def note_signal(self, reference: str, signal: str) -> None:
         """Take note, before a signal is sent by hand, that a container that ends by it is not started again."""
@@ -238,8 +239,11 @@ class PlainContainers:
             )
 
     async def _stop(self, container_id: str, life: _Life, timeout_seconds: float | None, signal: str | None) -> None:
+        # known from here: it may be removed at its end
+        container = self._engine.get(container_id)
         async with life.lock:
             await self._engine.stop(container_id, timeout_seconds, signal)
+        self._engine.events.tell(container, "stop")
         await life.wait_until_settled()
 
     async def _first_start(self, container: Container, life: _Life) -> None:
