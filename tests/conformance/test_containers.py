@@ -407,3 +407,29 @@ def test_events(daemon):
     assert (renamed["name"], renamed["oldName"]) == ("tale", "/told")
     ended = next(event for event in told if event["Action"] == "exec_die")["Actor"]["Attributes"]
     assert ended["exitCode"] == "0"
+
+
+def test_options(daemon):
+    options = (
+        *("--group-add", "55", "--user", "7:8", "--hostname", "h", "--domainname", "d", "--workdir", "/tmp", "--init"),
+        *("--add-host", "a:1.2.3.4", "--dns", "10.1.1.1", "--dns-search", "x.y", "--dns-option", "ndots:2"),
+        *("--sysctl", "net.ipv4.ip_forward=1", "--ulimit", "nofile=50:60", "--read-only", "--tmpfs", "/tmp:size=1m"),
+        *("--cap-drop", "ALL", "--cap-add", "NET_BIND_SERVICE", "--security-opt", "no-new-privileges"),
+        *("--oom-score-adj", "500", "--pids-limit", "9", "--shm-size", "1m", "--stop-signal", "USR1", "-e", "A=1"),
+        *("--device", "/dev/null:/dev/nothing", "--security-opt", f"seccomp={daemon.root}/profile.json"),
+    )
+    rules = [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]
+    profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}
+    (daemon.root / "profile.json").write_text(json.dumps(profile))
+    look = (
+        "id; hostname -f; pwd; cat /proc/1/comm; grep a$ /etc/hosts; cat /etc/resolv.conf; ulimit -n; ulimit -Hn;"
+        "cat /proc/sys/net/ipv4/ip_forward /proc/self/oom_score_adj; grep -E 'CapBnd|NoNew|Seccomp:' /proc/self/status;"
+        "touch /x 2>&1; df -k /tmp /dev/shm | awk 'NR>1{print $2}'; echo $A; test -c /dev/nothing && mkdir /tmp/d 2>&1"
+    )
+    said = daemon.docker("run", "--rm", *options, "busybox", "sh", "-c", look, check=False).stdout
+    assert said.splitlines() == [
+        "uid=7 gid=8 groups=8,55", "h.d", "/tmp", "docker-init", "1.2.3.4\ta", "nameserver 10.1.1.1", "search x.y",
+        "options ndots:2", "50", "60", "1", "500", "CapBnd:\t0000000000000400", "NoNewPrivs:\t1", "Seccomp:\t2",
+        "touch: /x: Read-only file system", "1024", "1024", "1",
+        "mkdir: can't create directory '/tmp/d': Operation not permitted",
+    ]  # fmt: skip
