@@ -124,6 +124,25 @@ def test_limits(daemon):
         assert text in daemon.docker("run", "--rm", *words, "busybox", "true", check=False).stderr
 
 
+def test_namespaces_of_the_node_and_of_others(daemon):
+    daemon.docker("run", "-d", "--name", "box", "busybox", "sleep", "1234")
+    shared = daemon.docker("run", "--rm", "--pid", "container:box", "busybox", "ps").stdout
+    assert "1 root     sleep 1234" in shared
+    links = {kind: str(Path(f"/proc/self/ns/{kind}").readlink()) for kind in ("pid", "ipc", "uts")}
+    read = "for kind in pid ipc uts; do readlink /proc/self/ns/$kind; done; hostname"
+    said = daemon.docker("run", "--rm", "--pid", "host", "--ipc", "host", "--uts", "host", "busybox", "sh", "-c", read)
+    assert said.stdout.split() == [*links.values(), socket.gethostname()]
+    own = daemon.docker("run", "--rm", "busybox", "sh", "-c", read).stdout.split()
+    assert not set(own) & set(links.values())
+    # what it leaves running in the node's processes ends with it
+    daemon.docker("run", "--rm", "--pid", "host", "busybox", "sh", "-c", "sleep 4321 & exit 0")
+    wait_for(lambda: "sleep 4321" not in daemon.execute("ps", "ax").stdout, "its processes have gone")
+    words = ("--pid", "host", "--uts", "host", "--name", "wide")
+    daemon.docker("create", *words, *SLEEP)
+    view = json.loads(daemon.docker("inspect", "wide", "--format", "{{json .HostConfig}}").stdout)
+    assert (view["PidMode"], view["UTSMode"], view["IpcMode"]) == ("host", "host", "private")
+
+
 def test_ports_and_networks(daemon):
     serve = ("busybox", "sh", "-c", SERVE_HOSTNAME)
     web = daemon.docker("run", "-d", "--name", "web", "-p", "8080:80", "-p", "81", *serve).stdout[:12]
@@ -207,7 +226,8 @@ def test_networks_of_the_swarm(daemon, client, networks):
     [
         (("--pull", "never", "nothing"), "No such image: nothing:latest"),
         (("--name", "!", "busybox"), "Invalid container name (!), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"),
-        (("--pid", "host", "busybox"), "HostConfig.PidMode"),
+        (("--ipc", "shareable", "busybox"), 'HostConfig.IpcMode "shareable" is not built'),
+        (("--pull", "never", "--pid", "container:nobody", "busybox"), "No such container: nobody"),
         (("--network", "nowhere", "busybox", "true"), "network nowhere not found"),
         (("--rm", "busybox", "nothing"), 'exec: "nothing": executable file not found in $PATH'),
     ],
@@ -357,3 +377,59 @@ def test_ports_on_one_address_of_the_node(daemon):
     assert ask("127.0.0.1") == names["127.0.0.1"]
     daemon.docker("rm", "-f", names["127.0.0.1"])
     assert (ask("127.0.0.1"), ask("127.0.0.2")) == ("", names["127.0.0.2"])
+
+
+def test_events(daemon):
+    since = daemon.request("GET", "/info")[1]["SystemTime"]
+    loop = "trap 'exit 3' TERM; while :; do sleep 0.05; done"
+    for words in (
+        ("run", "-d", "--name", "told", "busybox", "sh", "-c", loop), ("exec", "told", "true"), ("top", "told"),
+        ("rename", "told", "tale"), ("pause", "tale"), ("unpause", "tale"), ("update", "--memory", "64m", "tale"),
+        ("kill", "-s", "CONT", "tale"), ("rm", "-f", "tale"), ("run", "-d", "--name", "again", *SLEEP),
+        ("stop", "-t", "0", "again"), ("start", "again"), ("restart", "-t", "0", "again"), ("rm", "-f", "again"),
+    ):  # fmt: skip
+        daemon.docker(*words)
+    until = daemon.request("GET", "/info")[1]["SystemTime"]
+    words = ("events", "--since", since, "--until", until, "--filter", "type=container", "--format", "{{json .}}")
+    told = [json.loads(line) for line in daemon.docker(*words).stdout.splitlines()]
+    first = told[0]["id"]
+    actions = {True: [], False: []}
+    for event in told:
+        actions[event["id"] == first].append(event["Action"])
+    assert actions[True] == [
+        "create", "start", "exec_create: true", "exec_start: true", "exec_die", "top", "rename", "pause", "unpause",
+        "update", "kill", "kill", "die", "destroy",
+    ]  # fmt: skip
+    assert [action for action in actions[False] if action != "kill"] == [
+        "create", "start", "die", "stop", "start", "die", "stop", "start", "restart", "die", "destroy",
+    ]  # fmt: skip
+    renamed = next(event for event in told if event["Action"] == "rename")["Actor"]["Attributes"]
+    assert (renamed["name"], renamed["oldName"]) == ("tale", "/told")
+    ended = next(event for event in told if event["Action"] == "exec_die")["Actor"]["Attributes"]
+    assert ended["exitCode"] == "0"
+
+
+def test_options(daemon):
+    options = (
+        *("--group-add", "55", "--user", "7:8", "--hostname", "h", "--domainname", "d", "--workdir", "/tmp", "--init"),
+        *("--add-host", "a:1.2.3.4", "--dns", "10.1.1.1", "--dns-search", "x.y", "--dns-option", "ndots:2"),
+        *("--sysctl", "net.ipv4.ip_forward=1", "--ulimit", "nofile=50:60", "--read-only", "--tmpfs", "/tmp:size=1m"),
+        *("--cap-drop", "ALL", "--cap-add", "NET_BIND_SERVICE", "--security-opt", "no-new-privileges"),
+        *("--oom-score-adj", "500", "--pids-limit", "9", "--shm-size", "1m", "--stop-signal", "USR1", "-e", "A=1"),
+        *("--device", "/dev/null:/dev/nothing", "--security-opt", f"seccomp={daemon.root}/profile.json"),
+    )
+    rules = [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]
+    profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}
+    (daemon.root / "profile.json").write_text(json.dumps(profile))
+    look = (
+        "id; hostname -f; pwd; cat /proc/1/comm; grep a$ /etc/hosts; cat /etc/resolv.conf; ulimit -n; ulimit -Hn;"
+        "cat /proc/sys/net/ipv4/ip_forward /proc/self/oom_score_adj; grep -E 'CapBnd|NoNew|Seccomp:' /proc/self/status;"
+        "touch /x 2>&1; df -k /tmp /dev/shm | awk 'NR>1{print $2}'; echo $A; test -c /dev/nothing && mkdir /tmp/d 2>&1"
+    )
+    said = daemon.docker("run", "--rm", *options, "busybox", "sh", "-c", look, check=False).stdout
+    assert said.splitlines() == [
+        "uid=7 gid=8 groups=8,55", "h.d", "/tmp", "docker-init", "1.2.3.4\ta", "nameserver 10.1.1.1", "search x.y",
+        "options ndots:2", "50", "60", "1", "500", "CapBnd:\t0000000000000400", "NoNewPrivs:\t1", "Seccomp:\t2",
+        "touch: /x: Read-only file system", "1024", "1024", "1",
+        "mkdir: can't create directory '/tmp/d': Operation not permitted",
+    ]  # fmt: skip

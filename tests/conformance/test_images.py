@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tarfile
 
 import docker as docker_py
@@ -74,7 +75,10 @@ def test_credentials(daemon, docker, place, busybox):
     assert f"Digest: {digest}" in said
     assert f"Status: Image is up to date for {name}@{digest}" in docker("pull", f"{name}@{digest}")
     assert docker("run", "--rm", f"{name}@{digest}", "echo", "hi") == "hi\n"
-    docker("rmi", "-f", f"{name}:1")
+    place.send(descriptor, "private:2")
+    assert docker("pull", "-a", name).count("Status: Downloaded newer image") == 1
+    assert docker("images", "--format", "{{.Tag}}", name).split() == ["1", "2"]
+    docker("rmi", "-f", f"{name}:1", f"{name}:2")
     assert docker("images", "-q", name) == ""
     # a service's credentials go with it to the node, and nobody is told of them
     create = (
@@ -168,6 +172,9 @@ def test_layers(daemon, docker, place, busybox):
         name = f"{place.address}/layers{packing}:1"
         docker("pull", name)
         assert docker("run", "--rm", name) == "/d:\nkept\n\n/opaque:\nnew\nnew\none\none\n2\n4711\n"
+        (file,) = (daemon.data_root / "images" / "l").glob("*/mode")
+        assert os.getxattr(file, "user.kind") == b"tested"
+        assert "trusted.overlay.x" not in os.listxattr(file), "a layer does not speak to overlayfs"
     said = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}|{{.Size}}|{{.Comment}}", name)
     shown = [line.split("|") for line in said.splitlines()]
     assert [line[0] for line in shown] == ["upper", "lower", "CMD sh", "base"]

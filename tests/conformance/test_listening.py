@@ -78,17 +78,6 @@ def test_the_socket_belongs_to_a_group(listening):
     assert (found.st_uid, found.st_gid) == (os.getuid(), grp.getgrnam(GROUP).gr_gid)
 
 
-def test_flags_that_cannot_be(tmp_path):
-    for flags, text in (
-        (("--tlsverify", "-H", "tcp://127.0.0.1:0"), "--tlscert"),
-        (("--group", "nobodies"), '--group "nobodies": there is no such group'),
-        (("-H", "moon://x"), '--host "moon://x": use unix:///path or tcp://address:port'),
-    ):
-        with pytest.raises(AssertionError, match="shoald ended with 1") as refused, running_daemon(*flags):
-            pass
-        assert text in str(refused.value)
-
-
 def test_a_stream_that_is_half_closed(listening):
     name = "half"
     body = {"Image": "busybox", "Cmd": ["sh", "-c", "cat; echo end"], "OpenStdin": True, "StdinOnce": True}

@@ -62,6 +62,7 @@ T = TypeVar("T")
 
 DEFAULT_STOP_SECONDS = 10.0
 KILL_WAIT_SECONDS = 30.0
+SIGKILL = 9
 
 
 class RuncEngine(InsideContainers):
@@ -289,6 +290,9 @@ class RuncEngine(InsideContainers):
         number = parse_signal(signal or config.stop_signal or self._image_stop_signal(live.container) or "SIGTERM")
         patience = timeout_seconds if timeout_seconds is not None else config.stop_timeout_seconds
         patience = DEFAULT_STOP_SECONDS if patience is None else patience
+        if number == SIGKILL:
+            await self._kill_and_wait(live)
+            return
         await self._send_signal(live, number)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if patience < 0 else patience):
@@ -380,6 +384,7 @@ class RuncEngine(InsideContainers):
                 raise
             self._live.unname(old.config.name)
             live.container = replace(live.container, config=renamed.config)
+        self.events.tell(live.container, "rename", oldName=f"/{old.config.name}")
 
     async def update(self, container: str, config: ContainerConfig) -> None:
         """Give a container other limits, at once if it runs. Raises InvalidArgument: the host or kernel refuses."""
@@ -389,7 +394,7 @@ class RuncEngine(InsideContainers):
         async with live.lock:
             if arguments and live.container.state.status == "running":
                 await asyncio.to_thread(apply_limits, self._layout.runc_root, live.container.id, arguments)
-        await self.amend(live.container.id, Amendment(config=config))
+        self.events.tell(await self.amend(live.container.id, Amendment(config=config)), "update")
 
     async def amend(self, container: str, change: Amendment) -> Container:
         """Change what is known of a container: for its next start, and for who inspects it. On disk when it returns."""
@@ -460,13 +465,15 @@ class RuncEngine(InsideContainers):
     async def _send_signal(self, live: Live, number: int) -> bool:
         """Send a signal to the first process; a paused container goes on, since it could not end otherwise."""
         answer = await self._keeper.request("kill", id=live.container.id, signal=number)
+        if answer.get("sent"):
+            self.events.tell(live.container, "kill", signal=str(number))
         if live.container.state.paused:
             with contextlib.suppress(Conflict):
                 await self._set_paused(live, False)
         return bool(answer.get("sent"))
 
     async def _kill_and_wait(self, live: Live) -> None:
-        await self._send_signal(live, 9)
+        await self._send_signal(live, SIGKILL)
         try:
             async with asyncio.timeout(KILL_WAIT_SECONDS):
                 await live.ended.wait()
@@ -499,7 +506,7 @@ class RuncEngine(InsideContainers):
         """Take what the keeper tells unasked: exits, and how starts ended that an earlier engine asked for."""
         if event["event"] == "exec-exit":
             if not self._probes.on_exit(event["id"], event["code"]):
-                self._execs.on_exit(event["id"], event["code"])
+                self._take_exec_end(event["id"], event["code"])
             return
         live = self._live.by_id.get(str(event.get("id")))
         if live is None or live.status is not None:
@@ -572,6 +579,8 @@ class RuncEngine(InsideContainers):
     def _finish(self, live: Live) -> None:
         """Say that a run has ended, and take away what it needed, off the way of who waits."""
         self._health.end(live.container.id)
+        if live.container.state.oom_killed:
+            self.events.tell(live.container, "oom")
         self.events.tell(live.container, "die", exitCode=str(live.container.state.exit_code))
         self.volumes.tell(live.container, "unmount")
         live.end()

@@ -80,6 +80,11 @@ class FakeImages:
         del credentials, timeout_seconds
         raise Unavailable(f"no registry answers for {reference}")
 
+    async def remote_tags(self, name: str, credentials: RegistryCredentials | None = None) -> tuple[str, ...]:
+        """Know no registry."""
+        del credentials
+        raise Unavailable(f"no registry answers for {name}")
+
     async def check_login(self, registry: str, credentials: RegistryCredentials) -> None:
         """Know no registry."""
         del credentials

@@ -85,12 +85,14 @@ class InsideContainers:
         live = self._live.find(container)
         async with self._root_of(live, path) as root:
             self._refuse_mounted(live.container, path, also_below=True)
+            self.events.tell(live.container, "archive-path", path=path)
             async for data in _packed(lambda output: copying.pack(root, path, output)):
                 yield data
 
     async def export(self, container: str) -> AsyncIterator[bytes]:
         """Yield a tar of a container's root filesystem, without its volumes and binds."""
         live = self._live.find(container)
+        self.events.tell(live.container, "export")
         async with (
             self._bare_root_of(live) as root,
             aclosing(_packed(lambda output: copying.pack_tree(root, output))) as pieces,
@@ -147,6 +149,7 @@ class InsideContainers:
                     lambda place: self._refuse_mounted(live.container, place),
                 )
                 await self._to_the_end(work)
+        self.events.tell(live.container, "extract-to-dir", path=path)
 
     def _refuse_mounted(self, container: Container, path: str, also_below: bool = False) -> None:
         """Refuse what lies in a mount of a container that does not run: only its own layer is there.
@@ -199,6 +202,7 @@ class InsideContainers:
         """
         live = self._live.find(container)
         live.is_awaited |= live.container.state.status != "running"
+        self.events.tell(live.container, "attach")
         return await attach(self._layout, self._keeper, live.container, options)
 
     async def resize(self, container: str, height: int, width: int) -> None:
@@ -208,6 +212,7 @@ class InsideContainers:
         answer = await self._keeper.request("resize", id=found.id, height=height, width=width)
         if "error" in answer:
             raise InvalidArgument(f"invalid size of a terminal: {height} by {width}: {answer['error']}")
+        self.events.tell(found, "resize", height=str(height), width=str(width))
 
     async def stats(self, container: str) -> ContainerStats:
         """Return what a container uses now; `at_ns` 0 if it does not run."""
@@ -222,19 +227,33 @@ class InsideContainers:
         found = self._live.find(container).container
         if found.state.status != "running":
             raise Conflict(f"container {found.id} is not running")
+        self.events.tell(found, "top")
         pids = await asyncio.to_thread(pids_of, self.host, self._layout.cgroup(found.id))
         return await asyncio.to_thread(run_ps, ps_arguments, pids)
 
     def exec_create(self, container: str, config: ExecConfig) -> ExecRecord:
         """Prepare a command in a container. Raises Conflict if it does not run or is paused, InvalidArgument."""
-        return self._execs.create(self._live.find(container).container, config)
+        found = self._live.find(container).container
+        made = self._execs.create(found, config)
+        self.events.tell(found, f"exec_create: {' '.join(config.arguments)}", execID=made.id)
+        return made
 
     async def exec_start(
         self, exec_id: str, detach: bool = False, console_size: tuple[int, int] | None = None
     ) -> ContainerStream | None:
         """Start a command; None with `detach`. Raises NotFound, Conflict, InvalidArgument with runc's reason."""
-        live = self._live.find(self._execs.get(exec_id).container_id)
+        record = self._execs.get(exec_id)
+        live = self._live.find(record.container_id)
+        if not record.running and record.exit_code is None:
+            self.events.tell(live.container, f"exec_start: {' '.join(record.config.arguments)}", execID=exec_id)
         return await self._to_the_end(self._execs.start(live.container, exec_id, detach, console_size))
+
+    def _take_exec_end(self, exec_id: str, code: int) -> None:
+        """Take the end of a command from the keeper."""
+        self._execs.on_exit(exec_id, code)
+        with contextlib.suppress(NotFound):
+            live = self._live.find(self._execs.get(exec_id).container_id)
+            self.events.tell(live.container, "exec_die", execID=exec_id, exitCode=str(code))
 
     async def exec_resize(self, exec_id: str, height: int, width: int) -> None:
         """Give a command's terminal a size in characters. Raises NotFound if there is none."""

@@ -276,19 +276,23 @@ def make_spec(
         process["consoleSize"] = {"height": 24, "width": 80}
     if config.oom_score_adj:
         process["oomScoreAdj"] = config.oom_score_adj
-    return {
+    spec = {
         "ociVersion": "1.0.2",
         "process": process,
         "root": {"path": places.root, "readonly": config.read_only},
-        "hostname": config.hostname or container_id[:12],
         "mounts": _mounts(config, places, host),
         "linux": _linux(config, places, capabilities, host),
     }
+    if "uts" not in config.host_namespaces:
+        spec["hostname"] = config.hostname or container_id[:12]
+    return spec
 
 
 def _linux(config: ContainerConfig, places: Places, capabilities: frozenset[str], host: Host) -> dict[str, Any]:
     kinds = (kind for kind in ("mount", "uts", "ipc", "pid") if kind not in config.host_namespaces)
     namespaces: list[dict[str, str]] = [{"type": kind} for kind in kinds]
+    if config.pid_namespace:
+        namespaces = [each | {"path": config.pid_namespace} if each["type"] == "pid" else each for each in namespaces]
     if host.cgroup_v2:
         namespaces.append({"type": "cgroup"})
     if config.network_namespace != HOST_NETWORK:
@@ -307,7 +311,7 @@ def _linux(config: ContainerConfig, places: Places, capabilities: frozenset[str]
     }
     if places.devices:
         linux["devices"] = device_entries(places.devices)
-    if config.domainname:
+    if config.domainname and "uts" not in config.host_namespaces:
         linux["sysctl"]["kernel.domainname"] = config.domainname
     profile = _seccomp(config, capabilities, host)
     if profile is not None:

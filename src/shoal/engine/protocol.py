@@ -70,6 +70,9 @@ class Images(Protocol):
         `platform`: `os/architecture/variant`, empty for this machine's.
         """
 
+    async def remote_tags(self, name: str, credentials: RegistryCredentials | None = None) -> tuple[str, ...]:
+        """Return all tags that a registry has of a name. Raises NotFound, Unauthenticated, Unavailable."""
+
     async def check_login(self, registry: str, credentials: RegistryCredentials) -> None:
         """Ask a registry whether it takes credentials. Raises Unauthenticated, Unavailable."""
 

@@ -90,8 +90,10 @@ class ContainerConfig(Struct):
     # what of /proc and /sys tells of the node, or changes it, is open
     unmasked: bool = False
     devices: tuple[Device, ...] = ()
-    # kinds of namespaces that it shares with the node, of ipc and pid
+    # kinds of namespaces that it shares with the node, of ipc, pid and uts
     host_namespaces: tuple[str, ...] = ()
+    # another container's; empty: one of its own
+    pid_namespace: str = ""
     sysctls: dict[str, str] = {}
     ulimits: tuple[Ulimit, ...] = ()
     oom_score_adj: int = 0

@@ -105,8 +105,8 @@ class HostConfig(Spec):
     masked_paths: Any = None
     readonly_paths: Any = None
     privileged: bool = False
-    pid_mode: Any = None
-    uts_mode: Any = None
+    pid_mode: str = ""
+    uts_mode: str = ""
     cgroup: Any = None
     cgroup_parent: Any = None
     volume_driver: str = ""

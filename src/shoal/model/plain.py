@@ -95,6 +95,8 @@ class PlainConfig(Struct):
     ports: tuple[PortRequest, ...] = ()
     publish_all: bool = False
     exposed_ports: tuple[str, ...] = ()
+    # empty, `host`, or `container:ID`
+    pid_mode: str = ""
     binds: tuple[str, ...] = ()
     volumes_from: tuple[str, ...] = ()
     stdin_once: bool = False

@@ -16,6 +16,7 @@ from shoal.api.routing import Route, api_version
 from shoal.api.streams import run_until_gone
 from shoal.api.views.image import history_view, image_summary_view, image_view, progress_view
 from shoal.api.views.shared import Json
+from shoal.core.platform import parse_platform
 from shoal.core.reference import parse_reference
 from shoal.engine.images.credentials import decode_credentials
 from shoal.engine.protocol import Images
@@ -99,12 +100,23 @@ def _reference(name: str, tag: str) -> str:
 
 async def _pull(request: web.Request) -> web.StreamResponse:
     name, tag = request.query["fromImage"], request.query.get("tag", "")
-    has_version = "@" in name or ":" in name.rpartition("/")[2]
-    reference = _reference(name, tag) if tag else (name if has_version else f"{name}:latest")
-    parse_reference(reference)
+    platform, images = request.query.get("platform", ""), _images(request)
+    parsed = parse_reference(_reference(name, tag) if tag else name)
+    if platform:
+        parse_platform(platform)
     credentials = decode_credentials(request.headers.get("X-Registry-Auth", ""))
-    steps = _images(request).pull(reference, credentials, request.query.get("platform", ""))
-    return await _stream_progress(request, (progress_view(step) async for step in steps))
+
+    async def steps() -> AsyncIterator[Json]:
+        references = [parsed.familiar]
+        if not parsed.tag and not parsed.digest:
+            # without one all of them, as `docker pull -a` asks
+            tags = await images.remote_tags(parsed.familiar, credentials)
+            references = [f"{parsed.familiar}:{each}" for each in tags]
+        for reference in references:
+            async for step in images.pull(reference, credentials, platform):
+                yield progress_view(step)
+
+    return await _stream_progress(request, steps())
 
 
 async def _stream_progress(request: web.Request, steps: AsyncIterator[Json]) -> web.StreamResponse:

@@ -24,7 +24,7 @@ from shoal.errors import InvalidArgument, NotBuilt
 from shoal.model.base import replace
 from shoal.model.container import HOST_NETWORK, ContainerConfig, Device, MoreLimits
 from shoal.model.container_request import ContainerRequest, DeviceRequest, HostConfig, RestartPolicyRequest
-from shoal.model.plain import HOST, PlainConfig, RestartName, RestartRule
+from shoal.model.plain import CONTAINER_PREFIX, HOST, PlainConfig, RestartName, RestartRule
 
 # of the kernel, for both
 MOST_HOSTNAME_BYTES = 64
@@ -35,7 +35,7 @@ _INSTEAD = {
     "links": "containers on a network of the swarm find each other by name",
 }
 _NOT_BUILT = (
-    "pid_mode", "uts_mode", "cgroup", "cgroup_parent", "links",
+    "cgroup", "cgroup_parent", "links",
     "device_cgroup_rules", "device_requests", "storage_opt", "annotations", "oom_kill_disable",
     "kernel_memory", "kernel_memory_tcp", "cpu_realtime_period", "cpu_realtime_runtime", "cpu_count", "cpu_percent",
     "io_maximum_iops", "io_maximum_bandwidth", "blkio_weight", "blkio_weight_device", "blkio_device_read_bps",
@@ -45,7 +45,7 @@ _NOT_BUILT = (
 _AS_ALWAYS = {
     "userns_mode": ("", "host"),
     "volume_driver": ("", "local"),
-    "ipc_mode": ("", "private"),
+    "ipc_mode": ("", "private", "host"),
     "cgroupns_mode": ("", "host", "private"),
     "container_id_file": ("",),
 }
@@ -101,6 +101,7 @@ def plain_config(
             exposed_ports=_exposed(request),
             binds=host.binds,
             volumes_from=host.volumes_from,
+            pid_mode=host.pid_mode,
             stdin_once=request.stdin_once,
             attach_stdin=request.attach_stdin,
             attach_stdout=request.attach_stdout,
@@ -127,6 +128,7 @@ def _with_host_config(config: ContainerConfig, host: HostConfig) -> ContainerCon
         more_limits=more_limits(host, MoreLimits(), host.memory),
         shm_bytes=host.shm_size,
         privileged=host.privileged,
+        host_namespaces=_host_namespaces(host),
         unmasked=host.privileged or host.masked_paths == [],
         devices=tuple(_device(device) for device in host.devices),
         hosts=tuple(_host_line(text) for text in host.extra_hosts),
@@ -136,6 +138,16 @@ def _with_host_config(config: ContainerConfig, host: HostConfig) -> ContainerCon
         log_driver=host.log_config.type or "json-file",
         log_options=host.log_config.config,
     )
+
+
+def _host_namespaces(host: HostConfig) -> tuple[str, ...]:
+    """Return the kinds of namespaces that a container shares with the node. Raises InvalidArgument."""
+    if host.pid_mode not in ("", HOST) and not host.pid_mode.startswith(CONTAINER_PREFIX):
+        raise InvalidArgument(f"invalid PID mode: {host.pid_mode}: use host or container:NAME")
+    if host.uts_mode not in ("", HOST):
+        raise InvalidArgument(f"invalid UTS mode: {host.uts_mode}: use host")
+    modes = (("ipc", host.ipc_mode), ("pid", host.pid_mode), ("uts", host.uts_mode))
+    return tuple(kind for kind, mode in modes if mode == HOST)
 
 
 def _device(asked: DeviceRequest) -> Device:
@@ -271,6 +283,8 @@ def _check_plainly(request: ContainerRequest) -> None:
         raise InvalidArgument(
             f"the working directory '{request.working_dir}' is invalid, it needs to be an absolute path"
         )
+    if host.uts_mode == HOST and (request.hostname or request.domainname):
+        raise InvalidArgument("conflicting options: hostname and the UTS mode")
     if host.auto_remove and host.restart_policy.name not in ("", RestartName.NO):
         raise InvalidArgument("can't create 'AutoRemove' container with restart policy")
     if request.healthcheck is not None:

@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -342,13 +342,8 @@ class LocalImages:
         target = parse_reference(reference).with_default_tag()
         wanted = parse_platform(platform) if platform else platform_of(self._machine)
         client = remote.Skopeo(self.content.temporary, self._insecure_registries)
-        try:
+        with _without_asking(target.familiar, credentials):
             top = await client.manifest(target, credentials)
-        except Unauthenticated:
-            if credentials is None:
-                # no 401: clients would ask for a password, and Docker does not have them do it
-                raise ShoalError(f"pull {target.familiar}: no basic auth credentials: use docker login") from None
-            raise
         chosen_digest, manifest = await client.manifest_for(target, top, wanted, credentials)
         yield PullProgress(status=f"Pulling from {target.path}", id=target.tag or target.digest)
         before = self._find_name(reference)
@@ -418,6 +413,12 @@ class LocalImages:
             ),
         )
 
+    async def remote_tags(self, name: str, credentials: RegistryCredentials | None = None) -> tuple[str, ...]:
+        """Return all tags that a registry has of a name. Raises NotFound, Unauthenticated, Unavailable."""
+        client = remote.Skopeo(self.content.temporary, self._insecure_registries)
+        with _without_asking(name, credentials):
+            return await client.tags(parse_reference(name), credentials)
+
     async def check_login(self, registry: str, credentials: RegistryCredentials) -> None:
         """Ask a registry whether it takes credentials. Raises Unauthenticated, Unavailable."""
         await remote.Skopeo(self.content.temporary, self._insecure_registries).check_login(registry, credentials)
@@ -463,6 +464,17 @@ class LocalImages:
                     "make room on that filesystem and try again"
                 ) from error
             raise
+
+
+@contextlib.contextmanager
+def _without_asking(name: str, credentials: RegistryCredentials | None) -> Iterator[None]:
+    """Turn a 401 into another failure where no credentials were sent: clients would ask for a password."""
+    try:
+        yield
+    except Unauthenticated:
+        if credentials is None:
+            raise ShoalError(f"pull {name}: no basic auth credentials: use docker login") from None
+        raise
 
 
 async def receive(stream: AsyncIterator[bytes], path: Path) -> str:

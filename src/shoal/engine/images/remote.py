@@ -151,6 +151,14 @@ class Skopeo:
         for layer in missing:
             yield PullProgress(status="Download complete", id=short_digest(layer.digest))
 
+    async def tags(self, reference: Reference, credentials: RegistryCredentials | None) -> tuple[str, ...]:
+        """Return all tags of a name. Raises NotFound, Unauthenticated, Unavailable."""
+        tls = ["--tls-verify=false"] if self._is_plain(reference.registry) else []
+        with self._authentication(reference, credentials) as authentication:
+            words = ["list-tags", *tls, *authentication, f"docker://{reference.name}"]
+            document = parse_json(await self._run(words, reference, MANIFEST_SECONDS), "list of tags")
+        return tuple(str(tag) for tag in document.get("Tags") or ())
+
     async def check_login(self, registry: str, credentials: RegistryCredentials) -> None:
         """Ask a registry whether it takes credentials. Raises Unauthenticated, Unavailable."""
         tls = ["--tls-verify=false"] if self._is_plain(registry) else []
