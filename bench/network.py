@@ -1,6 +1,7 @@
 """Times of a node's network: wiring of tasks, changes of the mesh and of an overlay. Needs root; leaves nothing.
 
-Run: `unshare -n python bench/network.py`, so that "the host" is an empty namespace.
+Run: `unshare -n python bench/network.py`, so that "the host" is an empty namespace. Records are kept on a tmpfs, as
+those of a node are.
 """
 
 import asyncio
@@ -116,7 +117,7 @@ async def overlays(network):
 
 async def main():
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-    with tempfile.TemporaryDirectory(prefix="shoal-bench-") as root:
+    with tempfile.TemporaryDirectory(prefix="shoal-bench-", dir="/dev/shm") as root:
         network = NodeNetwork(Path(root), "bench", NetworkSettings())
         print(f"start_up                                             {await timed(network.start_up()):14.2f} ms")
         try:

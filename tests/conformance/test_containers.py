@@ -109,8 +109,38 @@ def test_limits(daemon):
     shown = json.loads(daemon.docker("inspect", "box", "--format", "{{json .HostConfig}}").stdout)
     found = [shown[key] for key in ("Memory", "NanoCpus", "PidsLimit", "RestartPolicy")]
     assert found == [64 << 20, 500_000_000, 60, {"Name": "always", "MaximumRetryCount": 0}]
-    refused = daemon.docker("update", "--cpu-shares", "5", "box", check=False)
-    assert "HostConfig.CpuShares is not built: use NanoCpus" in refused.stderr
+    more = ("--cpu-shares", "512", "--cpuset-cpus", "0", "--memory-reservation", "16m", "--memory-swap", "-1")
+    daemon.docker("run", "-d", "--name", "shared", *more, "--memory", "32m", *SLEEP)
+    allowed = ("exec", "shared", "grep", "Cpus_allowed_list", "/proc/self/status")
+    assert daemon.docker(*allowed).stdout.split() == ["Cpus_allowed_list:", "0"]
+    daemon.docker("update", "--cpu-shares", "256", "--cpu-quota", "50000", "--cpu-period", "100000", "shared")
+    view = json.loads(daemon.docker("inspect", "shared", "--format", "{{json .HostConfig}}").stdout)
+    found = [view[key] for key in ("CpuShares", "CpuQuota", "CpuPeriod", "CpusetCpus", "MemoryReservation")]
+    assert found == [256, 50_000, 100_000, "0", 16 << 20]
+    for words, text in (
+        (("--cpuset-cpus", "900"), "Requested CPUs are not available - requested 900"),
+        (("--blkio-weight", "50"), "HostConfig.BlkioWeight is not built"),
+    ):
+        assert text in daemon.docker("run", "--rm", *words, "busybox", "true", check=False).stderr
+
+
+def test_namespaces_of_the_node_and_of_others(daemon):
+    daemon.docker("run", "-d", "--name", "box", "busybox", "sleep", "1234")
+    shared = daemon.docker("run", "--rm", "--pid", "container:box", "busybox", "ps").stdout
+    assert "1 root     sleep 1234" in shared
+    links = {kind: str(Path(f"/proc/self/ns/{kind}").readlink()) for kind in ("pid", "ipc", "uts")}
+    read = "for kind in pid ipc uts; do readlink /proc/self/ns/$kind; done; hostname"
+    said = daemon.docker("run", "--rm", "--pid", "host", "--ipc", "host", "--uts", "host", "busybox", "sh", "-c", read)
+    assert said.stdout.split() == [*links.values(), socket.gethostname()]
+    own = daemon.docker("run", "--rm", "busybox", "sh", "-c", read).stdout.split()
+    assert not set(own) & set(links.values())
+    # what it leaves running in the node's processes ends with it
+    daemon.docker("run", "--rm", "--pid", "host", "busybox", "sh", "-c", "sleep 4321 & exit 0")
+    wait_for(lambda: "sleep 4321" not in daemon.execute("ps", "ax").stdout, "its processes have gone")
+    words = ("--pid", "host", "--uts", "host", "--name", "wide")
+    daemon.docker("create", *words, *SLEEP)
+    view = json.loads(daemon.docker("inspect", "wide", "--format", "{{json .HostConfig}}").stdout)
+    assert (view["PidMode"], view["UTSMode"], view["IpcMode"]) == ("host", "host", "private")
 
 
 def test_ports_and_networks(daemon):
@@ -196,7 +226,8 @@ def test_networks_of_the_swarm(daemon, client, networks):
     [
         (("--pull", "never", "nothing"), "No such image: nothing:latest"),
         (("--name", "!", "busybox"), "Invalid container name (!), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"),
-        (("--pid", "host", "busybox"), "HostConfig.PidMode"),
+        (("--ipc", "shareable", "busybox"), 'HostConfig.IpcMode "shareable" is not built'),
+        (("--pull", "never", "--pid", "container:nobody", "busybox"), "No such container: nobody"),
         (("--network", "nowhere", "busybox", "true"), "network nowhere not found"),
         (("--rm", "busybox", "nothing"), 'exec: "nothing": executable file not found in $PATH'),
     ],
@@ -267,3 +298,138 @@ def test_copying_files_and_pruning(daemon, client, tmp_path):
     pruned = daemon.docker("container", "prune", "-f", "--filter", "label!=keep").stdout
     assert "Deleted Containers" in pruned
     assert set(daemon.docker("ps", "-a", "--format", "{{.Names}}").stdout.split()) == {"box", "old"}
+
+
+def test_what_a_container_has_changed(daemon, client, tmp_path):
+    daemon.docker("create", "--name", "fresh", "-v", "/vol", *SLEEP)
+    assert daemon.docker("diff", "fresh").stdout == ""
+    change = (
+        "rm /etc/passwd; rm -r /www; mkdir /www; echo new >/www/new; echo y >/etc/added; ln /etc/added /etc/again;"
+        "ln -s /etc/added /link; echo x >/vol/unseen; chmod 700 /tmp; sleep 1000"
+    )
+    labels = ("--label", "a=1", "-e", "A=1", "--expose", "80", "-w", "/tmp")
+    daemon.docker("run", "-d", "--name", "box", "-v", "/vol", *labels, "busybox", "sh", "-c", change)
+    wanted = ["A /etc/added", "A /etc/again", "A /link", "A /vol", "A /www/new", "C /etc", "C /tmp", "C /www",
+              "D /etc/passwd", "D /www/cgi-bin", "D /www/index.html"]  # fmt: skip
+    wait_for(lambda: sorted(daemon.docker("diff", "box").stdout.splitlines()) == wanted, "all is changed")
+    for name in ("running", "stopped"):
+        if name == "stopped":
+            daemon.docker("stop", "-t", "0", "box")
+        daemon.docker("export", "-o", str(tmp_path / name), "box")
+        with tarfile.open(tmp_path / name) as archive:
+            names = set(archive.getnames())
+            assert {"bin/busybox", "etc/added", "link", "vol"} <= names
+            assert not {"etc/passwd", "www/index.html", "vol/unseen"} & names
+            assert archive.extractfile("www/new").read() == b"new\n"
+    words = ("-a", "me", "-m", "made", "-c", "ENV B=2", "-c", 'CMD ["sh", "-c", "echo $A$B; cat /www/new; ls -l /etc"]')
+    committed = daemon.docker("commit", *words, "box", "kept:1").stdout.strip()
+    image = client.images.get("kept:1")
+    assert image.id == committed
+    config = image.attrs["Config"]
+    assert (config["Labels"], config["WorkingDir"], config["ExposedPorts"]) == ({"a": "1"}, "/tmp", {"80/tcp": {}})
+    assert (image.attrs["Author"], image.attrs["Comment"]) == ("me", "made")
+    assert image.attrs["RootFS"]["Layers"][:-1] == client.images.get("busybox").attrs["RootFS"]["Layers"]
+    said = daemon.docker("run", "--rm", "kept:1").stdout.splitlines()
+    assert said[:2] == ["12", "new"]
+    assert not any("passwd" in line for line in said)
+    assert [line.split()[1] for line in said if line.endswith(("added", "again"))] == ["2", "2"]
+    assert daemon.docker("history", "kept:1", "--format", "{{.Comment}}").stdout.splitlines()[0] == "made"
+    # as docker-py does it, over a container that goes on
+    daemon.docker("start", "box")
+    made = client.containers.get("box").commit("kept", "2", conf={"Labels": {"b": "2"}, "Cmd": ["true"]})
+    assert (made.labels, made.attrs["Config"]["Cmd"]) == ({"a": "1", "b": "2"}, ["true"])
+    assert state_of(daemon, "box")["Status"] == "running"
+    daemon.docker("rm", "-f", "box")
+    daemon.docker("rmi", "kept:1", "kept:2")
+
+
+def test_ports_on_one_address_of_the_node(daemon):
+    serve = ("busybox", "sh", "-c", SERVE_HOSTNAME)
+    names = {}
+    for address in ("127.0.0.1", "127.0.0.2"):
+        names[address] = daemon.docker("run", "-d", "-p", f"{address}:8085:80", *serve).stdout[:12]
+
+    def ask(address):
+        return daemon.execute("curl", "-sS", "--max-time", "5", f"http://{address}:8085", check=False).stdout.strip()
+
+    for address, name in names.items():
+        wait_for(lambda address=address, name=name: ask(address) == name, "each address leads to its own")
+    assert ask("127.0.0.3") == ""
+    assert "127.0.0.2:8085->80/tcp" in daemon.docker("ps").stdout
+    assert daemon.docker("port", names["127.0.0.1"], "80").stdout == "127.0.0.1:8085\n"
+    for publish, text in (
+        ("8085:80", "Bind for 0.0.0.0:8085 failed: port is already allocated"),
+        ("127.0.0.1:8085:80", "Bind for 127.0.0.1:8085 failed: port is already allocated"),
+        ("203.0.113.9:8085:80", "Bind for 203.0.113.9:8085 failed: cannot assign requested address"),
+    ):
+        refused = daemon.docker("run", "-d", "-p", publish, *serve, check=False)
+        assert text in refused.stderr
+    # the first of a range that is free
+    daemon.docker("run", "-d", "--name", "any", "-p", "8084-8087:80", *serve)
+    assert daemon.docker("port", "any", "80").stdout == "0.0.0.0:8084\n"
+    daemon.docker("run", "-d", "--name", "other", "-p", "8084-8087:80", *serve)
+    assert daemon.docker("port", "other", "80").stdout == "0.0.0.0:8086\n"
+    # the node itself, from within
+    reach = ("run", "--rm", "--add-host", "node:host-gateway", "busybox", "wget", "-qO-", "http://node:8084")
+    assert daemon.docker("inspect", "any", "--format", "{{.Config.Hostname}}").stdout == daemon.docker(*reach).stdout
+    daemon.kill()
+    daemon.start()
+    assert ask("127.0.0.1") == names["127.0.0.1"]
+    daemon.docker("rm", "-f", names["127.0.0.1"])
+    assert (ask("127.0.0.1"), ask("127.0.0.2")) == ("", names["127.0.0.2"])
+
+
+def test_events(daemon):
+    since = daemon.request("GET", "/info")[1]["SystemTime"]
+    loop = "trap 'exit 3' TERM; while :; do sleep 0.05; done"
+    for words in (
+        ("run", "-d", "--name", "told", "busybox", "sh", "-c", loop), ("exec", "told", "true"), ("top", "told"),
+        ("rename", "told", "tale"), ("pause", "tale"), ("unpause", "tale"), ("update", "--memory", "64m", "tale"),
+        ("kill", "-s", "CONT", "tale"), ("rm", "-f", "tale"), ("run", "-d", "--name", "again", *SLEEP),
+        ("stop", "-t", "0", "again"), ("start", "again"), ("restart", "-t", "0", "again"), ("rm", "-f", "again"),
+    ):  # fmt: skip
+        daemon.docker(*words)
+    until = daemon.request("GET", "/info")[1]["SystemTime"]
+    words = ("events", "--since", since, "--until", until, "--filter", "type=container", "--format", "{{json .}}")
+    told = [json.loads(line) for line in daemon.docker(*words).stdout.splitlines()]
+    first = told[0]["id"]
+    actions = {True: [], False: []}
+    for event in told:
+        actions[event["id"] == first].append(event["Action"])
+    assert actions[True] == [
+        "create", "start", "exec_create: true", "exec_start: true", "exec_die", "top", "rename", "pause", "unpause",
+        "update", "kill", "kill", "die", "destroy",
+    ]  # fmt: skip
+    assert [action for action in actions[False] if action != "kill"] == [
+        "create", "start", "die", "stop", "start", "die", "stop", "start", "restart", "die", "destroy",
+    ]  # fmt: skip
+    renamed = next(event for event in told if event["Action"] == "rename")["Actor"]["Attributes"]
+    assert (renamed["name"], renamed["oldName"]) == ("tale", "/told")
+    ended = next(event for event in told if event["Action"] == "exec_die")["Actor"]["Attributes"]
+    assert ended["exitCode"] == "0"
+
+
+def test_options(daemon):
+    options = (
+        *("--group-add", "55", "--user", "7:8", "--hostname", "h", "--domainname", "d", "--workdir", "/tmp", "--init"),
+        *("--add-host", "a:1.2.3.4", "--dns", "10.1.1.1", "--dns-search", "x.y", "--dns-option", "ndots:2"),
+        *("--sysctl", "net.ipv4.ip_forward=1", "--ulimit", "nofile=50:60", "--read-only", "--tmpfs", "/tmp:size=1m"),
+        *("--cap-drop", "ALL", "--cap-add", "NET_BIND_SERVICE", "--security-opt", "no-new-privileges"),
+        *("--oom-score-adj", "500", "--pids-limit", "9", "--shm-size", "1m", "--stop-signal", "USR1", "-e", "A=1"),
+        *("--device", "/dev/null:/dev/nothing", "--security-opt", f"seccomp={daemon.root}/profile.json"),
+    )
+    rules = [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]
+    profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}
+    (daemon.root / "profile.json").write_text(json.dumps(profile))
+    look = (
+        "id; hostname -f; pwd; cat /proc/1/comm; grep a$ /etc/hosts; cat /etc/resolv.conf; ulimit -n; ulimit -Hn;"
+        "cat /proc/sys/net/ipv4/ip_forward /proc/self/oom_score_adj; grep -E 'CapBnd|NoNew|Seccomp:' /proc/self/status;"
+        "touch /x 2>&1; df -k /tmp /dev/shm | awk 'NR>1{print $2}'; echo $A; test -c /dev/nothing && mkdir /tmp/d 2>&1"
+    )
+    said = daemon.docker("run", "--rm", *options, "busybox", "sh", "-c", look, check=False).stdout
+    assert said.splitlines() == [
+        "uid=7 gid=8 groups=8,55", "h.d", "/tmp", "docker-init", "1.2.3.4\ta", "nameserver 10.1.1.1", "search x.y",
+        "options ndots:2", "50", "60", "1", "500", "CapBnd:\t0000000000000400", "NoNewPrivs:\t1", "Seccomp:\t2",
+        "touch: /x: Read-only file system", "1024", "1024", "1",
+        "mkdir: can't create directory '/tmp/d': Operation not permitted",
+    ]  # fmt: skip

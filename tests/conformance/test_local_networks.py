@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.system.daemon import running_daemon
+from tests.system.daemon import running_daemon, wait_for
 from tests.system.left import left_on_machine
 
 pytestmark = pytest.mark.root
@@ -66,6 +66,26 @@ def test_containers_of_a_network_find_each_other_by_name(daemon):
     assert f"network back id {network_id} has active endpoints: client, web" in in_use.stderr
 
 
+def test_options_of_one_link(daemon):
+    docker, option = daemon.docker, "com.docker.network.endpoint"
+    sysctls = f"driver-opt={option}.sysctls=net.ipv4.conf.IFNAME.log_martians=1"
+    network = f'name=sealed,driver-opt={option}.ifname=inner,"{sysctls}"'
+    run(daemon, "named", "--network", network, "busybox", "sleep", "1000")
+    assert inside(daemon, "named", "cat", "/proc/sys/net/ipv4/conf/inner/log_martians").stdout == "1\n"
+    connect = ("network", "connect", "--driver-opt", f"{option}.ifname=inner", "back", "named")
+    assert "two links of a container cannot both be inner" in docker(*connect, check=False).stderr
+    docker("network", "connect", "--driver-opt", f"{option}.ifname=outer", "back", "named")
+    assert inside(daemon, "named", "ip", "addr", "show", "outer").stdout.count("inet 172.") == 1
+    shown = json.loads(docker("inspect", "named").stdout)[0]["NetworkSettings"]["Networks"]
+    assert shown["back"]["DriverOpts"] == {f"{option}.ifname": "outer"}
+    docker("rm", "-f", "named")
+    bad = f"name=bridge,driver-opt={option}.sysctls=net.ipv4.conf.IFNAME.nosuch=1"
+    refused = docker("run", "--rm", "--network", bad, "busybox", "true", check=False)
+    assert "does not take the setting net.ipv4.conf.eth0.nosuch=1" in refused.stderr
+    good = f"name=bridge,driver-opt={option}.ifname=way0"
+    assert "way0@" in docker("run", "--rm", "--network", good, "busybox", "ip", "link").stdout
+
+
 def test_they_outlive_the_daemon_and_a_swarm(daemon):
     address = daemon.docker("inspect", "-f", "{{.NetworkSettings.Networks.back.IPAddress}}", "web").stdout
     daemon.kill()
@@ -89,8 +109,9 @@ def test_they_outlive_the_daemon_and_a_swarm(daemon):
 
 def test_what_is_not_built_is_refused_by_name(daemon):
     for words, text in (
-        (("-d", "macvlan", "lan"), 'networks of one node with driver "macvlan"'),
-        (("--config-only", "settings"), "--config-only or --config-from are not built yet"),
+        (("-d", "ipvlan", "lan"), 'networks with the driver "ipvlan" are not built'),
+        (("-d", "macvlan", "-o", "parent=nosuch0", "lan"), "Options: this node has no link nosuch0"),
+        (("--config-from", "nosuch", "lan"), 'configuration network "nosuch" does not exist on this node'),
         (("-o", "com.docker.network.bridge.name=br9", "named"), "Options: com.docker.network.bridge.name=br9"),
         (("-d", "nosuch", "net"), 'plugin "nosuch" not found'),
         (("bridge",), "operation is not permitted on predefined bridge network"),
@@ -98,3 +119,42 @@ def test_what_is_not_built_is_refused_by_name(daemon):
         refused = daemon.docker("network", "create", *words, check=False)
         assert refused.returncode == 1, words
         assert text in refused.stderr, words
+
+
+def test_the_way_out_is_as_it_was_asked_for(daemon):
+    docker = daemon.docker
+    create = ("network", "create", "--subnet", "10.66.0.0/24", "--gateway", "10.66.0.9", "--ip-range", "10.66.0.128/25")
+    options = ("-o", "com.docker.network.bridge.enable_icc=false", "-o", "com.docker.network.driver.mtu=1300")
+    for words, text in (
+        (("-o", "com.docker.network.bridge.enable_icc=true"), "com.docker.network.bridge.enable_icc=true of docker_gw"),
+        (("--internal",), "Internal of docker_gwbridge is not built"),
+        (("--ipv6",), "EnableIPv6 of docker_gwbridge is not built"),
+    ):
+        assert text in docker(*create, *words, "docker_gwbridge", check=False).stderr, words
+    run(daemon, "early", "busybox", "sleep", "1000")
+    assert "docker_gwbridge has active endpoints" in docker(*create, "docker_gwbridge", check=False).stderr
+    docker("rm", "-f", "early")
+    assert "docker_gwbridge" not in docker("network", "ls").stdout
+    docker(*create, *options, "docker_gwbridge")
+    daemon.kill()
+    daemon.start()
+    docker("swarm", "init", "--advertise-addr", "127.0.0.1")
+    assert "already exists" in docker("network", "create", "docker_gwbridge", check=False).stderr
+    shown = json.loads(docker("network", "inspect", "docker_gwbridge").stdout)
+    pool = {"Subnet": "10.66.0.0/24", "Gateway": "10.66.0.9", "IPRange": "10.66.0.128/25"}
+    assert [network["IPAM"]["Config"] for network in shown] == [[pool]]
+    words = ("--no-resolve-image", "-d", "--stop-grace-period", "0s", "--name", "web", "-p", "8077:80")
+    docker("service", "create", *words, "busybox", "httpd", "-f", "-p", "80", "-h", "/www")
+    wait_for(lambda: "1/1" in docker("service", "ls").stdout, "the task runs")
+    assert daemon.execute("curl", "-sS", "--max-time", "5", "http://127.0.0.1:8077/").stdout
+    run(daemon, "plain", "-p", "8078:80", "busybox", "httpd", "-f", "-p", "80", "-h", "/www")
+    assert docker("exec", "plain", "ip", "route").stdout.startswith("default via 10.66.0.9")
+    link = docker("exec", "plain", "ip", "addr", "show", "eth0").stdout
+    assert " mtu 1300 " in link
+    assert "inet 10.66.0.1" in link
+    assert daemon.execute("curl", "-sS", "--max-time", "5", "http://127.0.0.1:8078/").stdout
+    assert "has active endpoints" in docker("network", "rm", "docker_gwbridge", check=False).stderr
+    docker("rm", "-f", "plain")
+    docker("swarm", "leave", "--force")
+    docker("network", "rm", "docker_gwbridge")
+    assert docker("network", "ls", "-q", "--filter", "type=custom").stdout == ""

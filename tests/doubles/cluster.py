@@ -22,8 +22,8 @@ from shoal.manager.leader import Leader
 from shoal.model.actions import Create
 from shoal.model.messages import EndSession, NodeChanged
 from shoal.model.netstate import Connection, IngressState, NetworkChange, OverlayService, Sandbox, SandboxRequest
-from shoal.model.node_port import Identity
-from shoal.model.objects import Cluster, JobStatus, Network, Node, NodeDescription, Service, Task
+from shoal.model.node_port import AttachAnswer, Identity
+from shoal.model.objects import Cluster, JobStatus, Network, Node, NodeDescription, Revision, Service, Task
 from shoal.model.specs import NetworkSpec, NodeSpec, Platform, Resources, ServiceSpec
 from shoal.model.states import Availability, NodeState, Role, TaskState
 from shoal.rpc.link import Frames, Link, make_frame_pair, make_pair
@@ -68,6 +68,16 @@ class FakeNetwork:
             self.overlays.pop(id_, None)
 
 
+class NoOwnNetworks:
+    """Of a node that makes no networks for itself."""
+
+    async def join(self, _task: Task, _revision: Revision) -> tuple[AttachAnswer, ...]:
+        return ()
+
+    async def leave(self, _task_id: str) -> None:
+        """Nothing was joined."""
+
+
 class FakeNode:
     def __init__(self, cluster: FakeCluster, number: int) -> None:
         self.id = f"node{number}"
@@ -80,7 +90,13 @@ class FakeNode:
             resources=Resources(nano_cpus=2_000_000_000, memory_bytes=1 << 32),
         )
         parts = NodeParts(
-            self.id, lambda: self.description, self.engine, self.network, ImageSource(self.engine, True), cluster.clock
+            self.id,
+            lambda: self.description,
+            self.engine,
+            self.network,
+            ImageSource(self.engine, True),
+            cluster.clock,
+            NoOwnNetworks(),
         )
         self.database = TaskDatabase(cluster.directory / f"{self.id}.sqlite")
         self.worker = Worker(parts, self.database)

@@ -87,6 +87,9 @@ class MemoryNetwork:
     def sandboxes(self) -> tuple[str, ...]:
         return tuple(self.requests)
 
+    def host_address(self) -> str:
+        return "172.31.255.1"
+
     def published_ports(self) -> frozenset[tuple[str, int]]:
         return frozenset()
 

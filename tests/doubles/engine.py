@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator
 
-from shoal.engine.events import ContainerEvents
+from shoal.engine.events import NodeEvents
 from shoal.engine.fake import FakeVolumes
 from shoal.engine.live import amended_container
-from shoal.engine.protocol import PullProgress, RegistryCredentials
+from shoal.engine.protocol import ImagesUsage, PullProgress, RegistryCredentials
 from shoal.errors import Conflict, InvalidArgument, NotFound
 from shoal.lib.clock import ManualClock
 from shoal.model.base import replace
@@ -16,8 +16,10 @@ from shoal.model.container import (
     Amendment,
     Container,
     ContainerConfig,
+    ContainerSize,
     ContainerState,
     ExitStatus,
+    HistoryStep,
     ImageRecord,
     LogLine,
     LogOptions,
@@ -59,7 +61,15 @@ class MemoryImages:
             raise NotFound(f"No such image: {reference}")
         return matches[0]
 
-    async def pull(self, reference: str, credentials: RegistryCredentials | None = None) -> AsyncIterator[PullProgress]:
+    def history(self, reference: str) -> tuple[HistoryStep, ...]:
+        return (HistoryStep(comment=self.get(reference).comment),)
+
+    def usage(self) -> ImagesUsage:
+        return ImagesUsage()
+
+    async def pull(
+        self, reference: str, credentials: RegistryCredentials | None = None, platform: str = ""
+    ) -> AsyncIterator[PullProgress]:
         self.credentials.append(credentials)
         if reference not in self.registry:
             raise NotFound(f"manifest for {reference} not found: manifest unknown: manifest unknown")
@@ -101,7 +111,7 @@ class MemoryEngine:
     def __init__(self) -> None:
         self.images = MemoryImages()
         self.volumes = FakeVolumes()
-        self.events = ContainerEvents(ManualClock())
+        self.events = NodeEvents(ManualClock())
         self.containers: dict[str, Container] = {}
         self.lines: dict[str, tuple[LogLine, ...]] = {}
         self.signals: list[tuple[str, str]] = []
@@ -162,6 +172,10 @@ class MemoryEngine:
 
     def list(self) -> tuple[Container, ...]:
         return tuple(reversed(self.containers.values()))
+
+    async def size(self, container: str) -> ContainerSize:
+        self.get(container)
+        return ContainerSize()
 
     async def logs(self, container: str, options: LogOptions) -> AsyncIterator[LogLine]:
         for line in self.lines.get(self.get(container).id, ()):

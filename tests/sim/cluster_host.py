@@ -23,7 +23,7 @@ from shoal.model.base import replace
 from shoal.model.container import Container, ContainerConfig
 from shoal.model.objects import NodeDescription
 from shoal.model.specs import Platform, Resources
-from tests.doubles.cluster import FakeNetwork
+from tests.doubles.cluster import FakeNetwork, NoOwnNetworks
 from tests.sim.cluster_network import Machine, Network, Refused
 from tests.sim.cluster_wires import AnswerApi, SimulatedWires
 from tests.sim.virtual_loop import Process, VirtualLoop
@@ -141,8 +141,9 @@ class Host:
             lambda manager: self._on_manager(self, manager),
             self._api,
         )
+        own = NoOwnNetworks()
         return Machinery(
-            self.layout, self.engine, self.kernel, self.clock, self.ids, self.describe, lambda: None, wires
+            self.layout, self.engine, self.kernel, own, self.clock, self.ids, self.describe, lambda: None, wires
         )
 
     def describe(self, trust: NodeDescription) -> NodeDescription:

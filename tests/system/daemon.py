@@ -68,7 +68,7 @@ class RunningDaemon:
         self.exec_root = root / "run"
         self.socket_path = self.exec_root / "shoal.sock"
         self.log_path = root / "shoald.log"
-        self._flags = flags
+        self._flags = tuple(flag.replace("{root}", str(root)) for flag in flags)
         self._environment = environment
         self._log: IO[bytes] = self.log_path.open("ab")
         self._process: subprocess.Popen[bytes] | None = None
@@ -206,7 +206,7 @@ def running_daemon(*flags: str, environment: Mapping[str, str] | None = None) ->
     """Run a shoald in a scratch directory and a network namespace of its own, where only loopback is.
 
     Args:
-        flags: more flags of shoald.
+        flags: more flags of shoald; `{root}` in them stands for its directory.
         environment: more variables of its environment.
     """
     root = Path(tempfile.mkdtemp(prefix="shoal-test-"))

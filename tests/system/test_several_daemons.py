@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from tests.system.left import left_on_machine
 
 pytestmark = pytest.mark.root
 
-DAEMONS = 3
+DAEMONS = 5
+SERVING = 3
 
 
 def serve(daemon: RunningDaemon, page: str) -> None:
@@ -27,6 +29,14 @@ def serve(daemon: RunningDaemon, page: str) -> None:
         *("2", "busybox", "sh", "-c", command),
         check=False,
     )
+
+
+def make_and_remove(daemon: RunningDaemon, number: int) -> None:
+    for turn in range(2):
+        name = f"mine-{number}"
+        daemon.import_busybox(name, {"etc/number": f"{turn}"})
+        assert daemon.docker("run", "--rm", name, "cat", "/etc/number").stdout == str(turn)
+        daemon.docker("rmi", name)
 
 
 def fetch(daemon: RunningDaemon, port: int) -> str:
@@ -42,6 +52,13 @@ def test_daemons_share_a_machine_and_an_image_store() -> None:
         daemons[0].import_busybox()
         for daemon in daemons:
             assert "busybox" in daemon.docker("images", "--format", "{{.Repository}}").stdout
+        # All make, run and remove images at once, some of the same layers.
+        with ThreadPoolExecutor(DAEMONS) as pool:
+            list(pool.map(make_and_remove, daemons, range(DAEMONS)))
+        assert {path.name for path in (Path(images) / "l").iterdir()} == {"0", "1"}
+        for idle in daemons[SERVING:]:
+            assert idle.stop() == 0
+        daemons = daemons[:SERVING]
         for number, daemon in enumerate(daemons):
             serve(daemon, f"page-{number}")
         for number, daemon in enumerate(daemons):
@@ -51,6 +68,9 @@ def test_daemons_share_a_machine_and_an_image_store() -> None:
         # One leaves and stops: the others go on.
         gone = daemons[0]
         gone.docker("swarm", "leave", "--force")
+        gone.docker("image", "prune", "-af")
+        refused = gone.docker("rmi", "-f", "busybox", check=False)
+        assert "another daemon that shares this image root uses it" in refused.stderr
         assert gone.stop() == 0
         assert left_on_machine(ids[0], gone.root) == [], "a clean stop without containers leaves nothing"
         assert gone.log_path.read_text().count("level=error") == 0

@@ -25,6 +25,9 @@ from tests.system.swarm import get, running
 pytestmark = pytest.mark.root
 
 PEER = str(Path(__file__).parent / "network" / "peer.py")
+FLOOD = str(Path(__file__).parent / "network" / "names_flood.py")
+# a machine with other work may hold up a leader for a second once
+ATTEMPTS = 3
 WIREGUARD_PORTS = [51820, 51820]
 LOCAL = ("--no-resolve-image", "--stop-grace-period", "0s", "-d")
 
@@ -287,3 +290,130 @@ def node_id_of(lab: Lab, node: LabNode) -> str:
     """Return the id of a node by the word of a manager: it may be dead itself."""
     found = [each["ID"] for each in get(lab.node("m1"), "/nodes") if each["Status"]["Addr"] == node.address]
     return str(found[0])
+
+
+def test_a_network_whose_nodes_each_have_their_own_configuration(lab: Lab) -> None:
+    for name, part in (("w1", "10.77.0.64/26"), ("w2", "10.77.0.128/26")):
+        words = ("--subnet", "10.77.0.0/24", "--gateway", "10.77.0.1", "--ip-range", part, "-o", "parent=eth0")
+        lab.node(name).docker("network", "create", "--config-only", *words, "of-this-node")
+    create_network = ("network", "create", "--scope", "swarm", "-d", "macvlan", "--config-from", "of-this-node")
+    lab.node("m1").docker(*create_network, "plant")
+    refused = lab.node("w1").docker(*create_network, "other", check=False)
+    assert "This node is not a swarm manager" in refused.stderr
+    only = ("--constraint", "node.role==worker", "--replicas-max-per-node", "1")
+    service = create(lab, "machine", 2, "--network", "plant", "--replicas", "2", *only)
+    addresses = {}
+    for container, node, _ in service.tasks():
+        networks = json.loads(node.docker("inspect", "-f", "{{json .NetworkSettings.Networks}}", container).stdout)
+        addresses[node.name] = networks["plant"]["IPAddress"]
+    assert 64 <= int(addresses["w1"].rpartition(".")[2]) < 128 <= int(addresses["w2"].rpartition(".")[2]) < 192
+    for container, node, _ in service.tasks():
+        other = addresses["w2" if node.name == "w1" else "w1"]
+        node.docker("exec", container, "ping", "-c", "1", "-W", "2", other)
+    lab.node("m1").docker("service", "rm", "machine")
+    # the nodes' own copies go with their last tasks
+    shown = ("network", "ls", "--format", "{{.Name}}")
+    workers = [lab.node(name) for name in ("w1", "w2")]
+    wait_for(lambda: not any("plant" in node.docker(*shown).stdout for node in workers), "both forget it")
+    lab.node("m1").docker("network", "rm", "plant")
+
+
+def test_pruning_takes_what_nothing_uses_in_the_swarm_and_on_the_node_asked(lab: Lab) -> None:
+    first, second, third = (lab.node(name) for name in ("m1", "m2", "m3"))
+    first.docker("network", "create", "-d", "overlay", "--label", "keep=yes", "kept")
+    for node in (first, second, third):
+        node.docker("network", "create", f"of-{node.name}")
+    prune = ("network", "prune", "--force", "--filter")
+    assert second.docker(*prune, "until=1h").stdout == ""
+    assert "invalid filter 'until=x'" in second.docker(*prune, "until=x", check=False).stderr
+    for node in (second, third):
+        first.docker("network", "create", "-d", "overlay", "loose")
+        pruned = set(node.docker(*prune, "label!=keep").stdout.split()) - {"Deleted", "Networks:"}
+        assert pruned == {"loose", f"of-{node.name}"}
+    assert set(first.docker(*prune, "until=0s").stdout.split()) >= {"kept", "of-m1"}
+
+
+def raft_terms(lab: Lab) -> dict[str, float]:
+    """Return what each manager takes for the term, by name; the first is the leader's."""
+    found = {}
+    for node in lab.nodes:
+        lines = str(get(node, "/metrics")).splitlines()
+        values = dict(line.rsplit(" ", 1) for line in lines if line.startswith("shoal_raft"))
+        if values:
+            found[node.name] = (-float(values["shoal_raft_is_leader"]), float(values["shoal_raft_term"]))
+    return {name: term for name, (_, term) in sorted(found.items(), key=lambda item: item[1])}
+
+
+def test_a_container_that_floods_its_resolver_harms_nobody(lab: Lab) -> None:
+    leader = next(iter(raft_terms(lab)))
+    lab.node("m1").docker("network", "create", "-d", "overlay", "asked")
+    words = ("--network", "asked", "--replicas", "2", "--constraint", f"node.hostname=={leader}")
+    service = create(lab, "asking", 2, *words)
+    for _ in range(ATTEMPTS):
+        before = raft_terms(lab)
+        assert len(before) == 3
+        programs = [("flood", "asking", "3", "50000"), ("ask", "asking", "20", "0.1")]
+        running_now = [
+            subprocess.Popen(
+                ["nsenter", f"--net=/proc/{pid}/ns/net", sys.executable, FLOOD, *words],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for (_, _, pid), words in zip(service.tasks(), programs, strict=True)
+        ]
+        sent, answered = (each.communicate()[0].split() for each in running_now)
+        print("queries sent in 3 s:", *sent, "- answers elsewhere and their median in ms:", *answered)
+        assert int(sent[0]) > 0
+        assert answered[0] == "20"
+        if raft_terms(lab) == before:
+            break
+    else:
+        pytest.fail("an election each time")
+    lab.node("m1").docker("service", "rm", "asking")
+    lab.node("m1").docker("network", "rm", "asked")
+
+
+def test_an_encrypted_mesh_between_nodes_shows_nothing_on_the_wire(lab: Lab) -> None:
+    try:
+        find_way(NetworkSettings())
+    except ShoalError as error:
+        pytest.skip(error.message)
+    manager, worker = lab.node("m1"), lab.node("w1")
+    left = manager.docker("service", "ls", "-q").stdout.split()
+    if left:
+        manager.docker("service", "rm", *left)
+
+    def make_mesh(*words: str) -> None:
+        manager.docker("network", "rm", "ingress", input="y\n")
+        manager.docker("network", "create", "-d", "overlay", "--ingress", *words, "ingress")
+
+    make_mesh("--opt", "encrypted")
+    service = create(lab, "hidden", 1, "-p", "8085:80", "--constraint", "node.hostname==w2")
+    with service.served() as served, packets_of(worker) as seen:
+        wait_for(lambda: answers(worker, 8085), "w1 leads to the task on w2")
+        assert names(from_host(worker, "tcp", "127.0.0.1", 8085, 4)) == set(served)
+        assert names(from_host(manager, "tcp", manager.address, 8085, 4)) == set(served)
+        packets = seen()
+        (name,) = served
+        assert WIREGUARD_PORTS in [ports for _, ports, _ in packets]
+        assert not [ports for _, ports, _ in packets if 4789 in ports], "frames in the clear"
+        assert all(name.encode().hex() not in data for _, _, data in packets), "an answer in the clear"
+        # a daemon that starts again goes on, and new keys come into use
+        worker.kill_daemon()
+        worker.start()
+        before = wireguard_keys(worker)
+        manager.shoal("swarm", "update", "--rotate-network-keys")
+        wait_for(lambda: not wireguard_keys(worker) & before, "all nodes have new keys")
+        assert names(from_host(worker, "tcp", "127.0.0.1", 8085, 4)) == set(served)
+    manager.docker("service", "rm", "hidden")
+    make_mesh()
+    service = create(lab, "open", 1, "-p", "8085:80", "--constraint", "node.hostname==w2")
+    with service.served() as served:
+        wait_for(lambda: answers(worker, 8085), "w1 leads to the task on w2 in the clear")
+        assert worker.execute("wg", "show", "all", "dump").stdout == ""
+    manager.docker("service", "rm", "open")
+
+
+def answers(node: LabNode, port: int) -> bool:
+    """Whether a port of the mesh leads to somebody who answers."""
+    return node.execute("curl", "-s", "--max-time", "2", f"http://127.0.0.1:{port}/", check=False).returncode != 7

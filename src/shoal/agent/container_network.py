@@ -13,8 +13,17 @@ from typing import Protocol
 
 import structlog
 
-from shoal.agent.ports import find_free_port, is_port_free
-from shoal.core.plain_network import attachment_of, endpoint_of, joined_networks, sandbox_request, wanted_ports
+from shoal.agent.ports import ALLOCATED, find_free_port, why_taken
+from shoal.core.endpoint_options import refuse_same_interfaces
+from shoal.core.plain_network import (
+    attachment_of,
+    endpoint_of,
+    is_taken,
+    joined_networks,
+    sandbox_request,
+    wanted_ports,
+    with_host_gateway,
+)
 from shoal.engine.protocol import Engine
 from shoal.errors import Conflict, Forbidden, InvalidArgument, ShoalError
 from shoal.model.base import replace
@@ -35,6 +44,7 @@ _log = structlog.get_logger(__name__)
 
 # container ids, unlike ids of tasks
 CONTAINER_ID_LENGTH = 64
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - what is said, not listened on
 
 
 SHARED_NETWORK = (
@@ -57,6 +67,9 @@ class PlainNetwork(Protocol):
 
     def published_ports(self) -> frozenset[tuple[str, int]]:
         """Return the ports (protocol, number) that the swarm publishes on every node."""
+
+    def host_address(self) -> str:
+        """Return the address by which containers reach this node itself."""
 
 
 class SwarmNetworks(Protocol):
@@ -96,6 +109,8 @@ class ContainerNetwork:
         """
         config = container.config
         plain = config.plain or PlainConfig()
+        own = "127.0.0.1" if plain.network_mode == HOST else self._network.host_address()
+        config = replace(config, hosts=with_host_gateway(config.hosts, own))
         if plain.network_mode == NONE:
             return replace(config, network_namespace=None)
         if plain.network_mode == HOST:
@@ -125,6 +140,7 @@ class ContainerNetwork:
         if endpoint_of(plain, endpoint.network) is not None:
             name = container.config.name
             raise Forbidden(f"endpoint with name {name} already exists in network {endpoint.network}")
+        refuse_same_interfaces(each.link for each in (*plain.endpoints, plain.bridge, endpoint))
         config = replace(config, plain=replace(plain, endpoints=(*plain.endpoints, endpoint)))
         if container.state.status != "running":
             await self._engine.amend(container.id, Amendment(config=config))
@@ -186,6 +202,9 @@ class ContainerNetwork:
                 addresses=answer.addresses,
                 aliases=endpoint.aliases,
                 internal=answer.internal,
+                driver=answer.driver,
+                link=endpoint.link,
+                priority=endpoint.priority,
             )
             config = replace(config, plain=replace(plain, attachments=(*plain.attachments, attachment)))
             await self._engine.amend(container.id, Amendment(config=config))
@@ -248,29 +267,44 @@ class ContainerNetwork:
     def _settle_ports(self, container: Container, plain: PlainConfig) -> tuple[HostPort, ...]:
         """Return the ports to publish, numbers for those that asked for any. Raises ShoalError with Docker's text."""
         exposed = self._engine.images.get(container.image_id).exposed_ports if plain.publish_all else ()
-        taken = set(self._network.published_ports())
+        taken = [
+            HostPort(protocol=protocol, published_port=number, target_port=0)
+            for protocol, number in self._network.published_ports()
+        ]
         for other in self._engine.list():
             if other.id != container.id and (other.state.status == "running" or other.state.restarting):
-                taken |= {(port.protocol, port.published_port) for port in other.config.host_ports}
+                taken += other.config.host_ports
         settled = []
         for port in wanted_ports(plain, exposed):
-            number = port.published_port
-            if not number:
-                number = self._any_port(port, taken)
-            elif (port.protocol, number) in taken or not is_port_free(port.protocol, number):
+            made, reason = self._settle_port(port, taken)
+            if reason:
+                where = f"{made.host_address or EVERYWHERE}:{made.published_port}"
                 raise ShoalError(
                     f"driver failed programming external connectivity on endpoint {container.config.name} "
-                    f"({container.id}): Bind for 0.0.0.0:{number} failed: port is already allocated"
+                    f"({container.id}): Bind for {where} failed: {reason}"
                 )
-            taken.add((port.protocol, number))
-            settled.append(HostPort(protocol=port.protocol, published_port=number, target_port=port.target_port))
+            taken.append(made)
+            settled.append(made)
         return tuple(settled)
 
     @staticmethod
-    def _any_port(port: PortRequest, taken: Collection[tuple[str, int]]) -> int:
-        while (port.protocol, number := find_free_port(port.protocol)) in taken:
-            pass
-        return number
+    def _settle_port(port: PortRequest, taken: Collection[HostPort]) -> tuple[HostPort, str]:
+        """Return a port with the first number that is free, and why there is none, empty if there is."""
+        made = HostPort(
+            protocol=port.protocol, published_port=0, target_port=port.target_port, host_address=port.host_address
+        )
+        if not port.published_port:
+            made = replace(made, published_port=find_free_port(port.protocol))
+            while is_taken(made, taken):
+                made = replace(made, published_port=find_free_port(port.protocol))
+            return made, ""
+        reason = ""
+        for number in range(port.published_port, max(port.published_port, port.last_port) + 1):
+            made = replace(made, published_port=number)
+            reason = ALLOCATED if is_taken(made, taken) else why_taken(made.protocol, number, made.host_address)
+            if not reason:
+                break
+        return made, reason
 
     async def detach(self, container_id: str) -> None:
         """Take the network of a container that has ended away."""

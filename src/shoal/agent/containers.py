@@ -17,6 +17,7 @@ import structlog
 from shoal.agent.container_network import ContainerNetwork
 from shoal.core.plain_life import after_end, at_start_up, ends_restarts
 from shoal.core.random_names import random_name
+from shoal.core.validate.plain_mounts import mounts_with, parse_volumes_from
 from shoal.engine.protocol import Engine
 from shoal.errors import Conflict, Forbidden, NotFound, ShoalError, Unavailable
 from shoal.lib.clock import NANOSECONDS_PER_SECOND
@@ -103,6 +104,14 @@ class PlainContainers:
         if plain.network_mode.startswith(CONTAINER_PREFIX):
             other = self._engine.get(plain.network_mode.removeprefix(CONTAINER_PREFIX))
             config = replace(config, plain=replace(plain, network_mode=f"{CONTAINER_PREFIX}{other.id}"))
+        if plain.pid_mode.startswith(CONTAINER_PREFIX):
+            other = self._engine.get(plain.pid_mode.removeprefix(CONTAINER_PREFIX))
+            plain = replace(plain, pid_mode=f"{CONTAINER_PREFIX}{other.id}")
+            config = replace(config, plain=replace(config.plain or plain, pid_mode=plain.pid_mode))
+        for text in plain.volumes_from:
+            name, read_only = parse_volumes_from(text)
+            others = self._engine.get(name).config.mounts
+            config = replace(config, mounts=mounts_with(config.mounts, others, read_only))
         if not config.name:
             taken = {container.config.name for container in self._engine.list()}
             config = replace(config, name=random_name(self._below, taken.__contains__))
@@ -160,6 +169,7 @@ class PlainContainers:
             finally:
                 life.is_kept = False
         await self.start(container.id)
+        self._engine.events.tell(self._engine.get(container.id), "restart")
 
     async def note_signal(self, reference: str, signal: str) -> None:
         """Take note, before a signal is sent by hand, that a container that ends by it is not started again."""
@@ -229,14 +239,17 @@ class PlainContainers:
             )
 
     async def _stop(self, container_id: str, life: _Life, timeout_seconds: float | None, signal: str | None) -> None:
+        # known from here: it may be removed at its end
+        container = self._engine.get(container_id)
         async with life.lock:
             await self._engine.stop(container_id, timeout_seconds, signal)
+        self._engine.events.tell(container, "stop")
         await life.wait_until_settled()
 
     async def _first_start(self, container: Container, life: _Life) -> None:
         """Start a container that somebody, or a daemon that starts, wants to run."""
         try:
-            config = await self._network.attach(container)
+            config = self._with_processes(await self._network.attach(container))
             plain = replace(config.plain or PlainConfig(), stopped_by_hand=False)
             change = Amendment(config=replace(config, plain=plain), restart_count=0)
             await self._engine.amend(container.id, change)
@@ -246,6 +259,16 @@ class PlainContainers:
             if container.config.plain is not None and container.config.plain.auto_remove and not life.is_kept:
                 await self._take_away(container.id)
             raise
+
+    def _with_processes(self, config: ContainerConfig) -> ContainerConfig:
+        """Return a config that leads to the processes of another container, if it is to see them. Raises Conflict."""
+        mode = config.plain.pid_mode if config.plain is not None else ""
+        if not mode.startswith(CONTAINER_PREFIX):
+            return config
+        other = self._engine.get(mode.removeprefix(CONTAINER_PREFIX))
+        if other.state.status != "running":
+            raise Conflict(f"cannot join PID of a non running container: {other.id}")
+        return replace(config, pid_namespace=f"/proc/{other.state.pid}/ns/pid")
 
     def _follow(self, container_id: str, life: _Life, begins: bool = False) -> None:
         life.following = asyncio.create_task(self._follow_to_the_end(container_id, life, begins), name="container")

@@ -7,13 +7,11 @@ share one try, and a registry that does not answer holds up a node that has the 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 
-import msgspec
 import structlog
 
-from shoal.engine.protocol import Engine, RegistryCredentials
+from shoal.engine.images.credentials import decode_credentials
+from shoal.engine.protocol import Engine
 from shoal.errors import NotFound, ShoalError
 from shoal.model.objects import Revision
 
@@ -74,7 +72,7 @@ class ImageSource:
     async def _pull(self, reference: str, registry_auth: str, timeout_seconds: float) -> None:
         try:
             async with asyncio.timeout(timeout_seconds):
-                async for _ in self._engine.images.pull(reference, decode_registry_auth(registry_auth)):
+                async for _ in self._engine.images.pull(reference, decode_credentials(registry_auth)):
                     pass
         except (ShoalError, TimeoutError) as error:
             reason = getattr(error, "message", f"no answer within {timeout_seconds} s")
@@ -84,23 +82,3 @@ class ImageSource:
 
 def _says_more(error: ShoalError) -> bool:
     return not isinstance(error, NotFound)
-
-
-class _AuthHeader(msgspec.Struct):
-    username: str = ""
-    password: str = ""
-    identitytoken: str = ""
-
-
-def decode_registry_auth(header: str) -> RegistryCredentials | None:
-    """Read the base 64 JSON of `X-Registry-Auth`; None if it holds nothing."""
-    if not header:
-        return None
-    try:
-        padded = header + "=" * (-len(header) % 4)
-        parsed = msgspec.json.decode(base64.urlsafe_b64decode(padded), type=_AuthHeader)
-    except (binascii.Error, msgspec.DecodeError):
-        return None
-    if not parsed.username and not parsed.identitytoken:
-        return None
-    return RegistryCredentials(username=parsed.username, password=parsed.password, identity_token=parsed.identitytoken)

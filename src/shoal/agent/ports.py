@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import socket
+
+ALLOCATED = "port is already allocated"
 
 
 def find_free_port(protocol: str) -> int:
@@ -13,14 +16,14 @@ def find_free_port(protocol: str) -> int:
     return port
 
 
-def is_port_free(protocol: str, port: int) -> bool:
-    """Tell whether nobody on this node listens on a port now."""
+def why_taken(protocol: str, port: int, address: str = "") -> str:
+    """Return why a port of the node, on one of its addresses or all, cannot be listened on now; empty: it can."""
     with _probe(protocol) as probe:
         try:
-            probe.bind(("", port))
-        except OSError:
-            return False
-    return True
+            probe.bind((address, port))
+        except OSError as error:
+            return "cannot assign requested address" if error.errno == errno.EADDRNOTAVAIL else ALLOCATED
+    return ""
 
 
 def _probe(protocol: str) -> socket.socket:

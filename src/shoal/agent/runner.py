@@ -19,7 +19,9 @@ from shoal.agent.policy import NodePolicy
 from shoal.agent.ports import find_free_port
 from shoal.core.container import container_config, task_name
 from shoal.core.draining import any_active, drain_seconds
-from shoal.core.networks import OVERLAY_DRIVER
+from shoal.core.endpoint_options import parse_link_options
+from shoal.core.local_networks import service_names
+from shoal.core.networks import BRIDGE_DRIVER, MACVLAN_DRIVER, OVERLAY_DRIVER, choose_exit, exit_of, needs_way_out
 from shoal.core.plain_network import port_conflict
 from shoal.core.privileges import parse_privileges
 from shoal.core.taskfsm import Detail, Event, Instruction, advance, decide
@@ -29,9 +31,10 @@ from shoal.lib.backoff import Backoff
 from shoal.lib.clock import Clock
 from shoal.model.base import replace
 from shoal.model.container import RESOLVER_ADDRESS, Container, ExitStatus, HealthStatus
-from shoal.model.netstate import Connection, HostPort, JoinedNetwork, OverlayLink, Sandbox, SandboxRequest
+from shoal.model.netstate import Connection, HostPort, JoinedNetwork, LinkOptions, OverlayLink, Sandbox, SandboxRequest
+from shoal.model.node_port import AttachAnswer
 from shoal.model.objects import ContainerStatus, NodeDescription, Revision, Task, TaskStatus
-from shoal.model.specs import PortConfig
+from shoal.model.specs import NetworkAttachmentConfig, PortConfig
 from shoal.model.states import TaskState
 
 _log = structlog.get_logger(__name__)
@@ -58,6 +61,16 @@ class TaskNetwork(Protocol):
         """Remove the namespace of a task; none is no failure."""
 
 
+class OwnNetworks(Protocol):
+    """The networks that the node makes for itself."""
+
+    async def join(self, task: Task, revision: Revision) -> tuple[AttachAnswer, ...]:
+        """Give a task its places on them; those it has are the same again."""
+
+    async def leave(self, task_id: str) -> None:
+        """Take a task's places back; none is no failure."""
+
+
 class NodeParts:
     """What all tasks of a node share."""
 
@@ -69,7 +82,9 @@ class NodeParts:
         network: TaskNetwork,
         images: ImageSource,
         clock: Clock,
+        own_networks: OwnNetworks,
     ) -> None:
+        self.own_networks = own_networks
         self.node_id = node_id
         self.describe = describe
         self.engine = engine
@@ -188,10 +203,9 @@ class TaskRunner:
             payloads = await self._while_wanted(parts.payloads.for_container(spec))
             image_id = await self._while_wanted(parts.images.find(self.revision))
             host_ports = self._settle_host_ports()
-            request = self._sandbox_request(host_ports)
-            if conflict := port_conflict(request.host_ports, parts.engine.list()):
+            if conflict := port_conflict(_published(host_ports), parts.engine.list()):
                 raise Conflict(conflict)
-            sandbox = await self._attach(request)
+            request, sandbox = await self._attach(host_ports)
             description = parts.describe()
             config = container_config(self.task, self.revision, parts.node_id, description, image_id, payloads)
             config = replace(
@@ -217,7 +231,7 @@ class TaskRunner:
         if container.state.status == "created":
             if not self._is_attached:
                 # the host may have lost its power since the container was made, and with it the namespace
-                await self._attach(self._sandbox_request(self.status.host_ports))
+                await self._attach(self.status.host_ports)
             container = await self._parts.engine.start(container.id)
         status = ContainerStatus(container_id=container.id, pid=container.state.pid)
         if container.state.health is not None and container.state.status == "running":
@@ -301,21 +315,28 @@ class TaskRunner:
         """Give the network back; the container stays for its log until the task is forgotten."""
         # else a daemon killed now would start the task again, in a namespace that is gone
         await self._remembered()
-        await self._parts.network.detach(self.task.id)
+        await self._detach()
 
     async def remove(self) -> None:
         """Take away all that is left of the task: it is forgotten."""
         container = self._find_container()
         if container is not None:
             await self._parts.engine.remove(container.id, force=True)
-        await self._parts.network.detach(self.task.id)
+        await self._detach()
 
     # -- parts of steps
 
-    async def _attach(self, request: SandboxRequest) -> Sandbox:
+    async def _attach(self, host_ports: tuple[PortConfig, ...]) -> tuple[SandboxRequest, Sandbox]:
+        """Make the task's namespace; return what was asked for and what there is."""
+        places = await self._parts.own_networks.join(self.task, self.revision)
+        request = self._sandbox_request(host_ports, places)
         sandbox = await self._parts.network.attach(request)
         self._is_attached = True
-        return sandbox
+        return request, replace(sandbox, networks=_named(sandbox.networks, places, self.revision))
+
+    async def _detach(self) -> None:
+        await self._parts.network.detach(self.task.id)
+        await self._parts.own_networks.leave(self.task.id)
 
     def _find_container(self) -> Container | None:
         """Find the task's container, also one that was renamed, or that was made in a moment nobody wrote down."""
@@ -348,16 +369,12 @@ class TaskRunner:
             for port, settled in zip(wanted, container.config.host_ports, strict=False)
         )
 
-    def _sandbox_request(self, host_ports: tuple[PortConfig, ...]) -> SandboxRequest:
+    def _sandbox_request(self, host_ports: tuple[PortConfig, ...], places: tuple[AttachAnswer, ...]) -> SandboxRequest:
         container = self.revision.spec.task_template.container_spec
         dns = container.dns_config if container is not None else None
+        asked = self.revision.spec.task_template.networks
         return sandbox_request(
-            self.task,
-            tuple(
-                HostPort(protocol=p.protocol, published_port=p.published_port, target_port=p.target_port)
-                for p in host_ports
-            ),
-            dns.nameservers if dns is not None else (),
+            self.task, _published(host_ports), dns.nameservers if dns is not None else (), places, asked
         )
 
     # -- state
@@ -415,24 +432,60 @@ def mesh_of(task: Task) -> tuple[JoinedNetwork, ...]:
     return tuple(JoinedNetwork(name="ingress", network_id=each.network_id, addresses=each.addresses) for each in held)
 
 
-def sandbox_request(task: Task, host_ports: tuple[HostPort, ...], name_servers: tuple[str, ...]) -> SandboxRequest:
-    """Return the namespace a task needs, from the networks it was attached to."""
+def _published(ports: tuple[PortConfig, ...]) -> tuple[HostPort, ...]:
+    return tuple(
+        HostPort(protocol=port.protocol, published_port=port.published_port, target_port=port.target_port)
+        for port in ports
+    )
+
+
+def _named(
+    networks: tuple[JoinedNetwork, ...], places: tuple[AttachAnswer, ...], revision: Revision
+) -> tuple[JoinedNetwork, ...]:
+    """Return the networks of a task with its service's names on those of the node: a daemon reads them here again."""
+    own = {place.network_id for place in places}
+    asked = revision.spec.task_template.networks
+    names = {each.target: service_names(revision.spec.name, each.aliases) for each in asked}
+    return tuple(
+        replace(each, aliases=names.get(each.network_id, ())) if each.network_id in own else each for each in networks
+    )
+
+
+def sandbox_request(
+    task: Task,
+    host_ports: tuple[HostPort, ...],
+    name_servers: tuple[str, ...],
+    places: tuple[AttachAnswer, ...] = (),
+    asked: tuple[NetworkAttachmentConfig, ...] = (),
+) -> SandboxRequest:
+    """Return the namespace a task needs, from the networks it was attached to and its places on those of the node."""
     attachments = task.attachments
+    own = {place.network_id: place for place in places}
+    options = {each.target: parse_link_options(each.driver_opts, "DriverOpts") for each in asked}
+    outside_options = LinkOptions()
     mesh = next((each.addresses[0] for each in attachments if not each.driver and each.addresses), None)
-    overlays = tuple(
-        OverlayLink(network_id=each.network_id, addresses=each.addresses)
-        for each in attachments
-        if each.driver == OVERLAY_DRIVER
-    )
-    leads_outside = any(
-        each.driver == "bridge" or (each.driver == OVERLAY_DRIVER and not each.internal) for each in attachments
-    )
+    overlays = []
+    exits = []
+    for each in attachments:
+        place = own.get(each.network_id)
+        link = options.get(each.network_id, LinkOptions())
+        if place is not None or each.driver == OVERLAY_DRIVER:
+            addresses = place.addresses if place is not None else each.addresses
+            overlays.append(OverlayLink(network_id=each.network_id, addresses=addresses, options=link))
+        elif each.driver == BRIDGE_DRIVER:
+            outside_options = link
+        is_internal = place.internal if place is not None else each.internal
+        if each.driver in (OVERLAY_DRIVER, BRIDGE_DRIVER, MACVLAN_DRIVER) and not is_internal:
+            name = place.network_name if place is not None else each.network_id
+            exits.append(exit_of(each.network_id, name, each.driver))
     return SandboxRequest(
         task_id=task.id,
         ingress_address=mesh.partition("/")[0] if mesh is not None else None,
         host_ports=host_ports,
         host_network=any(each.driver == "host" for each in attachments),
-        overlays=overlays,
-        outside=bool(mesh or host_ports or not attachments or leads_outside),
+        overlays=tuple(overlays),
+        outside=bool(mesh or host_ports or not attachments or needs_way_out(exits)),
+        default_network_id=choose_exit(exits),
+        outside_options=outside_options,
         name_servers=name_servers,
     )

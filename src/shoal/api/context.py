@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 from aiohttp import web
@@ -54,6 +54,8 @@ class HostFacts(Struct):
     debug: bool = False
     node_address: str = ""
     remote_managers: tuple[tuple[str, str], ...] = ()
+    # the network by which containers go out, and its gateway
+    way_out: tuple[str, str] = ("172.18.0.0/16", "169.254.1.1")
     warnings: tuple[str, ...] = ()
 
 
@@ -105,6 +107,9 @@ class LocalNetworks(Protocol):
 
     async def remove(self, network: Network) -> None:
         """Remove one. Raises Forbidden: a container that runs is on it."""
+
+    async def prune(self, is_wanted: Callable[[Network], bool]) -> tuple[str, ...]:
+        """Remove those that `is_wanted` picks and nothing is on; return their names."""
 
 
 class ApiContext(Protocol):
@@ -158,6 +163,9 @@ class ApiContext(Protocol):
 
     async def forward(self, request: web.Request) -> web.StreamResponse:
         """Let the leading manager answer a request. Raises Unavailable, NotLeader: this manager leads itself now."""
+
+    async def answer_of_leader(self, request: web.Request) -> tuple[int, bytes]:
+        """Return status and body of the leading manager's answer to a request. Raises as `forward`."""
 
     async def init_swarm(self, request: InitRequest) -> str:
         """Make a swarm with this node as its manager; returns the node's id. Raises Unavailable: already in one."""

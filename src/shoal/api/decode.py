@@ -55,7 +55,8 @@ def parse_json(raw: bytes) -> Any:
         text = str(error)
         if "truncated" in text:
             raise InvalidArgument("invalid JSON: unexpected EOF") from None
-        raise InvalidArgument(f"invalid JSON: {_first_lower(text)}") from None
+        # "JSON is malformed: …" repeats what we say already
+        raise InvalidArgument(f"invalid JSON: {_first_lower(text.removeprefix('JSON is malformed: '))}") from None
     except UnicodeDecodeError:
         raise InvalidArgument("invalid JSON: the text is not UTF-8") from None
     except RecursionError:

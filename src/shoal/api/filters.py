@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from shoal.api.decode import parse_json
 from shoal.errors import InvalidArgument
+from shoal.lib.units import parse_duration_ns, parse_time_ns
 
 Filters = Mapping[str, tuple[str, ...]]
 
@@ -52,9 +53,35 @@ def matches_labels(labels: Mapping[str, str], wanted: Iterable[str]) -> bool:
     return True
 
 
+def passes_labels(labels: Mapping[str, str], filters: Filters) -> bool:
+    """Tell whether labels pass the `label` and `label!` filters of a prune."""
+    unwanted = filters.get("label!", ())
+    return matches_labels(labels, filters.get("label", ())) and not any(
+        matches_labels(labels, (label,)) for label in unwanted
+    )
+
+
 def matches_prefix(text: str, prefixes: tuple[str, ...]) -> bool:
     """Tell whether `text` starts with one of `prefixes`; without any, everything does."""
     return not prefixes or text.startswith(prefixes)
+
+
+def parse_until(values: tuple[str, ...], now_ns: int) -> int | None:
+    """Read the filter `until` of a prune: a time, or how long ago (`24h`), as nanoseconds; None when absent.
+
+    Raises:
+        InvalidArgument: several, or neither.
+    """
+    if not values:
+        return None
+    if len(values) > 1:
+        raise InvalidArgument("more than one until filter specified")
+    for parse, start_ns, sign in ((parse_duration_ns, now_ns, -1), (parse_time_ns, 0, 1)):
+        try:
+            return start_ns + sign * parse(values[0])
+        except ValueError:
+            continue
+    raise InvalidArgument(f"invalid filter 'until={values[0]}': write a time (RFC 3339, Unix seconds) or 24h")
 
 
 def parse_boolean(values: tuple[str, ...], key: str) -> bool | None:
@@ -63,5 +90,5 @@ def parse_boolean(values: tuple[str, ...], key: str) -> bool | None:
         return None
     words = {"1": True, "true": True, "0": False, "false": False}
     if len(values) > 1 or values[0].lower() not in words:
-        raise InvalidArgument(f"invalid filter '{key}={list(values)}'")
+        raise InvalidArgument(f"invalid filter '{key}=[{' '.join(values)}]'")
     return words[values[0].lower()]

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import socket
 import struct
-from collections.abc import Mapping
 from typing import TypeVar
 
 from aiohttp import web
 
 from shoal.api.context import CONTEXT, ManagerView
-from shoal.api.decode import decode_body, parse_json
-from shoal.engine.protocol import RegistryCredentials
+from shoal.api.decode import decode_body
 from shoal.errors import InvalidArgument, Unavailable
 from shoal.model.states import LocalNodeState
 from shoal.store.view import View
@@ -154,24 +150,3 @@ def registry_auth(request: web.Request) -> str:
     """Return the X-Registry-Auth header as sent; an empty object counts as none."""
     text = request.headers.get("X-Registry-Auth", "")
     return "" if text in ("", "e30=", "e30", "bnVsbA==") else text
-
-
-def decode_credentials(text: str) -> RegistryCredentials | None:
-    """Read an X-Registry-Auth header: base64url of JSON. Raises InvalidArgument."""
-    if not text:
-        return None
-    try:
-        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-        value = parse_json(raw)
-    except (binascii.Error, ValueError, InvalidArgument):
-        raise InvalidArgument("invalid X-Registry-Auth header: no base64 of JSON") from None
-    if not isinstance(value, Mapping):
-        raise InvalidArgument("invalid X-Registry-Auth header: no JSON object")
-
-    def word(key: str) -> str:
-        found = value.get(key)
-        return found if isinstance(found, str) else ""
-
-    return RegistryCredentials(
-        username=word("username"), password=word("password"), identity_token=word("identitytoken")
-    )

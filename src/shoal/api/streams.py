@@ -70,7 +70,7 @@ def _tail(request: web.Request) -> int | None:
     if text in ("", "all") or text.startswith("-"):
         return None
     if not (text.isascii() and text.isdigit()):
-        raise InvalidArgument(f'invalid value for "tail": "{text}": use a number of lines or "all"')
+        raise InvalidArgument('tail value must be a positive integer or "all"')
     return int(text)
 
 
@@ -135,25 +135,18 @@ async def end_streams(application: web.Application) -> None:
         task.cancel()
 
 
-async def run_until_gone(request: web.Request, work: Coroutine[None, None, None]) -> bool:
-    """Run what streams to a client; end it when the client has gone away.
-
-    Returns:
-        Whether `work` came to its end, and the client is still there.
-    """
+async def run_until_gone(request: web.Request, work: Coroutine[None, None, None]) -> None:
+    """Run what streams to a client to its end, or until the client has gone away; the caller returns the response."""
     task = asyncio.create_task(work)
     try:
         with ends_with_the_daemon(request):
             while not task.done():
                 await asyncio.wait([task], timeout=LOOK_FOR_CLIENT_SECONDS)
                 if not task.done() and not _is_connected(request):
-                    return False
+                    return
         error = task.exception()
-        if error is None:
-            return True
-        if _is_disconnect(error):
-            return False
-        raise error
+        if error is not None and not _is_disconnect(error):
+            raise error
     finally:
         task.cancel()
         await asyncio.wait([task])

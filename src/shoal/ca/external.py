@@ -67,10 +67,15 @@ async def sign_externally(authority: ExternalCA, request: str, subject: Subject,
         ):
             answer = msgspec.json.decode(await response.read(), type=_Answer)
     except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError) as error:
-        raise Unavailable(
-            f"the external CA at {authority.url} does not sign: {error or 'no answer in time'}"
-        ) from error
+        raise Unavailable(f"the external CA at {authority.url} does not sign: {_reason(error)}") from error
     if not answer.success or answer.result is None or not answer.result.certificate:
         reasons = "; ".join(fault.message for fault in answer.errors) or "no reason given"
         raise Unavailable(f"the external CA at {authority.url} refuses to sign: {reasons}")
     return answer.result.certificate
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        # its own text tells of objects in memory
+        return f"cannot connect: {error.os_error.strerror or error.os_error}"
+    return str(error) or "no answer in time"

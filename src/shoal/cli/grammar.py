@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
+from shoal.cli.examples import EXAMPLES
 from shoal.errors import ShoalError
 
 EXIT_USAGE = 125  # as Docker has it for a wrong flag
@@ -121,6 +123,20 @@ class DockerCommand(click.Command):
         formatter.write(f"Usage:  {ctx.command_path} {self.usage}".rstrip() + f"\n\n{self.help or ''}\n")
         _write_aliases(ctx, formatter)
         _write_options(self, formatter)
+        if example := EXAMPLES.get(ctx.command_path.partition(" ")[2]):
+            formatter.write(f"\nExample:\n  {example}\n")
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return what the shell may offer: flags, but not the hidden negations of switches."""
+        return [item for item in super().shell_complete(ctx, incomplete) if not item.value.startswith(NEGATION)]
+
+    def make_context(self, *arguments: Any, **keywords: Any) -> click.Context:
+        """Begin to read a command line; names are looked up only when the shell asks what there is."""
+        if keywords.get("resilient_parsing"):
+            from shoal.cli.completion import add_offers
+
+            add_offers(self)
+        return super().make_context(*arguments, **keywords)
 
 
 def _is_first_argument(command: click.Command, args: list[str], position: int) -> bool:
@@ -212,6 +228,13 @@ class LazyGroup(click.Group):
             hint = f" Did you mean {near[0]}?" if near else ""
             raise click.UsageError(f"unknown command: {ctx.command_path} {name}.{hint}", ctx)
         return self.aliases.get(name, name), command, args[1:]
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return what the shell may offer, without importing the commands."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        return [CompletionItem(name, help=self._lazy[name][1]) for name in names]
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write help in Docker's layout."""

@@ -15,6 +15,7 @@ from shoal.errors import ShoalError
 EXIT_INTERRUPTED = 130
 _IMAGES = "shoal.cli.commands.image"
 _CONTAINERS = "shoal.cli.commands.container"
+_INSIDE = "shoal.cli.commands.inside"
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "swarm": ("shoal.cli.commands.swarm:swarm", "Make, join, change and leave a swarm"),
@@ -27,8 +28,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "stack": ("shoal.cli.commands.stack:stack", "Work with stacks: Compose files on the swarm"),
     "lab": ("shoal.cli.commands.lab:lab", "Run a whole swarm on this machine"),
     "doctor": ("shoal.cli.commands.doctor:doctor", "Find what is wrong with this node and its ways to the others"),
+    "completion": ("shoal.cli.commands.completion:completion", "Print what a shell reads to complete commands"),
     "info": ("shoal.cli.commands.system:info", "Show what the daemon says of itself and its swarm"),
     "version": ("shoal.cli.commands.system:version", "Show the versions of command and daemon"),
+    "container": ("shoal.cli.commands.container:container", "Work with containers"),
+    "image": (f"{_IMAGES}:image", "Work with the images of this node"),
+    "system": ("shoal.cli.commands.system:system", "Work with the daemon"),
+    "events": ("shoal.cli.commands.events:events", "Show what happens"),
+    "exec": (f"{_INSIDE}:execute", "Run a command in a container"),
+    "top": (f"{_INSIDE}:top", "Show the processes of a container"),
+    "stats": (f"{_INSIDE}:stats", "Show what containers use"),
+    "inspect": ("shoal.cli.commands.inspect:inspect", "Show objects whole"),
     "ps": (f"{_CONTAINERS}:list_containers", "List the containers of this node"),
     "logs": (f"{_CONTAINERS}:logs", "Show the output of a container"),
     "images": (f"{_IMAGES}:list_images", "List the images of this node"),
@@ -46,11 +56,16 @@ COMMANDS: dict[str, tuple[str, str]] = {
     context_settings={"help_option_names": ["--help"]},
     help="Run a swarm of containers: what docker does with a swarm, by Shoal's own command.",
 )
-@click.option("-H", "--host", metavar="string", help="Where the daemon listens: unix:///path or tcp://address:port")
+@click.option("-H", "--host", metavar="string", help="The daemon: unix:///path, tcp://address:port or ssh://user@host")
+@click.option("--tls", is_flag=True, default=None, help="Speak TLS; who answers is not verified")
+@click.option("--tlsverify", is_flag=True, default=None, help="Speak TLS, and verify who answers")
+@click.option("--tlscacert", metavar="string", help="The daemon's authority (default ~/.docker/ca.pem)")
+@click.option("--tlscert", metavar="string", help="Our certificate (default ~/.docker/cert.pem)")
+@click.option("--tlskey", metavar="string", help="Its key (default ~/.docker/key.pem)")
 @click.version_option(__version__, "-v", "--version", prog_name="shoal")
-def shoal(host: str | None) -> None:
-    """Take the flags that stand before the command."""
-    del host
+def shoal(**given: object) -> None:
+    """Take the flags that stand before the command: `session.connect` looks at them."""
+    del given
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -13,6 +13,7 @@ from shoal.language.ports import parse_port_match, parse_ports
 from shoal.language.values import (
     parse_bytes,
     parse_command,
+    parse_credential_spec,
     parse_generic_resource,
     parse_int,
     parse_nano_cpus,
@@ -113,6 +114,13 @@ def _shared(*, with_defaults: bool) -> tuple[Add, ...]:
         ),
         flag("--health-timeout", "duration", "The longest a check may take", parse=parse_positive_duration),
         flag("--hostname", "string", "Host name of the containers"),
+        flag(
+            "--credential-spec",
+            "credential-spec",
+            "For Windows containers: Linux nodes refuse it",
+            parse=parse_credential_spec,
+        ),
+        flag("--isolation", "string", 'Isolation of the containers; Linux knows only "default"'),
         flag("--init", text="Run an init in each container that forwards signals and reaps"),
         flag("--limit-cpu", "decimal", "The most processors a task may use", parse=parse_nano_cpus),
         flag("--limit-memory", "bytes", "The most memory a task may use", parse=parse_bytes),

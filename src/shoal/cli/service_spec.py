@@ -34,6 +34,8 @@ _SCALARS: dict[str, tuple[str, ...]] = {
     "hostname": ("TaskTemplate", "ContainerSpec", "Hostname"),
     "user": ("TaskTemplate", "ContainerSpec", "User"),
     "workdir": ("TaskTemplate", "ContainerSpec", "Dir"),
+    "isolation": ("TaskTemplate", "ContainerSpec", "Isolation"),
+    "credential_spec": ("TaskTemplate", "ContainerSpec", "Privileges", "CredentialSpec"),
     "init": ("TaskTemplate", "ContainerSpec", "Init"),
     "tty": ("TaskTemplate", "ContainerSpec", "TTY"),
     "read_only": ("TaskTemplate", "ContainerSpec", "ReadOnly"),

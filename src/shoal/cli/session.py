@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import click
 
-from shoal.client.connection import DEFAULT_HOST, Client, RemoteError
+from shoal.cli.daemon_address import chosen_host, chosen_tls
+from shoal.client.connection import Client, RemoteError
 from shoal.errors import InvalidArgument, ShoalError
-from shoal.language.templates import Row, fields_of, go_text, parse_template
+from shoal.language.golang_functions import as_text
+from shoal.language.templates import Row, fields_of, parse_template
 from shoal.language.texts import table_text
 from shoal.language.values import parse_filters
 
-HOST_VARIABLE = "DOCKER_HOST"
 STATUS_NOT_FOUND = 404
 
 
 def connect() -> Client:
-    """Return a client of the daemon that `-H`, else DOCKER_HOST, else the default names."""
+    """Return a client of the daemon that the flags before the command, else the environment, name."""
     context = click.get_current_context()
-    given = context.find_root().params.get("host")
+    given = context.find_root().params
     told: set[str] = set()
 
     def warn(text: str) -> None:
@@ -30,7 +30,7 @@ def connect() -> Client:
             told.add(text)
             click.echo(f"Warning: {text}", err=True)
 
-    return Client(given or os.environ.get(HOST_VARIABLE) or DEFAULT_HOST, warn)
+    return Client(chosen_host(given), warn, chosen_tls(given))
 
 
 def filter_query(texts: Sequence[str], **more: Iterable[str]) -> dict[str, str]:
@@ -86,7 +86,7 @@ def _print_template_table(columns: Sequence[Column], rows: Sequence[Row], templa
     unknown = [field for field in fields_of(template) if field not in heads]
     if unknown:
         raise InvalidArgument(f"--format: there is no field .{unknown[0]}; there are {', '.join(sorted(heads))}")
-    lines = [render(heads), *(render(row) for row in rows)]
+    lines = [parse_template(template, is_heading=True)(heads), *(render(row) for row in rows)]
     click.echo(table_text([line.split("\t") for line in lines]), nl=False)
 
 
@@ -167,4 +167,4 @@ def for_each(names: Sequence[str], act: Callable[[str], None]) -> None:
 
 def labels_text(labels: Mapping[str, str] | None) -> str:
     """Write labels in one line."""
-    return ",".join(f"{key}={go_text(value)}" for key, value in sorted((labels or {}).items()))
+    return ",".join(f"{key}={as_text(value)}" for key, value in sorted((labels or {}).items()))

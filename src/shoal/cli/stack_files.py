@@ -44,7 +44,9 @@ def read_text(path: str) -> str:
         raise InvalidArgument(f"{path}: it is no UTF-8 text") from None
 
 
-def load_project(files: Sequence[str], env_files: Sequence[str], profiles: Sequence[str]) -> Project:
+def load_project(
+    files: Sequence[str], env_files: Sequence[str], profiles: Sequence[str], *, fills_in_variables: bool = True
+) -> Project:
     """Return the project of files; without any, of the one with the usual name here."""
     paths = [part for each in files for part in each.split(",") if part]
     if not paths:
@@ -54,7 +56,8 @@ def load_project(files: Sequence[str], env_files: Sequence[str], profiles: Seque
         override = Path(paths[0]).with_suffix(f".override{Path(paths[0]).suffix}")
         paths += [str(override)] if override.exists() else []
     switched_on = [*profiles, *(name for name in os.environ.get(PROFILES_VARIABLE, "").split(",") if name)]
-    return Loader(read_text, os.environ, switched_on).load(paths, env_files=env_files)
+    loader = Loader(read_text, os.environ, switched_on, fills_in_variables=fills_in_variables)
+    return loader.load(paths, env_files=env_files)
 
 
 def load_stack(name: str, files: Sequence[str], env_files: Sequence[str], profiles: Sequence[str]) -> Stack:

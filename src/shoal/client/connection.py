@@ -1,19 +1,19 @@
-"""A small synchronous client of a daemon's HTTP API, over a unix socket or TCP. Knows HTTP, not services or nodes."""
+"""A small synchronous client of a daemon's HTTP API. Knows HTTP, not services or nodes, nor how a daemon is reached."""
 
 from __future__ import annotations
 
 import http.client
 import json
-import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import IO, Any, NamedTuple
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
-from shoal.errors import InvalidArgument, ShoalError
+from shoal.client.dialing import TlsFiles, make_dialer
+from shoal.client.hijacking import HijackedStream
+from shoal.errors import ShoalError
 
 DEFAULT_HOST = "unix:///run/shoal/shoal.sock"
-DEFAULT_TCP_PORT = 2375
 API_VERSION = "1.50"
 CHUNK_BYTES = 65536
 # A stream may be silent for as long as it likes; a plain answer may not.
@@ -46,38 +46,20 @@ class NoDaemon(ShoalError):
     """Nobody answers where the daemon should listen."""
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float | None) -> None:
-        super().__init__("shoal", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
 class Client:
     """Asks one daemon; every request has a connection of its own.
 
     Args:
-        host: `unix:///path` or `tcp://address:port`.
+        host: as `make_dialer` has it.
         warn: is told, in a line, what an answer should be taken with.
+        tls: certificates for `tcp://`; None for a connection in the clear.
     """
 
-    def __init__(self, host: str = DEFAULT_HOST, warn: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, host: str = DEFAULT_HOST, warn: Callable[[str], None] | None = None, tls: TlsFiles | None = None
+    ) -> None:
         self._warn = warn
-        parts = urlsplit(host)
-        if parts.scheme == "unix" and (parts.netloc + parts.path):
-            self._unix_path, self._address, self._port = parts.netloc + parts.path, "", 0
-        elif parts.scheme in ("tcp", "http") and parts.hostname:
-            try:
-                port = parts.port
-            except ValueError:
-                raise InvalidArgument(f'host "{host}": the port is a number from 1 to 65535') from None
-            self._unix_path, self._address, self._port = "", parts.hostname, port or DEFAULT_TCP_PORT
-        else:
-            raise InvalidArgument(f'host "{host}": use unix:///path or tcp://address:port')
+        self._dialer = make_dialer(host, tls)
         self.host = host
 
     def get(self, path: str, query: Query | None = None) -> Any:
@@ -132,7 +114,7 @@ class Client:
         """
         content = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else None
         kind = "application/x-tar" if isinstance(body, bytes) else "application/json"
-        connection = self._connect(timeout_seconds)
+        connection = self._dialer.connect(timeout_seconds)
         try:
             connection.request(method, target, content, {"Content-Type": kind})
             response = connection.getresponse()
@@ -166,14 +148,10 @@ class Client:
         headers: dict[str, str],
         timeout: float | None,
     ) -> Iterator[http.client.HTTPResponse]:
-        connection = self._connect(timeout)
-        target = f"/v{API_VERSION}{quote(path, safe='/@:+')}"
-        given = {key: _query_text(value) for key, value in (query or {}).items() if value is not None}
-        if given:
-            target += f"?{urlencode(given)}"
+        connection = self._dialer.connect(timeout)
         try:
             try:
-                connection.request(method, target, body, headers)
+                connection.request(method, _target(path, query), body, headers)
                 response = connection.getresponse()
             except (OSError, http.client.HTTPException) as error:
                 raise self._explain(error) from error
@@ -188,10 +166,23 @@ class Client:
         finally:
             connection.close()
 
-    def _connect(self, timeout: float | None) -> http.client.HTTPConnection:
-        if self._unix_path:
-            return _UnixConnection(self._unix_path, timeout)
-        return http.client.HTTPConnection(self._address, self._port, timeout=timeout)
+    @contextmanager
+    def hijack(self, path: str, body: object = None, query: Query | None = None) -> Iterator[HijackedStream]:
+        """Ask with POST for the streams of a program, and give them. Raises as `get` does."""
+        content = json.dumps(body).encode() if body is not None else None
+        connection = self._dialer.connect(ANSWER_TIMEOUT_SECONDS)
+        headers = {"Content-Type": "application/json", "Connection": "Upgrade", "Upgrade": "tcp"}
+        try:
+            try:
+                connection.request("POST", _target(path, query), content, headers)
+                response = connection.getresponse()
+            except (OSError, http.client.HTTPException) as error:
+                raise self._explain(error) from error
+            if response.status >= 400:
+                raise _refusal(response)
+            yield HijackedStream(connection, response)
+        finally:
+            connection.close()
 
     def _explain(self, error: Exception, timeout_seconds: float = ANSWER_TIMEOUT_SECONDS) -> NoDaemon:
         if isinstance(error, PermissionError):
@@ -200,9 +191,15 @@ class Client:
             return NoDaemon(f"the daemon at {self.host} gave no answer in {timeout_seconds:.0f} s")
         if isinstance(error, FileNotFoundError | ConnectionRefusedError):
             return NoDaemon(
-                f"Cannot connect to the daemon at {self.host}. Is shoald running? (-H or DOCKER_HOST say where)"
+                f"Cannot connect to the daemon at {self.host}. Is shoald running? "
+                "(-H, SHOAL_HOST or DOCKER_HOST say where)"
             )
         return NoDaemon(f"cannot talk to the daemon at {self.host}: {error}")
+
+
+def _target(path: str, query: Query | None) -> str:
+    given = {key: _query_text(value) for key, value in (query or {}).items() if value is not None}
+    return f"/v{API_VERSION}{quote(path, safe='/@:+')}" + (f"?{urlencode(given)}" if given else "")
 
 
 def _decode(raw: bytes, kind: str) -> Any:

@@ -44,9 +44,18 @@ class Loader:
         read: returns the text of a file.
         environment: the variables of the process.
         profiles: those that are switched on; `*` switches on all.
+        fills_in_variables: else `${NAME}` is left as it stands.
     """
 
-    def __init__(self, read: ReadFile, environment: Mapping[str, str], profiles: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        read: ReadFile,
+        environment: Mapping[str, str],
+        profiles: Sequence[str] = (),
+        *,
+        fills_in_variables: bool = True,
+    ) -> None:
+        self._fills_in_variables = fills_in_variables
         self._read = read
         self._environment = environment
         self._profiles = frozenset(profiles)
@@ -104,7 +113,7 @@ class Loader:
 
     def _document(self, path: str, variables: Variables) -> Map:
         raw = parse_document(self._read(path), path)
-        document = variables.interpolate(raw, "", Place(file=path))
+        document = variables.interpolate(raw, "", Place(file=path)) if self._fills_in_variables else raw
         assert isinstance(document, Map)
         top = Cursor(document, "", Place(file=path))
         for key, cursor in top.fields(TOP_KEYS).items():

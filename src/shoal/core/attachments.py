@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Container, Iterable
 
 from shoal.core.allocate.ipam import free_addresses
-from shoal.core.networks import OVERLAY_DRIVER, is_overlay
+from shoal.core.networks import PREDEFINED, driver_of, is_overlay
 from shoal.errors import Conflict, Forbidden, InvalidArgument
 from shoal.model.objects import AttachedContainer, Attachment, Network, Task, TaskStatus
 from shoal.model.states import TaskState
@@ -26,7 +26,7 @@ def is_attachment(task: Task) -> bool:
 
 def check_attachable(network: Network, reference: str) -> None:
     """Refuse a network that plain containers may not be on, with Docker's text. Raises Forbidden."""
-    if not is_overlay(network) or network.spec.ingress or not network.spec.attachable:
+    if network.id in PREDEFINED or network.spec.ingress or not network.spec.attachable:
         prefix = COULD_NOT.format(name=reference, code="PermissionDenied")
         raise Forbidden(f"{prefix}network {reference} not manually attachable")
 
@@ -45,10 +45,13 @@ def choose_addresses(network: Network, asked: Iterable[str], used: Container[str
         subnet = next((each for each in subnets if each.version == address.version and address in each), None)
         if subnet is None:
             raise InvalidArgument(
-                f"invalid config for network {network.spec.name}: no configured subnet contains IP address {text}"
+                f"invalid endpoint settings:\nno configured subnet or ip-range contain the IP address {text}"
             )
         gateways = {gateway.partition("/")[0] for gateway in network.gateways}
-        is_special = address in (subnet.network_address, subnet.broadcast_address) or str(address) in gateways
+        reserved = {text for pool in network.spec.ipam.config for text in pool.auxiliary_addresses.values()}
+        is_special = (
+            address in (subnet.network_address, subnet.broadcast_address) or str(address) in gateways | reserved
+        )
         if is_special or str(address) in used:
             raise Conflict(f"Address already in use: {text} on network {network.spec.name}")
         chosen[address.version] = f"{address}/{subnet.prefixlen}"
@@ -83,7 +86,11 @@ def attachment_task(
         status=TaskStatus(state=TaskState.RUNNING, timestamp_ns=now_ns, message="attached"),
         attachments=(
             Attachment(
-                network_id=network.id, addresses=addresses, driver=OVERLAY_DRIVER, internal=network.spec.internal
+                network_id=network.id,
+                addresses=addresses,
+                driver=driver_of(network.spec),
+                internal=network.spec.internal,
+                spec=None if is_overlay(network) else network.spec,
             ),
         ),
         container=container,

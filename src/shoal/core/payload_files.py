@@ -5,10 +5,10 @@ Knows neither nodes nor disks. What is said in an error names references, never 
 
 from __future__ import annotations
 
-from shoal.core.golang_template import TemplateError, Values, render
 from shoal.core.payload_versions import config_key, secret_key
 from shoal.core.template import Context
 from shoal.errors import InvalidArgument, NotBuilt, NotFound
+from shoal.language.golang_template import TemplateError, Values, render
 from shoal.model.base import Struct
 from shoal.model.container import FileInContainer
 from shoal.model.container_spec import ContainerSpec, ReferenceFileTarget

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from shoal.core.networks import BRIDGE_DRIVER, OVERLAY_DRIVER, choose_exit, exit_of, needs_way_out
+from shoal.core.validate.plain_container import HOST_GATEWAY
 from shoal.core.validate.plain_network import parse_port
 from shoal.model.container import Container, ContainerConfig
-from shoal.model.netstate import HostPort, JoinedNetwork, OverlayLink, Sandbox, SandboxRequest
+from shoal.model.netstate import HostPort, JoinedNetwork, LinkOptions, OverlayLink, Sandbox, SandboxRequest
 from shoal.model.plain import BRIDGE, Attachment, EndpointRequest, PlainConfig, PortRequest
 
 
@@ -19,6 +21,22 @@ def wanted_ports(plain: PlainConfig, exposed_by_image: Iterable[str] = ()) -> tu
             if (number, protocol) not in published:
                 ports.append(PortRequest(protocol=protocol, target_port=number))
     return tuple(ports)
+
+
+def with_host_gateway(hosts: tuple[str, ...], address: str) -> tuple[str, ...]:
+    """Return lines of /etc/hosts in which the node itself has its address."""
+    return tuple(
+        f"{address}{line.removeprefix(HOST_GATEWAY)}" if line.startswith(HOST_GATEWAY) else line for line in hosts
+    )
+
+
+def is_taken(port: HostPort, taken: Iterable[HostPort]) -> bool:
+    """Tell whether one of the ports that are taken is in the way of another: two addresses of a node are two places."""
+    return any(
+        (port.protocol, port.published_port) == (other.protocol, other.published_port)
+        and (port.host_address == other.host_address or not port.host_address or not other.host_address)
+        for other in taken
+    )
 
 
 def port_conflict(ports: Iterable[HostPort], containers: Iterable[Container]) -> str:
@@ -39,19 +57,26 @@ def port_conflict(ports: Iterable[HostPort], containers: Iterable[Container]) ->
 def sandbox_request(container_id: str, config: ContainerConfig) -> SandboxRequest:
     """Return the namespace a container needs: its networks of the swarm, and a way out."""
     plain = config.plain or PlainConfig()
+    exits = [
+        exit_of(each.network_id, each.network_name, each.driver or OVERLAY_DRIVER, each.priority)
+        for each in plain.attachments
+        if not each.internal
+    ]
+    if plain.network_mode == BRIDGE:
+        exits.append(exit_of("", BRIDGE, BRIDGE_DRIVER, plain.bridge.priority))
     return SandboxRequest(
         task_id=container_id,
         host_ports=config.host_ports,
-        overlays=tuple(OverlayLink(network_id=each.network_id, addresses=each.addresses) for each in plain.attachments),
-        outside=_leads_outside(config, plain),
+        overlays=tuple(
+            OverlayLink(network_id=each.network_id, addresses=each.addresses, options=each.link)
+            for each in plain.attachments
+        ),
+        # not if all it is on are internal networks
+        outside=bool(config.host_ports or not plain.attachments or needs_way_out(exits)),
+        default_network_id=choose_exit(exits),
+        outside_options=plain.bridge.link if plain.network_mode == BRIDGE else LinkOptions(),
         name_servers=config.dns_nameservers,
     )
-
-
-def _leads_outside(config: ContainerConfig, plain: PlainConfig) -> bool:
-    """Whether a container has a way out: not if all it is on are internal networks."""
-    is_on_open = any(not each.internal for each in plain.attachments)
-    return plain.network_mode == BRIDGE or bool(config.host_ports) or is_on_open or not plain.attachments
 
 
 def endpoint_of(plain: PlainConfig, network: str) -> EndpointRequest | None:

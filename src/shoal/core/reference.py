@@ -110,6 +110,15 @@ def parse_reference(text: str) -> Reference:
     return Reference(registry=registry, path=path, tag=tag, digest=digest)
 
 
+def is_image_reference(text: str) -> bool:
+    """Tell whether `text` names an image in a registry; 64 hexadecimal digits are an id, not a name."""
+    try:
+        parse_reference(text)
+    except InvalidArgument:
+        return False
+    return True
+
+
 def _split_registry(text: str) -> tuple[str, str]:
     first, slash, rest = text.partition("/")
     is_registry = slash and ("." in first or ":" in first or first == "localhost" or first.lower() != first)

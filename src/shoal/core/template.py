@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from shoal.core.golang_template import TemplateError, Values, render
 from shoal.errors import InvalidArgument
+from shoal.language.golang_template import TemplateError, Values, render
 from shoal.model.base import Struct
 
 

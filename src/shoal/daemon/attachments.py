@@ -50,6 +50,8 @@ class NodeAttachments:
             ATTACH_PATH, call, AttachAnswer, lambda manager: manager.attachments.attach(call, node_id)
         )
         try:
+            if answer.spec is not None:
+                return await self._local.attach_to_copy(answer, call)
             async with asyncio.timeout(NETWORK_SECONDS):
                 await self._network.wait_for_network(answer.network_id)
         except BaseException as error:

@@ -31,7 +31,18 @@ class NothingSent(Exception):
 
 
 async def forward(dialer: Dialer, manager: Manager, request: web.Request) -> web.StreamResponse:
-    """Let the leader answer `request`; one that cannot be reached (nothing was sent) is waited for, or its successor.
+    """Let the leader answer `request`. Raises as `ask_leader`."""
+    answer = await ask_leader(dialer, manager, request)
+    try:
+        return await _pass_on(answer, request)
+    finally:
+        answer.release()
+
+
+async def ask_leader(dialer: Dialer, manager: Manager, request: web.Request) -> ClientResponse:
+    """Return the beginning of the leader's answer to `request`; the caller reads the rest and releases it.
+
+    A leader that cannot be reached (nothing was sent) is waited for, or its successor.
 
     Raises:
         NotLeader: this manager leads now.
@@ -45,16 +56,11 @@ async def forward(dialer: Dialer, manager: Manager, request: web.Request) -> web
         if not address:
             raise NotLeader("this manager leads itself")
         try:
-            answer = await _ask(dialer, manager, request, body, address)
+            return await _ask(dialer, manager, request, body, address)
         except NothingSent as error:
             if loop.time() >= deadline:
                 raise Unavailable(f"the leading manager at {address} does not answer: {error}") from error
             await manager.await_other_leader(address, RETRY_SECONDS)
-            continue
-        try:
-            return await _pass_on(answer, request)
-        finally:
-            answer.release()
 
 
 async def _ask(dialer: Dialer, manager: Manager, request: web.Request, body: bytes, address: str) -> ClientResponse:

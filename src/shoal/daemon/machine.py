@@ -7,14 +7,14 @@ import platform
 import socket
 from pathlib import Path
 
+from shoal.core.networks import NETWORK_DRIVERS
 from shoal.daemon.settings import Settings
 from shoal.model.base import Struct
 from shoal.model.objects import NodeDescription, Plugin
 from shoal.model.specs import GenericResource, Platform, Resources
 
 DOCKER_VERSION = "28.2.2"
-LOG_DRIVERS = ("json-file", "local", "none")
-NETWORK_DRIVERS = ("bridge", "host", "null", "overlay")
+LOG_DRIVERS = ("journald", "json-file", "local", "none", "syslog")
 VOLUME_DRIVERS = ("local",)
 
 

@@ -84,8 +84,10 @@ def _run(settings: Settings) -> int:
 
     from shoal.daemon.layout import Layout
     from shoal.daemon.logs import configure_logging
+    from shoal.daemon.server import check_listening
     from shoal.lib.ids import Ids
 
+    check_listening(settings)
     configure_logging(settings.log_level)
     gc.set_threshold(*COLLECTION_THRESHOLDS)
     layout = Layout(settings.data_root.absolute(), settings.exec_root.absolute())

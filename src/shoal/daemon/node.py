@@ -7,11 +7,10 @@ import os
 from collections.abc import AsyncIterator
 
 import structlog
-from aiohttp import web
+from aiohttp import ClientError, web
 
 from shoal.agent.container_network import ContainerNetwork
 from shoal.agent.containers import PlainContainers
-from shoal.agent.images import decode_registry_auth
 from shoal.api.application import make_application
 from shoal.api.context import HostFacts, ManagerView
 from shoal.api.requests import LOCKED
@@ -22,7 +21,7 @@ from shoal.core.diagnosis import examine_swarm
 from shoal.daemon.addresses import split_address
 from shoal.daemon.attachments import NodeAttachments
 from shoal.daemon.doctor import examine_this_machine, look_at_helpers, look_at_managers
-from shoal.daemon.forwarding import forward
+from shoal.daemon.forwarding import OUTCOME_UNKNOWN, ask_leader, forward
 from shoal.daemon.joining import JoinPlan, enter, prepare_founding, revive
 from shoal.daemon.layout import Layout, SwarmMembership
 from shoal.daemon.local_networks import LocalNetworks
@@ -32,6 +31,7 @@ from shoal.daemon.participation import Machinery, Participation
 from shoal.daemon.restoring import back_up, restore
 from shoal.daemon.settings import Settings
 from shoal.engine.engine import RuncEngine
+from shoal.engine.images.credentials import decode_credentials
 from shoal.errors import Conflict, InvalidArgument, Locked, NotFound, ShoalError, Unavailable
 from shoal.lib.clock import SystemClock
 from shoal.lib.ids import Ids
@@ -113,6 +113,7 @@ class SwarmNode:
             layout,
             self.engine,
             self._network,
+            self.local_networks,
             self.clock,
             self.ids,
             self._describe,
@@ -229,6 +230,7 @@ class SwarmNode:
             debug=self._settings.log_level == "debug",
             node_address=address,
             remote_managers=managers,
+            way_out=self._network.way_out(),
         )
 
     async def examine(self) -> tuple[Finding, ...]:
@@ -416,6 +418,7 @@ class SwarmNode:
             # plain containers run on, and keep their way out and their ports
             plain = {container.id for container in self.engine.list() if container.config.plain is not None}
             await self._network.forget_swarm(plain)
+            await self.local_networks.forget_swarm()
             await asyncio.to_thread(self._layout.erase_swarm)
             self._locked = None
             _log.info("left the swarm")
@@ -439,6 +442,18 @@ class SwarmNode:
             raise Unavailable(NOT_IN_SWARM)
         return await forward(self._part.dialer, self._part.manager, request)
 
+    async def answer_of_leader(self, request: web.Request) -> tuple[int, bytes]:
+        """Return status and body of the leading manager's answer to a request."""
+        if self._part is None or self._part.manager is None:
+            raise Unavailable(NOT_IN_SWARM)
+        answer = await ask_leader(self._part.dialer, self._part.manager, request)
+        try:
+            return answer.status, await answer.read()
+        except (ClientError, TimeoutError) as error:
+            raise Unavailable(OUTCOME_UNKNOWN) from error
+        finally:
+            answer.release()
+
     async def task_logs(self, task: Task, options: LogOptions) -> AsyncIterator[LogLine]:
         """Yield the output of a task of any node; nothing if its container was removed."""
         for container in self.engine.list():
@@ -458,7 +473,7 @@ class SwarmNode:
 
     async def inspect_remote(self, reference: str, registry_auth: str) -> RemoteManifest:
         """Ask a registry about an image."""
-        return await self.engine.images.inspect_remote(reference, decode_registry_auth(registry_auth))
+        return await self.engine.images.inspect_remote(reference, decode_credentials(registry_auth))
 
 
 def refuse_to_leave(manager: Manager) -> str:

@@ -21,12 +21,12 @@ from aiohttp import web
 from shoal.agent.agent import Agent
 from shoal.agent.database import TaskDatabase
 from shoal.agent.images import ImageSource
-from shoal.agent.runner import NodeParts
+from shoal.agent.runner import NodeParts, OwnNetworks
 from shoal.agent.streams import StreamServer
 from shoal.agent.worker import Worker
 from shoal.ca.root import CertificateRequest
 from shoal.ca.tokens import parse_unlock_key
-from shoal.daemon.addresses import split_address
+from shoal.daemon.addresses import data_path_host, split_address
 from shoal.daemon.credentials import Credentials
 from shoal.daemon.layout import Layout, SwarmMembership
 from shoal.daemon.manager import Manager
@@ -92,6 +92,7 @@ class Machinery:
     Args:
         layout: its roots.
         engine, network: its containers and their network.
+        own_networks: networks that it makes for itself.
         clock, ids: time and chance.
         describe: what it is like now, given what it is to say of a swarm's trust.
         forwarded_api: makes Docker's API as other managers forward it to this one.
@@ -104,6 +105,7 @@ class Machinery:
         layout: Layout,
         engine: RuncEngine,
         network: NodeNetwork,
+        own_networks: OwnNetworks,
         clock: Clock,
         ids: Ids,
         describe: Callable[[NodeDescription], NodeDescription],
@@ -114,6 +116,7 @@ class Machinery:
         self.layout = layout
         self.engine = engine
         self.network = network
+        self.own_networks = own_networks
         self.clock = clock
         self.ids = ids
         self.describe = describe
@@ -200,6 +203,7 @@ class Participation:
             machinery.network,
             ImageSource(machinery.engine, prefer_local),
             machinery.clock,
+            machinery.own_networks,
         )
         self._database = TaskDatabase(machinery.layout.worker_database)
         self._worker = Worker(parts, self._database)
@@ -241,7 +245,7 @@ class Participation:
     def describe(self) -> NodeDescription:
         """Return what this node says of itself to the swarm."""
         membership = self.membership
-        address = membership.data_path_address or split_address(membership.advertise_address)[0]
+        address = data_path_host(membership.data_path_address, membership.advertise_address)
         return replace(self._machinery.describe(self.credentials.describe()), data_path_address=address)
 
     @property

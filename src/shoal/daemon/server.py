@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import grp
 import os
 import socket
@@ -13,6 +14,7 @@ import structlog
 from aiohttp import web
 
 from shoal.daemon.settings import Settings
+from shoal.daemon.tls_connection import TlsConnection
 from shoal.errors import InvalidArgument
 
 _log = structlog.get_logger(__name__)
@@ -20,6 +22,26 @@ _log = structlog.get_logger(__name__)
 SHUTDOWN_TIMEOUT_SECONDS = 2.0
 DEFAULT_TCP_PORT = 2375
 SOCKET_MODE = 0o660
+
+
+class _TcpSite(web.TCPSite):
+    """A TCP address that is listened on, by TLS if there is a context: with connections that can be half closed."""
+
+    def __init__(self, runner: web.AppRunner, address: str, port: int, context: ssl.SSLContext | None) -> None:
+        super().__init__(runner, address, port)
+        self._context = context
+
+    async def start(self) -> None:
+        """Listen."""
+        if self._context is None:
+            await super().start()
+            return
+        await web.BaseSite.start(self)
+        context, server = self._context, self._runner.server
+        assert server is not None, "the runner was set up"
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: TlsConnection(server, context), self._host, self._port, backlog=self._backlog
+        )
 
 
 class Server:
@@ -30,7 +52,6 @@ class Server:
             application, handle_signals=False, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_SECONDS
         )
         self._settings = settings
-        self._group = settings.group
         self._sockets: list[Path] = []
 
     async def start(self) -> None:
@@ -51,7 +72,7 @@ class Server:
                 await self._listen_unix(Path(parts.netloc + parts.path))
             elif parts.scheme == "tcp":
                 address, port = parts.hostname or "127.0.0.1", DEFAULT_TCP_PORT if parts.port is None else parts.port
-                await web.TCPSite(self._runner, address, port, ssl_context=tls_context(self._settings)).start()
+                await _TcpSite(self._runner, address, port, tls_context(self._settings)).start()
             else:
                 raise InvalidArgument(f'--host "{host}": use unix:///path or tcp://address:port')
         except OSError as error:
@@ -69,11 +90,8 @@ class Server:
             await web.UnixSite(self._runner, str(path)).start()
         finally:
             os.umask(old_mask)
-        if self._group:
-            try:
-                os.chown(path, 0, grp.getgrnam(self._group).gr_gid)
-            except KeyError:
-                raise InvalidArgument(f'--group "{self._group}": there is no such group') from None
+        if self._settings.group:
+            os.chown(path, 0, _group_id(self._settings.group))
         path.chmod(SOCKET_MODE)
         self._sockets.append(path)
 
@@ -86,6 +104,24 @@ class Server:
         await self._runner.cleanup()
         for path in self._sockets:
             path.unlink(missing_ok=True)
+
+
+def check_listening(settings: Settings) -> None:
+    """Refuse, before anything is started, hosts, certificates and a group that cannot be. Raises InvalidArgument."""
+    for host in settings.listen_on:
+        if urlsplit(host).scheme not in ("unix", "tcp"):
+            raise InvalidArgument(f'--host "{host}": use unix:///path or tcp://address:port')
+    if any(host.startswith("tcp:") for host in settings.listen_on):
+        tls_context(settings)
+    if settings.group:
+        _group_id(settings.group)
+
+
+def _group_id(name: str) -> int:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise InvalidArgument(f'--group "{name}": there is no such group') from None
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from shoal.engine import syscalls
-from shoal.engine.images.unpack import unpack_files
+from shoal.engine.images.unpack import OPAQUE_ATTRIBUTE, OPAQUE_NAME, WHITEOUT_PREFIX, unpack_files
 from shoal.errors import Forbidden, InvalidArgument, NotFound
 from shoal.model.container import PathStat
 
@@ -76,47 +76,87 @@ def pack(root: Path, path: str, output: BinaryIO) -> None:
     directory, name = _split(path)
     with _opened(root, directory, path) as parent, tarfile.open(fileobj=output, mode="w|", bufsize=_COPY_BYTES) as tar:
         if name:
-            _add(tar, parent, name, name, {})
+            _Packer(tar).add(parent, name, name)
         else:
             top = posixpath.basename(directory) or "/"
-            _add_directory(tar, parent, top, os.fstat(parent), {})
+            _Packer(tar).add_directory(parent, top, os.fstat(parent))
 
 
-def _add(tar: tarfile.TarFile, parent: int, name: str, shown: str, seen: dict[tuple[int, int], str]) -> None:
-    """Add one entry of a directory; what goes away meanwhile is left out."""
+def pack_tree(directory: Path, output: BinaryIO, is_layer: bool = False) -> None:
+    """Write a tar of all that is in a directory, without itself.
+
+    `is_layer`: the directory is a layer as overlayfs has it, and the tar is to be one as images have it.
+    """
+    descriptor = os.open(directory, _DIRECTORY)
     try:
-        found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        if stat.S_ISDIR(found.st_mode):
-            descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
-            try:
-                _add_directory(tar, descriptor, shown, found, seen)
-            finally:
-                os.close(descriptor)
+        with tarfile.open(fileobj=output, mode="w|", bufsize=_COPY_BYTES, format=tarfile.PAX_FORMAT) as tar:
+            _Packer(tar, is_layer).add_all(descriptor, "")
+    finally:
+        os.close(descriptor)
+
+
+class _Packer:
+    """Puts what is there into a tar; what goes away meanwhile is left out."""
+
+    def __init__(self, tar: tarfile.TarFile, is_layer: bool = False) -> None:
+        self._tar = tar
+        self._is_layer = is_layer
+        self._seen: dict[tuple[int, int], str] = {}
+
+    def add(self, parent: int, name: str, shown: str) -> None:
+        """Add one entry of a directory."""
+        try:
+            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if stat.S_ISDIR(found.st_mode):
+                descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
+                try:
+                    self.add_directory(descriptor, shown, found)
+                finally:
+                    os.close(descriptor)
+                return
+            member = _member(shown, found)
+            if stat.S_ISLNK(found.st_mode):
+                member.type, member.linkname = tarfile.SYMTYPE, os.readlink(name, dir_fd=parent)
+                self._tar.addfile(member)
+            elif self._is_layer and is_whiteout(found):
+                self._tar.addfile(tarfile.TarInfo(posixpath.join(posixpath.dirname(shown), f"{WHITEOUT_PREFIX}{name}")))
+            elif not stat.S_ISREG(found.st_mode):
+                _add_special(self._tar, member, found)
+            elif found.st_nlink > 1 and (found.st_dev, found.st_ino) in self._seen:
+                member.type, member.linkname = tarfile.LNKTYPE, self._seen[(found.st_dev, found.st_ino)]
+                self._tar.addfile(member)
+            else:
+                self._seen[(found.st_dev, found.st_ino)] = shown
+                _add_file(self._tar, parent, name, member)
+        except FileNotFoundError:
             return
+
+    def add_directory(self, descriptor: int, shown: str, found: os.stat_result) -> None:
+        """Add a directory and all below it."""
         member = _member(shown, found)
-        if stat.S_ISLNK(found.st_mode):
-            member.type, member.linkname = tarfile.SYMTYPE, os.readlink(name, dir_fd=parent)
-            tar.addfile(member)
-        elif not stat.S_ISREG(found.st_mode):
-            _add_special(tar, member, found)
-        elif found.st_nlink > 1 and (found.st_dev, found.st_ino) in seen:
-            member.type, member.linkname = tarfile.LNKTYPE, seen[(found.st_dev, found.st_ino)]
-            tar.addfile(member)
-        else:
-            seen[(found.st_dev, found.st_ino)] = shown
-            _add_file(tar, parent, name, member)
-    except FileNotFoundError:
-        return
+        member.type = tarfile.DIRTYPE
+        self._tar.addfile(member)
+        if self._is_layer and is_opaque(f"/proc/self/fd/{descriptor}"):
+            self._tar.addfile(tarfile.TarInfo(posixpath.join(shown, OPAQUE_NAME)))
+        self.add_all(descriptor, f"{shown.rstrip('/')}/")
+
+    def add_all(self, descriptor: int, prefix: str) -> None:
+        """Add all that is in a directory."""
+        for name in sorted(os.listdir(descriptor)):
+            self.add(descriptor, name, f"{prefix}{name}")
 
 
-def _add_directory(
-    tar: tarfile.TarFile, descriptor: int, shown: str, found: os.stat_result, seen: dict[tuple[int, int], str]
-) -> None:
-    member = _member(shown, found)
-    member.type = tarfile.DIRTYPE
-    tar.addfile(member)
-    for name in sorted(os.listdir(descriptor)):
-        _add(tar, descriptor, name, f"{shown.rstrip('/')}/{name}", seen)
+def is_whiteout(found: os.stat_result) -> bool:
+    """Tell whether an entry of a layer on the disk says that there is none of its name."""
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
+
+
+def is_opaque(directory: Path | str) -> bool:
+    """Tell whether a directory of a layer on the disk hides those below it."""
+    try:
+        return os.getxattr(directory, OPAQUE_ATTRIBUTE) == b"y"
+    except OSError:
+        return False
 
 
 def _add_file(tar: tarfile.TarFile, parent: int, name: str, member: tarfile.TarInfo) -> None:

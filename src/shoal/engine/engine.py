@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 import structlog
 
 from shoal.core.health import merged
+from shoal.core.volume import with_names
 from shoal.engine import records, rootfs
-from shoal.engine.events import ContainerEvents
+from shoal.engine.events import NodeEvents
 from shoal.engine.execs import Execs
 from shoal.engine.freezer import freeze, is_frozen
 from shoal.engine.health import HealthChecks
@@ -27,6 +28,7 @@ from shoal.engine.inside import InsideContainers
 from shoal.engine.keeper_client import KeeperClient
 from shoal.engine.limits import apply_limits, limit_arguments
 from shoal.engine.live import Live, LiveContainers, amended_container, wait_for
+from shoal.engine.log_forward import check_forward
 from shoal.engine.log_options import log_settings
 from shoal.engine.log_reader import read_log
 from shoal.engine.node_volumes import NodeVolumes
@@ -60,6 +62,7 @@ T = TypeVar("T")
 
 DEFAULT_STOP_SECONDS = 10.0
 KILL_WAIT_SECONDS = 30.0
+SIGKILL = 9
 
 
 class RuncEngine(InsideContainers):
@@ -75,7 +78,7 @@ class RuncEngine(InsideContainers):
         insecure_registries: registries that speak plain HTTP besides those on loopback.
     """
 
-    events: ContainerEvents
+    events: NodeEvents
     images: Images
     local_images: LocalImages
 
@@ -96,15 +99,21 @@ class RuncEngine(InsideContainers):
         self._ids = ids or Ids()
         self.host = host or read_host()
         self._live = LiveContainers()
-        self.events = ContainerEvents(self._clock)
+        self.events = NodeEvents(self._clock)
         self.local_images = LocalImages(
-            image_root.resolve(), daemon_id, self.host.machine, self._clock, self._live.using, insecure_registries
+            image_root.resolve(),
+            daemon_id,
+            self.host.machine,
+            self._clock,
+            self._live.using,
+            self.events,
+            insecure_registries,
         )
         self.images = self.local_images
         self._layout = rootfs.Layout(
             data_root.resolve(), exec_root.resolve(), self.local_images.content.layers, daemon_id, self.host
         )
-        self.volumes = NodeVolumes(LocalVolumes(self._layout.volumes, self._clock), self.list)
+        self.volumes = NodeVolumes(LocalVolumes(self._layout.volumes, self._clock), self.list, self.events)
         self._keeper = KeeperClient(
             exec_root.resolve(), data_root.resolve(), self._layout.keeper_cgroup, self._on_event, self._on_hello
         )
@@ -121,7 +130,13 @@ class RuncEngine(InsideContainers):
 
     async def start_up(self) -> None:
         """Read the records, take up running containers again, clean what was half-made, connect to the keeper."""
-        for part in (self._layout.make, self.volumes.local.start_up, self._execs.start_up, self._probes.start_up):
+        for part in (
+            self._layout.make,
+            self.local_images.start_up,
+            self.volumes.local.start_up,
+            self._execs.start_up,
+            self._probes.start_up,
+        ):
             await asyncio.to_thread(part)
         for container in await asyncio.to_thread(load_containers, self._layout):
             live = self._live.add(container)
@@ -175,10 +190,12 @@ class RuncEngine(InsideContainers):
         name = self._live.checked_name(config.name, container_id)
         check_config(config, self.host)
         log_settings(config, "")
+        check_forward(config)
         if config.stop_signal:
             parse_signal(config.stop_signal)
         arguments = arguments_of(config, image)
         config = replace(config, name=name, healthcheck=merged(config.healthcheck, image.healthcheck))
+        config = with_names(config, image.volumes, self._ids.new_hex)
         directory = self._layout.directory(container_id)
         container = Container(
             id=container_id,
@@ -193,7 +210,6 @@ class RuncEngine(InsideContainers):
         live = self._live.add(container)
 
         def make() -> None:
-            rootfs.check_binds(config)
             directory.mkdir(mode=0o710)
             rootfs.put_files(self._layout, container_id, config)
             records.save_container(directory, container)
@@ -201,9 +217,12 @@ class RuncEngine(InsideContainers):
         async with live.lock:
             try:
                 await self._renew_lease()
+                await self._in_thread(lambda: rootfs.check_binds(config))
+                await self.volumes.create_for(config)
                 await self._in_thread(make)
             except BaseException:
                 self._live.forget(container)
+                await self.volumes.remove_anonymous(config)
                 await asyncio.shield(asyncio.to_thread(rootfs.discard, self._layout, container_id))
                 raise
         self.events.tell(container, "create")
@@ -224,11 +243,10 @@ class RuncEngine(InsideContainers):
             live.status = None
             live.ended.clear()
             try:
-                await self._in_thread(
-                    lambda: prepare_run(self._layout, self.local_images, self.volumes.local, live.container)
-                )
+                await self._in_thread(lambda: self._prepare_run(live.container))
                 live.guard(self._layout.bundle(live.container.id))
-                answer = await self._keeper.request("run", **run_request(self._layout, live.container))
+                asked = await self._in_thread(lambda: run_request(self._layout, live.container))
+                answer = await self._keeper.request("run", **asked)
             except ShoalError as error:
                 await self._fail_start(live, error.message)
                 raise
@@ -244,6 +262,7 @@ class RuncEngine(InsideContainers):
                 live.container = replace(live.container, state=state)
                 self._health.begin(live)
             self.events.tell(live.container, "start")
+            self.volumes.tell(live.container, "mount")
             _log.info("container started", container_id=container_id, pid=answer["pid"])
             return live.container
 
@@ -271,6 +290,9 @@ class RuncEngine(InsideContainers):
         number = parse_signal(signal or config.stop_signal or self._image_stop_signal(live.container) or "SIGTERM")
         patience = timeout_seconds if timeout_seconds is not None else config.stop_timeout_seconds
         patience = DEFAULT_STOP_SECONDS if patience is None else patience
+        if number == SIGKILL:
+            await self._kill_and_wait(live)
+            return
         await self._send_signal(live, number)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if patience < 0 else patience):
@@ -318,6 +340,7 @@ class RuncEngine(InsideContainers):
             # who is attached waits for a start that will never be
             await self._keeper.request("expect-none", id=live.container.id)
         await self._renew_lease()
+        await self.volumes.remove_anonymous(live.container.config)
         self.events.tell(live.container, "destroy")
         _log.info("container removed", container_id=live.container.id)
 
@@ -361,16 +384,17 @@ class RuncEngine(InsideContainers):
                 raise
             self._live.unname(old.config.name)
             live.container = replace(live.container, config=renamed.config)
+        self.events.tell(live.container, "rename", oldName=f"/{old.config.name}")
 
     async def update(self, container: str, config: ContainerConfig) -> None:
         """Give a container other limits, at once if it runs. Raises InvalidArgument: the host or kernel refuses."""
         check_config(config, self.host)
         live = self._live.find(container)
-        arguments = limit_arguments(live.container.config, config)
+        arguments = limit_arguments(live.container.config, config, self.host)
         async with live.lock:
             if arguments and live.container.state.status == "running":
                 await asyncio.to_thread(apply_limits, self._layout.runc_root, live.container.id, arguments)
-        await self.amend(live.container.id, Amendment(config=config))
+        self.events.tell(await self.amend(live.container.id, Amendment(config=config)), "update")
 
     async def amend(self, container: str, change: Amendment) -> Container:
         """Change what is known of a container: for its next start, and for who inspects it. On disk when it returns."""
@@ -441,13 +465,15 @@ class RuncEngine(InsideContainers):
     async def _send_signal(self, live: Live, number: int) -> bool:
         """Send a signal to the first process; a paused container goes on, since it could not end otherwise."""
         answer = await self._keeper.request("kill", id=live.container.id, signal=number)
+        if answer.get("sent"):
+            self.events.tell(live.container, "kill", signal=str(number))
         if live.container.state.paused:
             with contextlib.suppress(Conflict):
                 await self._set_paused(live, False)
         return bool(answer.get("sent"))
 
     async def _kill_and_wait(self, live: Live) -> None:
-        await self._send_signal(live, 9)
+        await self._send_signal(live, SIGKILL)
         try:
             async with asyncio.timeout(KILL_WAIT_SECONDS):
                 await live.ended.wait()
@@ -480,7 +506,7 @@ class RuncEngine(InsideContainers):
         """Take what the keeper tells unasked: exits, and how starts ended that an earlier engine asked for."""
         if event["event"] == "exec-exit":
             if not self._probes.on_exit(event["id"], event["code"]):
-                self._execs.on_exit(event["id"], event["code"])
+                self._take_exec_end(event["id"], event["code"])
             return
         live = self._live.by_id.get(str(event.get("id")))
         if live is None or live.status is not None:
@@ -553,7 +579,10 @@ class RuncEngine(InsideContainers):
     def _finish(self, live: Live) -> None:
         """Say that a run has ended, and take away what it needed, off the way of who waits."""
         self._health.end(live.container.id)
+        if live.container.state.oom_killed:
+            self.events.tell(live.container, "oom")
         self.events.tell(live.container, "die", exitCode=str(live.container.state.exit_code))
+        self.volumes.tell(live.container, "unmount")
         live.end()
         live.unguard()
         live.release = self._spawn(self._in_thread(lambda: self._release(live.container.id)))

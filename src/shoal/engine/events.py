@@ -1,4 +1,4 @@
-"""What happens to a node's containers, as `docker events` tells it: the last ones are kept, followers hear the next."""
+"""What happens on a node, as `docker events` tells it: the last ones are kept, followers hear the next."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class EventFollower:
         return events
 
 
-class ContainerEvents:
-    """The events of an engine's containers."""
+class NodeEvents:
+    """The events of a node's containers, images and volumes; told on its event loop only."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -47,14 +47,20 @@ class ContainerEvents:
     def tell(self, container: Container, action: str, **more: str) -> None:
         """Something has happened to a container; `more`: what is told besides its image, name and labels."""
         config = container.config
-        event = Event(
-            kind="container",
-            action=action,
-            id=container.id,
-            attributes={**config.labels, **more, "image": config.image, "name": config.name},
-            at_ns=self._clock.now_ns(),
-            index=0,
-        )
+        attributes = {**config.labels, **more, "image": config.image, "name": config.name}
+        self._tell("container", action, container.id, attributes)
+
+    def tell_of_image(self, action: str, image_id: str, name: str) -> None:
+        """Something has happened to an image; a pull is told of the name that was pulled, as Docker does."""
+        self._tell("image", action, name if action == "pull" else image_id, {"name": name})
+
+    def tell_of_volume(self, action: str, name: str, **more: str) -> None:
+        """Something has happened to a volume."""
+        self._tell("volume", action, name, {"driver": "local", **more})
+
+    def _tell(self, kind: str, action: str, object_id: str, attributes: dict[str, str]) -> None:
+        now_ns = self._clock.now_ns()
+        event = Event(kind=kind, action=action, id=object_id, attributes=attributes, at_ns=now_ns, index=0)
         self._kept.append(event)
         for follower in self._followers:
             follower.put(event)

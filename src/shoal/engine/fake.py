@@ -11,22 +11,26 @@ from typing import Any
 
 from shoal.core.health import check_of
 from shoal.core.volume import check_volume
-from shoal.engine.events import ContainerEvents
+from shoal.engine.events import NodeEvents
 from shoal.engine.fake_streams import FakeStreams
 from shoal.engine.live import amended_container
-from shoal.engine.protocol import ContainerStream, PullProgress, RegistryCredentials
+from shoal.engine.protocol import ContainerStream, ImagesUsage, PullProgress, RegistryCredentials
 from shoal.errors import Conflict, NameConflict, NotFound, Unavailable
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
 from shoal.model.base import replace
 from shoal.model.container import (
     Amendment,
+    CommitRequest,
     Container,
     ContainerConfig,
+    ContainerSize,
     ContainerState,
     ExitStatus,
+    FileChange,
     Health,
     HealthStatus,
+    HistoryStep,
     ImageRecord,
     LogLine,
     LogOptions,
@@ -60,9 +64,11 @@ class FakeImages:
                 return record
         raise NotFound(f"No such image: {reference}")
 
-    async def pull(self, reference: str, credentials: RegistryCredentials | None = None) -> AsyncIterator[PullProgress]:
+    async def pull(
+        self, reference: str, credentials: RegistryCredentials | None = None, platform: str = ""
+    ) -> AsyncIterator[PullProgress]:
         """Know no registry."""
-        del credentials
+        del credentials, platform
         if reference:
             raise NotFound(f"pull access denied for {reference}, repository does not exist")
         yield PullProgress(status="")
@@ -73,6 +79,33 @@ class FakeImages:
         """Know no registry."""
         del credentials, timeout_seconds
         raise Unavailable(f"no registry answers for {reference}")
+
+    async def remote_tags(self, name: str, credentials: RegistryCredentials | None = None) -> tuple[str, ...]:
+        """Know no registry."""
+        del credentials
+        raise Unavailable(f"no registry answers for {name}")
+
+    async def check_login(self, registry: str, credentials: RegistryCredentials) -> None:
+        """Know no registry."""
+        del credentials
+        raise Unavailable(f"registry {registry} cannot be reached")
+
+    def history(self, reference: str) -> tuple[HistoryStep, ...]:
+        """Know nothing of how an image was made."""
+        self.get(reference)
+        return ()
+
+    def usage(self) -> ImagesUsage:
+        """Take nothing."""
+        return ImagesUsage()
+
+    async def prune(self, is_wanted: Callable[[ImageRecord], bool]) -> tuple[tuple[tuple[str, str], ...], int]:
+        """Forget images."""
+        removed: list[tuple[str, str]] = []
+        for record in self.list():
+            if is_wanted(record):
+                removed += await self.remove(record.id)
+        return tuple(removed), 0
 
     async def import_root(
         self, archive: AsyncIterator[bytes], reference: str, changes: tuple[str, ...] = (), message: str = ""
@@ -165,7 +198,7 @@ class FakeEngine:
         self._ids = ids
         self.images = FakeImages(images)
         self.volumes = FakeVolumes()
-        self.events = ContainerEvents(clock)
+        self.events = NodeEvents(clock)
         self._containers: dict[str, Container] = {}
         self._ends: dict[str, asyncio.Future[ExitStatus]] = {}
         self._logs: dict[str, list[LogLine]] = {}
@@ -288,6 +321,11 @@ class FakeEngine:
         """Return all containers, newest first."""
         return tuple(reversed(self._containers.values()))
 
+    async def size(self, container: str) -> ContainerSize:
+        """Take nothing."""
+        self.get(container)
+        return ContainerSize()
+
     async def logs(self, container: str, options: LogOptions) -> AsyncIterator[LogLine]:
         """Yield what `write` was given."""
         lines = self._logs.get(self.get(container).id, [])
@@ -329,6 +367,22 @@ class FakeEngine:
         """Have no directory."""
         del archive, keeps_kinds
         await self.stat_path(container, path)
+
+    async def changes(self, container: str) -> tuple[FileChange, ...]:
+        """Have no files."""
+        self.get(container)
+        return ()
+
+    async def export(self, container: str) -> AsyncIterator[bytes]:
+        """Have no files."""
+        self.get(container)
+        yield b""
+
+    async def commit(self, container: str, request: CommitRequest) -> ImageRecord:
+        """Give the container's image another name."""
+        image = self.images.get(self.get(container).image_id)
+        self.images.tag(image.id, request.reference)
+        return image
 
     async def resize(self, container: str, height: int, width: int) -> None:
         """Check that it runs."""

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from shoal.core.health import NO_RESULT_CODE, Check, after_result, check_of, next_delay_seconds, shown_output
-from shoal.engine.events import ContainerEvents
+from shoal.engine.events import NodeEvents
 from shoal.engine.live import Live
 from shoal.engine.probes import ProbeRefused, Probes
 from shoal.errors import Unavailable
@@ -36,7 +36,7 @@ class HealthChecks:
         events: told of every container whose status has become another one.
     """
 
-    def __init__(self, probes: Probes, clock: Clock, in_thread: InThread, events: ContainerEvents) -> None:
+    def __init__(self, probes: Probes, clock: Clock, in_thread: InThread, events: NodeEvents) -> None:
         self._probes = probes
         self._clock = clock
         self._in_thread = in_thread

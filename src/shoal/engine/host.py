@@ -6,6 +6,7 @@ import ctypes
 import os
 import resource
 import shutil
+import struct
 from pathlib import Path
 
 from shoal.model.base import Struct
@@ -58,9 +59,11 @@ RLIMITS = {
     for name in dir(resource)
     if name.startswith("RLIMIT_")
 }
-INIT_PROGRAMS = ("docker-init", "tini", "tini-static", "catatonit", "dumb-init")
+# what is bound into a container as its first process
+INIT_PROGRAMS = ("docker-init", "tini-static", "tini", "catatonit", "dumb-init")
 # getpid by the x32 ABI: number 39 with the bit that marks it
 _X32_GETPID = 0x40000000 + 39
+_PT_INTERP = 3
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 
@@ -75,6 +78,8 @@ class Host(Struct):
     cgroup_mounts: tuple[str, ...]
     cpu_count: int
     memory_bytes: int
+    # the kernel limits memory and swap together
+    limits_swap: bool = False
     init_program: str = ""
     # other ways into this kernel that its programs may use: 32-bit calls, and x32; seccomp must know each
     foreign_abis: tuple[str, ...] = ()
@@ -96,9 +101,32 @@ def read_host() -> Host:
         cgroup_mounts=(str(_CGROUP_ROOT),) if v2 else tuple(str(path) for path in hierarchies),
         cpu_count=os.cpu_count() or 1,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        init_program=next((path for path in map(shutil.which, INIT_PROGRAMS) if path), ""),
+        limits_swap=_limits_swap(v2),
+        init_program=next((path for path in map(shutil.which, INIT_PROGRAMS) if path and stands_alone(path)), ""),
         foreign_abis=_foreign_abis(os.uname().machine),
     )
+
+
+def stands_alone(path: str) -> bool:
+    """Whether a program needs no loader and no libraries, so that it runs in any container.
+
+    A program that does names its loader in a segment PT_INTERP (System V ABI, chapter 5).
+    """
+    with Path(path).open("rb") as file:
+        header = file.read(64)
+        if header[:5] != b"\x7fELF\x02":
+            return False
+        offset, size, count = (*struct.unpack_from("=Q", header, 32), *struct.unpack_from("=HH", header, 54))
+        file.seek(offset)
+        table = file.read(size * count)
+    return all(struct.unpack_from("=I", table, index * size)[0] != _PT_INTERP for index in range(count))
+
+
+def _limits_swap(cgroup_v2: bool) -> bool:
+    if cgroup_v2:
+        # the root has no limit of its own: any child tells
+        return any(_CGROUP_ROOT.glob("*/memory.swap.max"))
+    return (_CGROUP_ROOT / "memory" / "memory.memsw.limit_in_bytes").exists()
 
 
 def _foreign_abis(machine: str) -> tuple[str, ...]:

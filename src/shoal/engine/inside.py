@@ -9,27 +9,30 @@ import asyncio
 import contextlib
 import os
 import posixpath
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
-from shoal.engine import copying
+from shoal.engine import copying, rootfs
 from shoal.engine.attachment import attach
+from shoal.engine.changes import changes_of
+from shoal.engine.events import NodeEvents
 from shoal.engine.execs import Execs, check_runs
 from shoal.engine.host import Host
 from shoal.engine.images.images import LocalImages, receive
 from shoal.engine.keeper_client import KeeperClient
 from shoal.engine.live import Live, LiveContainers
-from shoal.engine.preparation import mount_root
+from shoal.engine.preparation import layer_directories, mount_root
 from shoal.engine.process_table import pids_of, run_ps
 from shoal.engine.protocol import ContainerStream
 from shoal.engine.rootfs import Layout, release
 from shoal.engine.usage import read_usage
-from shoal.errors import Conflict, Forbidden, InvalidArgument, NotBuilt
+from shoal.errors import Conflict, Forbidden, InvalidArgument, NotBuilt, NotFound
 from shoal.lib.clock import Clock
+from shoal.lib.files import size_of_tree
 from shoal.model.base import replace
-from shoal.model.container import Container, PathStat
+from shoal.model.container import CommitRequest, Container, ContainerSize, FileChange, ImageRecord, PathStat
 from shoal.model.streams import AttachOptions, ContainerStats, ExecConfig, ExecRecord, ProcessTable
 
 T = TypeVar("T")
@@ -46,12 +49,31 @@ class InsideContainers:
     _clock: Clock
     _execs: Execs
 
+    events: NodeEvents
     local_images: LocalImages
+
+    async def pause(self, container: str) -> None:
+        """Freeze the processes of a container."""
+        raise NotImplementedError
+
+    async def unpause(self, container: str) -> None:
+        """Let the processes of a container go on."""
+        raise NotImplementedError
 
     async def _to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
         raise NotImplementedError
 
     # files
+
+    async def size(self, container: str) -> ContainerSize:
+        """Return what a container takes on the disk; reads all that it has written."""
+        found = self._live.find(container).container
+        try:
+            image_bytes = self.local_images.get(found.image_id).size_bytes
+        except NotFound:
+            image_bytes = 0
+        written_bytes = await asyncio.to_thread(size_of_tree, self._layout.directory(found.id) / "upper")
+        return ContainerSize(written_bytes=written_bytes, root_bytes=image_bytes + written_bytes)
 
     async def stat_path(self, container: str, path: str) -> PathStat:
         """Return what a path in a container is. Raises NotFound, NotBuilt (in a volume of one that does not run)."""
@@ -63,16 +85,51 @@ class InsideContainers:
         live = self._live.find(container)
         async with self._root_of(live, path) as root:
             self._refuse_mounted(live.container, path, also_below=True)
-            reading, writing = os.pipe2(os.O_CLOEXEC)
-            packing = asyncio.create_task(asyncio.to_thread(_pack, root, path, writing))
-            try:
-                while data := await asyncio.to_thread(os.read, reading, _PIPE_BYTES):
-                    yield data
-            finally:
-                # one that still packs sees that nobody reads
-                os.close(reading)
-                await asyncio.gather(packing, return_exceptions=True)
-            packing.result()
+            self.events.tell(live.container, "archive-path", path=path)
+            async for data in _packed(lambda output: copying.pack(root, path, output)):
+                yield data
+
+    async def export(self, container: str) -> AsyncIterator[bytes]:
+        """Yield a tar of a container's root filesystem, without its volumes and binds."""
+        live = self._live.find(container)
+        self.events.tell(live.container, "export")
+        async with (
+            self._bare_root_of(live) as root,
+            aclosing(_packed(lambda output: copying.pack_tree(root, output))) as pieces,
+        ):
+            async for data in pieces:
+                yield data
+
+    async def changes(self, container: str) -> tuple[FileChange, ...]:
+        """Return what a container has changed in its image's files, by path."""
+        found = self._live.find(container).container
+        layers = tuple(
+            self._layout.layer_root / name
+            for name in (*layer_directories(self.local_images, found), rootfs.MOUNTPOINTS)
+        )
+        return await asyncio.to_thread(changes_of, self._layout.directory(found.id) / "upper", layers)
+
+    async def commit(self, container: str, request: CommitRequest) -> ImageRecord:
+        """Make an image of a container. Raises InvalidArgument."""
+        live = self._live.find(container)
+        upper = self._layout.directory(live.container.id) / "upper"
+
+        def write_layer(path: Path) -> None:
+            upper.mkdir(exist_ok=True, mode=0o755)
+            with path.open("wb") as output:
+                copying.pack_tree(upper, output, is_layer=True)
+
+        pauses = request.pauses and live.container.state.status == "running" and not live.container.state.paused
+        if pauses:
+            await self.pause(live.container.id)
+        try:
+            image = await self.local_images.commit(live.container, request, write_layer)
+        finally:
+            if pauses:
+                with contextlib.suppress(Conflict, NotFound):
+                    await self.unpause(live.container.id)
+        self.events.tell(live.container, "commit", imageID=image.id, imageRef=request.reference)
+        return image
 
     async def write_archive(self, container: str, path: str, archive: AsyncIterator[bytes], keeps_kinds: bool) -> None:
         """Unpack a tar, plain or compressed, into a directory of a container. Raises as `stat_path`; Forbidden."""
@@ -92,6 +149,7 @@ class InsideContainers:
                     lambda place: self._refuse_mounted(live.container, place),
                 )
                 await self._to_the_end(work)
+        self.events.tell(live.container, "extract-to-dir", path=path)
 
     def _refuse_mounted(self, container: Container, path: str, also_below: bool = False) -> None:
         """Refuse what lies in a mount of a container that does not run: only its own layer is there.
@@ -108,6 +166,15 @@ class InsideContainers:
                 raise NotBuilt(
                     f"copying to or from {target}, a mount of a container that does not run, is not built: start it"
                 )
+
+    @asynccontextmanager
+    async def _bare_root_of(self, live: Live) -> AsyncIterator[Path]:
+        """Hold a container's root filesystem as the host sees it: nothing else is mounted there."""
+        if live.container.state.status == "running":
+            yield self._layout.bundle(live.container.id) / "rootfs"
+            return
+        async with self._root_of(live, "/") as root:
+            yield root
 
     @asynccontextmanager
     async def _root_of(self, live: Live, path: str) -> AsyncIterator[Path]:
@@ -135,6 +202,7 @@ class InsideContainers:
         """
         live = self._live.find(container)
         live.is_awaited |= live.container.state.status != "running"
+        self.events.tell(live.container, "attach")
         return await attach(self._layout, self._keeper, live.container, options)
 
     async def resize(self, container: str, height: int, width: int) -> None:
@@ -144,6 +212,7 @@ class InsideContainers:
         answer = await self._keeper.request("resize", id=found.id, height=height, width=width)
         if "error" in answer:
             raise InvalidArgument(f"invalid size of a terminal: {height} by {width}: {answer['error']}")
+        self.events.tell(found, "resize", height=str(height), width=str(width))
 
     async def stats(self, container: str) -> ContainerStats:
         """Return what a container uses now; `at_ns` 0 if it does not run."""
@@ -158,19 +227,33 @@ class InsideContainers:
         found = self._live.find(container).container
         if found.state.status != "running":
             raise Conflict(f"container {found.id} is not running")
+        self.events.tell(found, "top")
         pids = await asyncio.to_thread(pids_of, self.host, self._layout.cgroup(found.id))
         return await asyncio.to_thread(run_ps, ps_arguments, pids)
 
     def exec_create(self, container: str, config: ExecConfig) -> ExecRecord:
         """Prepare a command in a container. Raises Conflict if it does not run or is paused, InvalidArgument."""
-        return self._execs.create(self._live.find(container).container, config)
+        found = self._live.find(container).container
+        made = self._execs.create(found, config)
+        self.events.tell(found, f"exec_create: {' '.join(config.arguments)}", execID=made.id)
+        return made
 
     async def exec_start(
         self, exec_id: str, detach: bool = False, console_size: tuple[int, int] | None = None
     ) -> ContainerStream | None:
         """Start a command; None with `detach`. Raises NotFound, Conflict, InvalidArgument with runc's reason."""
-        live = self._live.find(self._execs.get(exec_id).container_id)
+        record = self._execs.get(exec_id)
+        live = self._live.find(record.container_id)
+        if not record.running and record.exit_code is None:
+            self.events.tell(live.container, f"exec_start: {' '.join(record.config.arguments)}", execID=exec_id)
         return await self._to_the_end(self._execs.start(live.container, exec_id, detach, console_size))
+
+    def _take_exec_end(self, exec_id: str, code: int) -> None:
+        """Take the end of a command from the keeper."""
+        self._execs.on_exit(exec_id, code)
+        with contextlib.suppress(NotFound):
+            live = self._live.find(self._execs.get(exec_id).container_id)
+            self.events.tell(live.container, "exec_die", execID=exec_id, exitCode=str(code))
 
     async def exec_resize(self, exec_id: str, height: int, width: int) -> None:
         """Give a command's terminal a size in characters. Raises NotFound if there is none."""
@@ -181,6 +264,20 @@ class InsideContainers:
         return self._execs.get(exec_id)
 
 
-def _pack(root: Path, path: str, writing: int) -> None:
-    with contextlib.suppress(BrokenPipeError), os.fdopen(writing, "wb") as output:
-        copying.pack(root, path, output)
+async def _packed(pack: Callable[[BinaryIO], None]) -> AsyncGenerator[bytes]:
+    """Yield what `pack` writes; it runs in a thread."""
+
+    def write(descriptor: int) -> None:
+        with contextlib.suppress(BrokenPipeError), os.fdopen(descriptor, "wb") as output:
+            pack(output)
+
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    packing = asyncio.create_task(asyncio.to_thread(write, writing))
+    try:
+        while data := await asyncio.to_thread(os.read, reading, _PIPE_BYTES):
+            yield data
+    finally:
+        # one that still packs sees that nobody reads
+        os.close(reading)
+        await asyncio.gather(packing, return_exceptions=True)
+    packing.result()

@@ -1,4 +1,7 @@
-"""Log drivers and their options: json-file, local and none. Pure."""
+"""Log drivers and their options. Pure.
+
+Those that send lines on keep the last of them on disk, too, so that `docker logs` can read them.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,16 @@ from shoal.errors import InvalidArgument
 from shoal.model.base import Struct
 from shoal.model.container import ContainerConfig
 
-DRIVERS = ("json-file", "local", "none")
+DRIVERS = ("json-file", "local", "none", "syslog", "journald")
+KEEPS_LAST = ("local", "syslog", "journald")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgt]?)(?:i?b)?", re.IGNORECASE)
 _FACTORS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _LOCAL_DEFAULTS = (20 << 20, 5)
 # taken and of no meaning here: they tag or compress
 _OTHER_OPTIONS = frozenset({"compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode", "max-buffer-size"})
+
+
+_SYSLOG_OPTIONS = frozenset({"syslog-address", "syslog-facility", "syslog-format"})
 
 
 class LogSettings(Struct):
@@ -39,10 +46,11 @@ def log_settings(config: ContainerConfig, path: str) -> LogSettings:
             re.compile(options.get(name, ""))
         except re.error as error:
             raise InvalidArgument(f"log opt {name} {options[name]!r}: {error}") from None
+    known = _OTHER_OPTIONS | (_SYSLOG_OPTIONS if driver == "syslog" else {"max-size", "max-file"})
     for name in options:
-        if name not in {"max-size", "max-file"} | _OTHER_OPTIONS:
+        if name not in known:
             raise InvalidArgument(f"unknown log opt '{name}' for {driver} log driver")
-    max_bytes, max_files = _LOCAL_DEFAULTS if driver == "local" else (0, 1)
+    max_bytes, max_files = _LOCAL_DEFAULTS if driver in KEEPS_LAST else (0, 1)
     if "max-size" in options:
         max_bytes = _size(options["max-size"])
     if "max-file" in options:

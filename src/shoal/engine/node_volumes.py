@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from shoal.core.volume import users_of, volumes_of
+import structlog
+
+from shoal.core.volume import is_anonymous, users_of, volumes_of
+from shoal.engine.events import NodeEvents
 from shoal.engine.volumes import LocalVolumes
-from shoal.errors import Conflict
-from shoal.model.container import Container
+from shoal.errors import Conflict, NotFound, ShoalError
+from shoal.model.container import Container, ContainerConfig
+from shoal.model.container_spec import Driver, VolumeOptions
 from shoal.model.volume import Volume, VolumeRequest, VolumeUsage
+
+_log = structlog.get_logger(__name__)
 
 
 class NodeVolumes:
@@ -18,17 +24,61 @@ class NodeVolumes:
     Args:
         local: the volumes on disk.
         containers: returns the containers there are now.
+        events: hears what becomes of volumes.
     """
 
-    def __init__(self, local: LocalVolumes, containers: Callable[[], Iterable[Container]]) -> None:
+    def __init__(self, local: LocalVolumes, containers: Callable[[], Iterable[Container]], events: NodeEvents) -> None:
         self.local = local
         self._containers = containers
+        self._events = events
 
     async def create(self, request: VolumeRequest) -> Volume:
         """Make a volume; one of that name is returned as it is. Raises InvalidArgument, NotFound, NotBuilt."""
-        return await asyncio.to_thread(
+        is_new = not self.local.has(request.name)
+        volume = await asyncio.to_thread(
             self.local.create, request.name, request.driver, request.driver_opts, request.labels
         )
+        if is_new:
+            self._events.tell_of_volume("create", volume.name)
+        return volume
+
+    async def create_for(self, config: ContainerConfig) -> None:
+        """Make the volumes of a container that is being made. Raises as `create`; nobody else's are left then."""
+        mounts = [mount for mount in config.mounts if mount.type == "volume" and mount.source]
+        try:
+            for mount in mounts:
+                options = mount.volume_options or VolumeOptions()
+                driver = options.driver_config or Driver()
+                await self.create(
+                    VolumeRequest(
+                        name=mount.source, driver=driver.name, driver_opts=driver.options, labels=options.labels
+                    )
+                )
+        except BaseException:
+            await self.remove_anonymous(config)
+            raise
+
+    async def remove_anonymous(self, config: ContainerConfig) -> None:
+        """Remove the volumes that were made for a container alone, once it is no more."""
+        used = self.used()
+        for mount in config.mounts:
+            if is_anonymous(mount) and mount.source not in used and self.local.has(mount.source):
+                try:
+                    await self.remove(mount.source)
+                except (NotFound, Conflict):
+                    continue
+                except ShoalError as error:
+                    _log.warning("a volume of a container stays", name=mount.source, reason=error.message)
+
+    def tell(self, container: Container, action: str) -> None:
+        """Say that a container's volumes are mounted (`mount`), or not any more (`unmount`)."""
+        for mount in container.config.mounts:
+            if mount.type != "volume" or not mount.source:
+                continue
+            more = {"container": container.id}
+            if action == "mount":
+                more |= {"destination": mount.target, "propagation": "", "read/write": str(not mount.read_only).lower()}
+            self._events.tell_of_volume(action, mount.source, **more)
 
     def get(self, name: str) -> Volume:
         """Return a volume. Raises NotFound."""
@@ -69,6 +119,7 @@ class NodeVolumes:
         if users:
             raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
         await asyncio.to_thread(self.local.remove, name)
+        self._events.tell_of_volume("destroy", name)
 
     async def prune(self, is_wanted: Callable[[Volume], bool]) -> tuple[tuple[str, ...], int]:
         """Remove the volumes that no container names and `is_wanted` holds for; returns their names and bytes."""

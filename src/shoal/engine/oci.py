@@ -12,6 +12,7 @@ from typing import Any
 from shoal.core.volume import LOCAL_DRIVER, check_volume
 from shoal.engine.devices import DeviceNode, device_entries, device_rules
 from shoal.engine.host import CAPABILITIES, Host
+from shoal.engine.limits import check_limits, limits_of
 from shoal.engine.seccomp import custom_profile, default_profile
 from shoal.engine.users import Identity
 from shoal.errors import InvalidArgument, NotBuilt
@@ -59,8 +60,6 @@ READONLY_PATHS = (
     "/proc/sys",
     "/proc/sysrq-trigger",
 )
-LEAST_MEMORY_BYTES = 6 << 20
-CPU_PERIOD_MICROSECONDS = 100_000
 SHM_BYTES = 64 << 20
 INIT_PATH = "/sbin/docker-init"
 _PROPAGATIONS = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
@@ -158,7 +157,7 @@ def _capability_names(names: tuple[str, ...]) -> frozenset[str]:
 
 def check_config(config: ContainerConfig, host: Host) -> None:
     """Refuse what this host cannot do, before anything is made. Raises InvalidArgument or NotBuilt."""
-    capabilities_of(config, host)
+    _seccomp(config, capabilities_of(config, host), host)
     for ulimit in config.ulimits:
         _check_ulimit(ulimit, host)
     may_lower = "CAP_SYS_RESOURCE" in host.capabilities
@@ -169,16 +168,11 @@ def check_config(config: ContainerConfig, host: Host) -> None:
             f"OomScoreAdj {config.oom_score_adj}: below {host.oom_score_adj} needs CAP_SYS_RESOURCE, "
             "which the daemon lacks"
         )
-    if 0 < config.memory_bytes < LEAST_MEMORY_BYTES:
-        raise InvalidArgument("Minimum memory limit allowed is 6MB")
-    if config.nano_cpus < 0 or config.nano_cpus > host.cpu_count * 1_000_000_000:
-        raise InvalidArgument(
-            f"range of CPUs is from 0.01 to {host.cpu_count}.00, as there are only {host.cpu_count} CPUs available"
-        )
-    if config.pids_limit < 0 or config.memory_bytes < 0:
-        raise InvalidArgument("limits of memory and pids must not be negative: 0 is no limit")
+    check_limits(config, host)
     if config.init and not host.init_program:
-        raise InvalidArgument("Init: no init program on this node: install tini (or docker-init, catatonit, dumb-init)")
+        raise InvalidArgument(
+            "Init: no init program on this node that runs in any container: install tini-static (or catatonit)"
+        )
     for mount in config.mounts:
         _check_mount(mount)
     for name in config.sysctls:
@@ -282,19 +276,23 @@ def make_spec(
         process["consoleSize"] = {"height": 24, "width": 80}
     if config.oom_score_adj:
         process["oomScoreAdj"] = config.oom_score_adj
-    return {
+    spec = {
         "ociVersion": "1.0.2",
         "process": process,
         "root": {"path": places.root, "readonly": config.read_only},
-        "hostname": config.hostname or container_id[:12],
         "mounts": _mounts(config, places, host),
         "linux": _linux(config, places, capabilities, host),
     }
+    if "uts" not in config.host_namespaces:
+        spec["hostname"] = config.hostname or container_id[:12]
+    return spec
 
 
 def _linux(config: ContainerConfig, places: Places, capabilities: frozenset[str], host: Host) -> dict[str, Any]:
     kinds = (kind for kind in ("mount", "uts", "ipc", "pid") if kind not in config.host_namespaces)
     namespaces: list[dict[str, str]] = [{"type": kind} for kind in kinds]
+    if config.pid_namespace:
+        namespaces = [each | {"path": config.pid_namespace} if each["type"] == "pid" else each for each in namespaces]
     if host.cgroup_v2:
         namespaces.append({"type": "cgroup"})
     if config.network_namespace != HOST_NETWORK:
@@ -305,15 +303,15 @@ def _linux(config: ContainerConfig, places: Places, capabilities: frozenset[str]
     linux: dict[str, Any] = {
         "cgroupsPath": places.cgroup,
         "namespaces": namespaces,
-        "resources": _resources(config, places.devices),
+        "resources": _resources(config, places.devices, host),
         # those of the network would be the host's own
         "sysctl": {**({} if config.network_namespace == HOST_NETWORK else _DEFAULT_SYSCTLS), **config.sysctls},
-        "maskedPaths": [] if config.privileged else list(MASKED_PATHS),
-        "readonlyPaths": [] if config.privileged else list(READONLY_PATHS),
+        "maskedPaths": [] if config.privileged or config.unmasked else list(MASKED_PATHS),
+        "readonlyPaths": [] if config.privileged or config.unmasked else list(READONLY_PATHS),
     }
     if places.devices:
         linux["devices"] = device_entries(places.devices)
-    if config.domainname:
+    if config.domainname and "uts" not in config.host_namespaces:
         linux["sysctl"]["kernel.domainname"] = config.domainname
     profile = _seccomp(config, capabilities, host)
     if profile is not None:
@@ -335,12 +333,7 @@ def _seccomp(config: ContainerConfig, capabilities: frozenset[str], host: Host) 
     return custom_profile(text, capabilities, host.machine)
 
 
-def cpu_quota_microseconds(nano_cpus: int) -> int:
-    """Return how long the processes of a container may run in each period; the kernel takes 1 ms at least."""
-    return max(nano_cpus * CPU_PERIOD_MICROSECONDS // 1_000_000_000, 1000)
-
-
-def _resources(config: ContainerConfig, devices: tuple[DeviceNode, ...]) -> dict[str, Any]:
+def _resources(config: ContainerConfig, devices: tuple[DeviceNode, ...], host: Host) -> dict[str, Any]:
     rules: list[dict[str, Any]] = [{"allow": False, "access": "rwm"}]
     for kind, major, minor, access in _DEVICES:
         rule: dict[str, Any] = {"allow": True, "type": kind, "access": access}
@@ -350,15 +343,7 @@ def _resources(config: ContainerConfig, devices: tuple[DeviceNode, ...]) -> dict
             rule["minor"] = minor
         rules.append(rule)
     rules += [{"allow": True, "access": "rwm"}] if config.privileged else device_rules(devices)
-    resources: dict[str, Any] = {"devices": rules}
-    if config.memory_bytes:
-        resources["memory"] = {"limit": config.memory_bytes}
-    if config.nano_cpus:
-        quota = cpu_quota_microseconds(config.nano_cpus)
-        resources["cpu"] = {"quota": quota, "period": CPU_PERIOD_MICROSECONDS}
-    if config.pids_limit:
-        resources["pids"] = {"limit": config.pids_limit}
-    return resources
+    return {"devices": rules, **limits_of(config, host)}
 
 
 def _mounts(config: ContainerConfig, places: Places, host: Host) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ import structlog
 from shoal.engine import records, rootfs, syscalls
 from shoal.engine.devices import find_devices
 from shoal.engine.images.images import LocalImages
+from shoal.engine.log_forward import forward_settings
 from shoal.engine.log_options import LogSettings, log_settings
 from shoal.engine.oci import Places, make_spec
 from shoal.engine.users import resolve
@@ -71,16 +72,20 @@ def prepare_run(layout: rootfs.Layout, images: LocalImages, volumes: LocalVolume
 
 def mount_root(layout: rootfs.Layout, images: LocalImages, container: Container) -> Path:
     """Mount the root filesystem of a container that does not run; return where. Raises ShoalError."""
+    return rootfs.mount_root(layout, container.id, layer_directories(images, container))
+
+
+def layer_directories(images: LocalImages, container: Container) -> tuple[str, ...]:
+    """Return the short names of the layers of a container's image, highest first. Raises ShoalError: they are gone."""
     image = images.get(container.image_id)
     layers = [images.content.index.layer(diff_id) for diff_id in reversed(image.layers)]
     if None in layers:
         raise ShoalError(f"the layers of image {container.image_id} are gone; pull it again")
-    directories = tuple(layer.directory for layer in layers if layer is not None)
-    return rootfs.mount_root(layout, container.id, directories)
+    return tuple(layer.directory for layer in layers if layer is not None)
 
 
 def run_request(layout: rootfs.Layout, container: Container) -> dict[str, Any]:
-    """Return what the keeper is asked to run."""
+    """Return what the keeper is asked to run. Raises ShoalError: nobody takes its log."""
     settings: LogSettings = log_settings(container.config, container.log_path)
     return {
         "id": container.id,
@@ -92,5 +97,10 @@ def run_request(layout: rootfs.Layout, container: Container) -> dict[str, Any]:
         "open_stdin": container.config.open_stdin,
         "stdin_once": container.config.plain is not None and container.config.plain.stdin_once,
         "console_socket": str(layout.consoles / container.id[:12]),
-        "log": {"path": settings.path, "max_bytes": settings.max_bytes, "max_files": settings.max_files},
+        "log": {
+            "path": settings.path,
+            "max_bytes": settings.max_bytes,
+            "max_files": settings.max_files,
+            "forward": forward_settings(container),
+        },
     }

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
-from shoal.engine.events import ContainerEvents
+from shoal.engine.events import NodeEvents
 from shoal.model.base import Struct
 from shoal.model.container import (
     Amendment,
+    CommitRequest,
     Container,
     ContainerConfig,
+    ContainerSize,
     ExitStatus,
+    FileChange,
     Health,
     HealthStatus,
+    HistoryStep,
     ImageRecord,
     LogLine,
     LogOptions,
@@ -42,6 +46,13 @@ class PullProgress(Struct):
     total_bytes: int = 0
 
 
+class ImagesUsage(Struct):
+    """What all layers of images take, each counted once, and how much of each image's (by id) are another's, too."""
+
+    layers_bytes: int = 0
+    shared_bytes: dict[str, int] = {}
+
+
 class Images(Protocol):
     """The images of a node. A reference is `[registry/]name[:tag][@digest]`, an image id, or a unique prefix of one."""
 
@@ -51,8 +62,31 @@ class Images(Protocol):
     def get(self, reference: str) -> ImageRecord:
         """Return an image. Raises NotFound (`No such image: …`), or InvalidArgument if a prefix is ambiguous."""
 
-    def pull(self, reference: str, credentials: RegistryCredentials | None = None) -> AsyncIterator[PullProgress]:
-        """Pull an image; the last step yielded says the digest. Raises NotFound, Unauthenticated, Unavailable."""
+    def pull(
+        self, reference: str, credentials: RegistryCredentials | None = None, platform: str = ""
+    ) -> AsyncIterator[PullProgress]:
+        """Pull an image; the last step yielded says the digest. Raises NotFound, Unauthenticated, Unavailable.
+
+        `platform`: `os/architecture/variant`, empty for this machine's.
+        """
+
+    async def remote_tags(self, name: str, credentials: RegistryCredentials | None = None) -> tuple[str, ...]:
+        """Return all tags that a registry has of a name. Raises NotFound, Unauthenticated, Unavailable."""
+
+    async def check_login(self, registry: str, credentials: RegistryCredentials) -> None:
+        """Ask a registry whether it takes credentials. Raises Unauthenticated, Unavailable."""
+
+    def history(self, reference: str) -> tuple[HistoryStep, ...]:
+        """Return how an image was made, newest step first. Raises NotFound."""
+
+    def usage(self) -> ImagesUsage:
+        """Return what images take on the disk."""
+
+    async def prune(self, is_wanted: Callable[[ImageRecord], bool]) -> tuple[tuple[tuple[str, str], ...], int]:
+        """Remove the images that no container uses and `is_wanted` holds for.
+
+        Returns pairs as `remove`, and the bytes freed.
+        """
 
     async def inspect_remote(
         self, reference: str, credentials: RegistryCredentials | None = None, timeout_seconds: float = 1.0
@@ -139,7 +173,7 @@ class Engine(Protocol):
         """The named volumes of this node."""
 
     @property
-    def events(self) -> ContainerEvents:
+    def events(self) -> NodeEvents:
         """What happens to the containers of this node."""
 
     async def create(self, config: ContainerConfig) -> Container:
@@ -184,6 +218,9 @@ class Engine(Protocol):
     def list(self) -> tuple[Container, ...]:
         """Return all containers, newest first."""
 
+    async def size(self, container: str) -> ContainerSize:
+        """Return what a container takes on the disk; reads all that it has written."""
+
     def logs(self, container: str, options: LogOptions) -> AsyncIterator[LogLine]:
         """Yield lines of output, oldest first; with `follow` until the container has ended."""
 
@@ -214,6 +251,15 @@ class Engine(Protocol):
         `keeps_kinds`: a directory is not replaced by something else, and nothing else by a directory.
         Raises as `stat_path`; InvalidArgument, Forbidden (read-only).
         """
+
+    async def changes(self, container: str) -> tuple[FileChange, ...]:
+        """Return what a container has changed in its image's files, by path."""
+
+    def export(self, container: str) -> AsyncIterator[bytes]:
+        """Yield a tar of a container's root filesystem, without its volumes and binds."""
+
+    async def commit(self, container: str, request: CommitRequest) -> ImageRecord:
+        """Make an image of a container. Raises InvalidArgument."""
 
     async def resize(self, container: str, height: int, width: int) -> None:
         """Give a container's terminal a size in characters. Raises Conflict if it does not run."""

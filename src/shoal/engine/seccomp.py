@@ -84,7 +84,7 @@ def custom_profile(text: str, capabilities: frozenset[str], machine: str) -> dic
         result = {"defaultAction": profile["defaultAction"], "architectures": architectures, "syscalls": rules}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidArgument(
-            f"Decoding seccomp profile failed: {error!r}; give a profile in Docker's JSON form"
+            f"Decoding seccomp profile failed: {error}; give a profile in Docker's JSON form"
         ) from None
     if profile.get("defaultErrnoRet") is not None:
         result["defaultErrnoRet"] = profile["defaultErrnoRet"]

@@ -45,8 +45,9 @@ def resolve(user: str, extra_groups: tuple[str, ...], passwd: str, group: str) -
         memberships: list[int] = []
     else:
         memberships = [_number(entry[2]) for entry in groups if name and name in entry[3].split(",")]
+    # the first group is among the others, as Docker has it: else a file that shuts it out is open (CVE-2022-36109)
     memberships += [_group_number(extra, groups) for extra in extra_groups]
-    return Identity(uid=uid, gid=gid, groups=tuple(dict.fromkeys([*memberships])), home=home)
+    return Identity(uid=uid, gid=gid, groups=tuple(dict.fromkeys([gid, *memberships])), home=home)
 
 
 def _entries(text: str, fields: int) -> list[list[str]]:

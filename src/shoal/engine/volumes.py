@@ -6,7 +6,6 @@ wrote none: where it has `_data` it is a plain volume. Knows nothing of containe
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import threading
@@ -20,7 +19,7 @@ from shoal.core.volume import check_volume, mount_command, server_of
 from shoal.engine import syscalls
 from shoal.errors import NotFound, ShoalError
 from shoal.lib.clock import Clock
-from shoal.lib.files import remove_tree, sync_directory, write_atomically
+from shoal.lib.files import remove_tree, size_of_tree, sync_directory, write_atomically
 from shoal.model.volume import Volume
 
 _log = structlog.get_logger(__name__)
@@ -72,6 +71,11 @@ class LocalVolumes:
         if volume is None:
             raise NotFound(f"get {name}: no such volume")
         return volume
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is a volume."""
+        with self._lock:
+            return name in self._known
 
     def list(self) -> tuple[Volume, ...]:
         """Return all volumes by name."""
@@ -147,17 +151,7 @@ class LocalVolumes:
         """Return what a volume's data takes; what is mounted there from elsewhere counts as nothing."""
         if self.get(name).options:
             return 0
-        total, seen = 0, set()
-        for _, _, files, descriptor in os.fwalk(self.path(name)):
-            for file in files:
-                try:
-                    status = os.stat(file, dir_fd=descriptor, follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                if status.st_ino not in seen:
-                    seen.add(status.st_ino)
-                    total += status.st_size
-        return total
+        return size_of_tree(self.path(name))
 
 
 def _mount(volume: Volume, path: Path) -> None:

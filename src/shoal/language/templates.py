@@ -1,95 +1,101 @@
-"""`--format`: the part of Go's templates that is built: `{{.Field}}`, `{{json .Field}}`, `json`, `table …`.
+"""`--format`: Go's templates over what the daemon answers, with the functions that docker adds to them.
 
-Anything else of Go's templates is refused by name, never printed half-done.
+A field that a row of a table lacks is a mistake; a key that a JSON object lacks is Go's `<no value>`.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from shoal.errors import InvalidArgument, NotBuilt
+from shoal.errors import InvalidArgument
+from shoal.language.golang_functions import TemplateError, as_text
+from shoal.language.golang_template import Values, check, render
 
-_ACTION = re.compile(r"\{\{-? *(.*?) *-?\}\}", re.DOTALL)
-_FIELD = re.compile(r"(json +)?(\.[\w.]*)")
-_ESCAPES = {r"\t": "\t", r"\n": "\n", r"\\": "\\", r"\"": '"'}
-_ESCAPE = re.compile(r'\\[tn\\"]')
+_ACTION = re.compile(r"\{\{.*?\}\}", re.DOTALL)
+_FIELD = re.compile(r"(?:^|[\s({|])\.(\w+)")
+_ESCAPES = {r"\t": "\t", r"\n": "\n"}
+_ESCAPE = re.compile(r"\\[tn]")
 
 Render = Callable[[Any], str]
-
-
-def parse_template(text: str) -> Render:
-    """Return a function that writes a value as a template says.
-
-    Raises:
-        InvalidArgument: braces that do not close.
-        NotBuilt: a part of Go's templates that Shoal does not have.
-    """
-    if text == "json":
-        return _json_text
-    text = _ESCAPE.sub(lambda match: _ESCAPES[match[0]], text)
-    parts: list[str | tuple[bool, tuple[str, ...]]] = []
-    end = 0
-    for action in _ACTION.finditer(text):
-        parts.append(text[end : action.start()])
-        parts.append(_parse_action(action[1]))
-        end = action.end()
-    parts.append(text[end:])
-    if any(isinstance(part, str) and "{{" in part for part in parts):
-        raise InvalidArgument(f'--format "{text}": a {{{{ is not closed by }}}}')
-    return lambda value: "".join(part if isinstance(part, str) else _show(value, *part) for part in parts)
-
-
-def _json_text(value: Any) -> str:
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    # Go writes these so that JSON can stand in HTML
-    return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
-
-
-def fields_of(text: str) -> tuple[str, ...]:
-    """Return the fields a template shows, in order."""
-    found = (_FIELD.fullmatch(action[1]) for action in _ACTION.finditer(text))
-    return tuple(match[2].removeprefix(".") for match in found if match)
-
-
-def _parse_action(text: str) -> tuple[bool, tuple[str, ...]]:
-    match = _FIELD.fullmatch(text)
-    if match is None:
-        raise NotBuilt(f"--format: {{{{{text}}}}} is not built: use json, {{{{.Field}}}} or {{{{json .Field}}}}")
-    return bool(match[1]), tuple(word for word in match[2].split(".") if word)
-
-
-def _show(value: Any, as_json: bool, path: Sequence[str]) -> str:
-    walked = ""
-    for word in path:
-        walked += f".{word}"
-        if isinstance(value, Mapping) and word in value:
-            value = value[word]
-        elif isinstance(value, Mapping) and not _is_closed(value):
-            value = None
-        else:
-            raise InvalidArgument(f"--format: there is no field {walked}")
-    return _json_text(value) if as_json else go_text(value)
 
 
 class Row(dict[str, Any]):
     """A row of a table: a field that is not there is a mistake, not an empty value of Go's."""
 
 
-def _is_closed(value: Mapping[str, Any]) -> bool:
-    return isinstance(value, Row)
+def parse_template(text: str, *, is_heading: bool = False) -> Render:
+    """Return a function that writes a value as a template says; it raises InvalidArgument for what is not there.
+
+    Args:
+        text: the template, or `json` for the whole value.
+        is_heading: it will write the heads of a table's columns: functions of a column leave its head as it is.
+
+    Raises:
+        InvalidArgument: it is no template.
+    """
+    if text == "json":
+        return json_text
+    written = _ESCAPE.sub(lambda match: _ESCAPES[match[0]], text)
+    try:
+        check(written)
+    except TemplateError as error:
+        raise InvalidArgument(f"template parsing error: {error}") from None
+    functions = dict.fromkeys(FUNCTIONS, _first) if is_heading else FUNCTIONS
+
+    def write(value: Any) -> str:
+        try:
+            return render(written, Values(value, functions, _absent))
+        except TemplateError as error:
+            raise InvalidArgument(f"template parsing error: {error}") from None
+
+    return write
 
 
-def go_text(value: Any) -> str:
-    """Write a value as Go's templates do."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if value is None:
-        return "<no value>"
-    if isinstance(value, Mapping):
-        return f"map[{' '.join(f'{key}:{go_text(value[key])}' for key in sorted(value))}]"
-    if isinstance(value, list | tuple):
-        return f"[{' '.join(go_text(item) for item in value)}]"
-    return str(value)
+def fields_of(text: str) -> tuple[str, ...]:
+    """Return the fields of a row that a template shows, in order."""
+    return tuple(name for action in _ACTION.findall(text) for name in _FIELD.findall(action))
+
+
+def json_text(value: Any) -> str:
+    """Write a value as Go writes JSON: so that it can stand in HTML."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
+
+
+def _absent(value: Any, path: str) -> Any:
+    if value is None or (isinstance(value, Mapping) and not isinstance(value, Row)):
+        return None
+    raise TemplateError(f"there is no field {path}")
+
+
+def _first(value: Any, *_: Any) -> Any:
+    return value
+
+
+def _joined(parts: Any, separator: str) -> str:
+    return separator.join(as_text(part) for part in parts or ())
+
+
+def _padded(text: str, before: int, after: int) -> str:
+    return " " * before + text + " " * after if text else text
+
+
+def _truncated(text: str, length: int) -> str:
+    return text[:length]
+
+
+# those of docker's own (docs: "Format command and log output"); the rest is Go's
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "json": json_text,
+    "split": lambda text, separator: text.split(separator),
+    "join": _joined,
+    "title": lambda text: re.sub(r"(?<!\w)\w", lambda match: match[0].upper(), text),
+    "lower": str.lower,
+    "upper": str.upper,
+    "pad": _padded,
+    "slice": lambda text, *bounds: text[slice(*bounds)] if len(bounds) > 1 else text[bounds[0] :],
+    "truncate": _truncated,
+}

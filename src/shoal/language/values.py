@@ -184,3 +184,21 @@ def parse_node_address(text: str, default_port: int = 2377) -> str:
     if not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValueError(f'invalid port "{port}"')
     return f"{host or '0.0.0.0'}:{port}"  # noqa: S104 - Docker's own default
+
+
+def parse_credential_spec(text: str) -> dict[str, str]:
+    """Read `file://…`, `registry://…` or `config://…`. Raises ValueError."""
+    scheme, found, value = text.partition("://")
+    fields = {"file": "File", "registry": "Registry", "config": "Config"}
+    if not found or scheme not in fields:
+        raise ValueError("invalid credential spec: value must be prefixed with config://, file://, or registry://")
+    return {fields[scheme]: value}
+
+
+def parse_external_ca(text: str) -> dict[str, Any]:
+    """Read `protocol=cfssl,url=https://…`. Raises ValueError."""
+    fields = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
+    if not fields.get("protocol") or not fields.get("url"):
+        raise ValueError("write protocol=cfssl,url=https://HOST/PATH")
+    options = {key: value for key, value in fields.items() if key not in ("protocol", "url")}
+    return {"Protocol": fields["protocol"], "URL": fields["url"], "Options": options}

@@ -37,3 +37,20 @@ def remove_tree(path: Path) -> None:
     except FileNotFoundError:
         if path.exists():  # somebody else removes it, too
             shutil.rmtree(path)
+
+
+def size_of_tree(path: Path) -> int:
+    """Return the bytes of all files below a directory, each counted once; none is none."""
+    total, seen = 0, set()
+    if not path.is_dir():
+        return 0
+    for _, _, files, descriptor in os.fwalk(path):
+        for file in files:
+            try:
+                status = os.stat(file, dir_fd=descriptor, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            if status.st_ino not in seen:
+                seen.add(status.st_ino)
+                total += status.st_size
+    return total

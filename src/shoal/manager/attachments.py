@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import structlog
 
 from shoal.core.attachments import COULD_NOT, attachment_task, check_attachable, choose_addresses, is_attachment
+from shoal.core.networks import is_overlay
 from shoal.errors import Conflict, NotFound, NotLeader
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
@@ -50,7 +51,8 @@ class Attachments:
             if view.get(Node, node_id) is None:
                 raise NotFound(f"node {node_id} is not part of this swarm any more")
             used = view.addresses_in_use(network.id)
-            addresses = choose_addresses(network, call.addresses, used, task_id)
+            # of a network that each node makes for itself the node gives them
+            addresses = choose_addresses(network, call.addresses, used, task_id) if is_overlay(network) else ()
             container = AttachedContainer(container_id=call.container_id, name=call.name, aliases=call.aliases)
             task = attachment_task(task_id, node_id, network, addresses, container, self._clock.now_ns())
             made[:] = [(network, task)]
@@ -73,6 +75,7 @@ class Attachments:
             network_name=network.spec.name,
             addresses=held.addresses,
             internal=held.internal,
+            spec=held.spec,
         )
 
     async def release(self, task_ids: Sequence[str], node_id: str) -> AttachmentsAnswer:

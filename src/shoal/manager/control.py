@@ -121,39 +121,54 @@ class Control:
 
         Raises:
             NotFound: no such service.
-            OutOfSequence: it has changed since `update.version`.
+            OutOfSequence: its spec has changed since `update.version`.
             InvalidArgument, NotBuilt: the spec is bad; another name or mode.
         """
         found: list[Service] = []
 
-        def plan(view: View) -> Sequence[Action]:
+        def change(view: View) -> Service:
             service = find_service(view, reference)
             found[:] = [service]
-            changed = updated_service(view, service, update, self._clock.now_ns())
-            if service.meta.version != update.version:
-                raise OutOfSequence
-            return [Replace(object=changed, expected_version=update.version)]
+            return updated_service(view, service, update, self._clock.now_ns())
 
-        await self._store.update(plan, actor)
+        await self._write_spec(reference, update.version, change, actor)
         _log.info("service updated", service_id=found[0].id, rollback=update.rollback, actor=actor)
+
+    async def _write_spec(
+        self, reference: str, seen_version: int, change: Callable[[View], Service], actor: str
+    ) -> None:
+        """Write what `change` makes of a service, if whoever asks has seen the spec that it has now.
+
+        What the loops note on a service meanwhile (an update's course, addresses) is no reason to refuse: it is kept.
+
+        Raises:
+            OutOfSequence: the spec is another one than at `seen_version`, or the loops write without end.
+        """
+
+        def plan(view: View) -> Sequence[Action]:
+            changed = change(view)
+            service = find_service(view, reference)
+            revision = view.revision(service.id, service.spec_version)
+            written_at = revision.meta.version if revision else service.meta.version
+            if not written_at <= seen_version <= service.meta.version:
+                raise OutOfSequence
+            return [Replace(object=changed, expected_version=service.meta.version)]
+
+        await self._update_unless_outrun(plan, actor)
 
     async def roll_back_service(self, reference: str, version: int, spec_version: int, actor: str = "") -> None:
         """Lead a service back to the revision `spec_version`.
 
         Raises:
             NotFound: no such service, or a network of the revision is gone.
-            OutOfSequence: it has changed since `version`.
+            OutOfSequence: its spec has changed since `version`.
             InvalidArgument: no such revision, or what it needs is gone or another's.
         """
 
-        def plan(view: View) -> Sequence[Action]:
-            service = find_service(view, reference)
-            changed = rolled_back_to(view, service, spec_version, self._clock.now_ns())
-            if service.meta.version != version:
-                raise OutOfSequence
-            return [Replace(object=changed, expected_version=version)]
+        def change(view: View) -> Service:
+            return rolled_back_to(view, find_service(view, reference), spec_version, self._clock.now_ns())
 
-        await self._store.update(plan, actor)
+        await self._write_spec(reference, version, change, actor)
         _log.info("service rolled back", service=reference, to=spec_version, actor=actor)
 
     async def promote_service(self, reference: str, actor: str = "") -> None:
@@ -243,12 +258,15 @@ class Control:
                     actions.append(Replace(object=worker, expected_version=node.meta.version))
             return actions
 
+        await self._update_unless_outrun(plan)
+
+    async def _update_unless_outrun(self, plan: Callable[[View], Sequence[Action]], actor: str = "") -> None:
+        """Write a plan, anew when a loop of the leader has written about the same object meanwhile."""
         for attempt in range(OUTRUN_MOST):
             try:
-                await self._store.update(plan)
+                await self._store.update(plan, actor)
                 return
             except OutOfSequence:
-                # the leader's loops write about nodes, too
                 if attempt + 1 == OUTRUN_MOST:
                     raise
 

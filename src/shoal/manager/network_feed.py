@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from shoal.core.ingress import Published, is_placed, publish
+from shoal.core.network_keys import is_encrypted
 from shoal.core.networks import OVERLAY_DRIVER, is_overlay
 from shoal.core.overlay import data_path, overlay_of, overlay_service
 from shoal.manager.loops import ingress_network
@@ -88,9 +89,11 @@ class NetworkFeed:
             concerned = dict.fromkeys((*(service.id for service in view.find(Service)), *tasks))
         else:
             concerned = dict.fromkeys(_services_of(view, batch))
-        mesh_differs = self._look_at_mesh(view, concerned) or batch.gap
+        network = ingress_network(view)
+        encrypted = network is not None and is_encrypted(network)
+        mesh_differs = self._look_at_mesh(view, network, concerned) or batch.gap or encrypted != self.mesh.encrypted
         if mesh_differs:
-            self._set_mesh()
+            self._set_mesh(encrypted)
         differing: dict[str, set[str]] = {}
         for service_id in concerned:
             for network_id in self._look_at_overlays(view, service_id):
@@ -101,8 +104,7 @@ class NetworkFeed:
             services={network_id: frozenset(ids) for network_id, ids in differing.items()},
         )
 
-    def _look_at_mesh(self, view: View, concerned: dict[str, None]) -> bool:
-        network = ingress_network(view)
+    def _look_at_mesh(self, view: View, network: Network | None, concerned: dict[str, None]) -> bool:
         differs = False
         for service_id in concerned:
             service = view.get(Service, service_id)
@@ -121,13 +123,14 @@ class NetworkFeed:
                 self._published[service_id] = published
         return differs
 
-    def _set_mesh(self) -> None:
+    def _set_mesh(self, encrypted: bool) -> None:
         ports = (port for published in self._published.values() for port in published.ports)
         endpoints = (endpoint for published in self._published.values() for endpoint in published.endpoints)
         self.mesh = IngressState(
             version=self.version,
             ports=tuple(sorted(ports, key=lambda port: (port.protocol, port.published_port))),
             endpoints=tuple(sorted(endpoints, key=lambda endpoint: endpoint.task_id)),
+            encrypted=encrypted,
         )
 
     def _look_at_overlays(self, view: View, service_id: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ from shoal.core.allocate.subnets import allocate_network
 from shoal.core.network_keys import is_encrypted
 from shoal.core.networks import PREDEFINED, is_overlay
 from shoal.core.validate.network import prepare_network
-from shoal.errors import Forbidden, InvalidArgument, NameConflict, NotBuilt, NotFound, Unavailable
+from shoal.errors import Forbidden, InvalidArgument, NameConflict, NotFound, Unavailable
 from shoal.lib.ids import Ids
 from shoal.manager.lookup import find_network, require_cluster
 from shoal.model.actions import Action, Create, Remove
@@ -48,7 +48,7 @@ class Networks:
             InvalidArgument: a bad spec, or a subnet or VXLAN id that is another network's.
             NameConflict: the name is taken, or there is a network of the routing mesh already.
             NotFound: a driver that Shoal does not have.
-            NotBuilt: a routing mesh that is encrypted.
+            NotBuilt: a driver, or another way of giving addresses.
             Unavailable: no subnet is free, or no node can encrypt what is to be encrypted.
         """
         prepared = prepare_network(spec)
@@ -144,11 +144,9 @@ def _planned(view: View, network: Network) -> Network:
 
 
 def _demand_encryption(view: View, network: Network) -> None:
-    """Raise Unavailable for an encrypted network where no node could carry it, NotBuilt for the routing mesh."""
+    """Raise Unavailable for an encrypted network that no node could carry."""
     if not is_encrypted(network):
         return
-    if network.spec.ingress:
-        raise NotBuilt("Options: the routing mesh cannot be encrypted yet; leave --opt encrypted out")
     if not any(node.description.wireguard_key for node in view.find(Node)):
         raise Unavailable(
             "Options: no node of the swarm can encrypt: install wireguard-tools, and a kernel with WireGuard or the "

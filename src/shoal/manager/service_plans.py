@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shoal.core.container import check_placeholders
 from shoal.core.defaults import is_job
+from shoal.core.networks import NO_DRIVER, driver_of
 from shoal.core.orchestrate.phase import awaits_promotion
 from shoal.core.orchestrate.update import promoted
 from shoal.core.payload_versions import pinned
@@ -213,6 +214,11 @@ def _with_networks(view: View, spec: ServiceSpec) -> ServiceSpec:
     resolved: dict[str, NetworkAttachmentConfig] = {}
     for attachment in attachments:
         network = find_network(view, attachment.target)
+        if attachment.driver_opts and driver_of(network.spec) in ("host", NO_DRIVER):
+            raise InvalidArgument(
+                f"TaskTemplate.Networks.{attachment.target}.DriverOpts: there is no link to give options to: "
+                "leave them out"
+            )
         resolved.setdefault(network.id, replace(attachment, target=network.id))
     return replace(spec, networks=(), task_template=replace(spec.task_template, networks=tuple(resolved.values())))
 

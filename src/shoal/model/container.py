@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
+from typing import Any
 
 from shoal.model.base import Struct
 from shoal.model.container_spec import HealthConfig, Mount, Ulimit
@@ -32,6 +33,22 @@ class Device(Struct):
     source: str
     target: str
     permissions: str = "rwm"
+
+
+class MoreLimits(Struct):
+    """Limits besides those of memory, processors and processes; 0 or empty is none.
+
+    `memory_swap_bytes` are of memory and swap together (-1: no limit; 0: twice the memory). Times are microseconds.
+    """
+
+    memory_swap_bytes: int = 0
+    memory_reservation_bytes: int = 0
+    memory_swappiness: int | None = None
+    cpu_shares: int = 0
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
 
 
 class ContainerConfig(Struct):
@@ -70,15 +87,20 @@ class ContainerConfig(Struct):
     no_new_privileges: bool = False
     # all capabilities the daemon holds and all devices, nothing masked, no seccomp
     privileged: bool = False
+    # what of /proc and /sys tells of the node, or changes it, is open
+    unmasked: bool = False
     devices: tuple[Device, ...] = ()
-    # kinds of namespaces that it shares with the node, of ipc and pid
+    # kinds of namespaces that it shares with the node, of ipc, pid and uts
     host_namespaces: tuple[str, ...] = ()
+    # another container's; empty: one of its own
+    pid_namespace: str = ""
     sysctls: dict[str, str] = {}
     ulimits: tuple[Ulimit, ...] = ()
     oom_score_adj: int = 0
     nano_cpus: int = 0
     memory_bytes: int = 0
     pids_limit: int = 0
+    more_limits: MoreLimits = MoreLimits()
     # of /dev/shm
     shm_bytes: int = 0
     healthcheck: HealthConfig | None = None
@@ -167,6 +189,42 @@ class Container(Struct):
     run_directory: str = ""
 
 
+class ContainerSize(Struct):
+    """What a container has written, and what its whole root filesystem takes with that."""
+
+    written_bytes: int = 0
+    root_bytes: int = 0
+
+
+class ChangeKind(IntEnum):
+    """How a path differs from the image's, in Docker's numbers."""
+
+    MODIFIED = 0
+    ADDED = 1
+    DELETED = 2
+
+
+class FileChange(Struct):
+    """A path of a container that differs from its image's."""
+
+    path: str
+    kind: ChangeKind
+
+
+class CommitRequest(Struct):
+    """An image to make of a container; `settings` are over what the container was made with, by Docker's names.
+
+    `changes` are instructions of a Dockerfile. `pauses`: the container stands still meanwhile.
+    """
+
+    reference: str = ""
+    author: str = ""
+    comment: str = ""
+    pauses: bool = True
+    settings: dict[str, Any] = {}
+    changes: tuple[str, ...] = ()
+
+
 class PathStat(Struct):
     """A path in a container: `mode` is the kernel's, `link_target` where a symbolic link leads inside the container."""
 
@@ -220,6 +278,15 @@ class ImageRecord(Struct):
     stop_signal: str = ""
     healthcheck: HealthConfig | None = None
     tagged_at_ns: int = 0
+
+
+class HistoryStep(Struct):
+    """One step in the making of an image, and what its layer takes (0: it has none)."""
+
+    created_at_ns: int = 0
+    created_by: str = ""
+    comment: str = ""
+    size_bytes: int = 0
 
 
 class LogOptions(Struct):

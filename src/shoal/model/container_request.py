@@ -105,12 +105,12 @@ class HostConfig(Spec):
     masked_paths: Any = None
     readonly_paths: Any = None
     privileged: bool = False
-    pid_mode: Any = None
-    uts_mode: Any = None
+    pid_mode: str = ""
+    uts_mode: str = ""
     cgroup: Any = None
     cgroup_parent: Any = None
-    volume_driver: Any = None
-    volumes_from: Any = None
+    volume_driver: str = ""
+    volumes_from: tuple[str, ...] = ()
     links: Any = None
     devices: tuple[DeviceRequest, ...] = ()
     device_cgroup_rules: Any = None
@@ -118,16 +118,16 @@ class HostConfig(Spec):
     storage_opt: Any = None
     annotations: Any = None
     oom_kill_disable: Any = None
-    memory_reservation: Any = None
+    memory_reservation: int = 0
     kernel_memory: Any = None
     kernel_memory_tcp: Any = None
-    cpu_shares: Any = None
-    cpu_period: Any = None
-    cpu_quota: Any = None
+    cpu_shares: int = 0
+    cpu_period: int = 0
+    cpu_quota: int = 0
     cpu_realtime_period: Any = None
     cpu_realtime_runtime: Any = None
-    cpuset_cpus: Any = None
-    cpuset_mems: Any = None
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
     cpu_count: Any = None
     cpu_percent: Any = None
     io_maximum_iops: Any = None
@@ -167,6 +167,14 @@ class ContainerRequest(Spec):
     stop_timeout: int | None = None
     host_config: HostConfig = HostConfig()
     networking_config: NetworkingConfig = NetworkingConfig()
+
+
+class LoginRequest(Spec):
+    """Credentials that a registry is to be asked about."""
+
+    username: str = ""
+    password: str = ""
+    server_address: str = ""
 
 
 class ConnectRequest(Spec):

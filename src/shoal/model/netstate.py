@@ -39,12 +39,13 @@ class IngressState(Struct):
     """The whole routing mesh at `version` (a raft index).
 
     `endpoints`: every task that has an address in the mesh and a node, whether or not traffic is to begin there: flows
-    to one that is on its way out live on.
+    to one that is on its way out live on. `encrypted`: between nodes through WireGuard only.
     """
 
     version: int = 0
     ports: tuple[IngressPort, ...] = ()
     endpoints: tuple[Backend, ...] = ()
+    encrypted: bool = False
 
 
 class Peer(Struct):
@@ -102,7 +103,8 @@ class OverlayService(Struct):
 class Overlay(Struct):
     """An overlay network, without what is on it. `subnets` are CIDR; `mtu_bytes` 0: as the path allows.
 
-    `internal`: no way out. `encrypted`: between nodes through WireGuard only.
+    `internal`: no way out. `encrypted`: between nodes through WireGuard only. `parent`: containers have a macvlan of
+    this `mode` on a link of the host instead of a port of a bridge, and the network's gateway is theirs.
     """
 
     network_id: str
@@ -113,6 +115,8 @@ class Overlay(Struct):
     mtu_bytes: int = 0
     internal: bool = False
     encrypted: bool = False
+    parent: str = ""
+    mode: str = ""
 
 
 class OverlayUpdate(Struct):
@@ -139,11 +143,25 @@ class NetworkChange(Struct):
 
 
 class HostPort(Struct):
-    """A port published on the task's own node only (`mode=host`); `published_port` is settled before this is made."""
+    """A port published on the task's own node only (`mode=host`); `published_port` is settled before this is made.
+
+    `host_address`: of the node, where the port is published there only.
+    """
 
     protocol: str
     published_port: int
     target_port: int
+    host_address: str = ""
+
+
+class LinkOptions(Struct):
+    """What was asked of one link of a container: its name (empty: ethN), and settings of it.
+
+    A setting is a path below /proc/sys in which the word IFNAME stands for the link, and a value.
+    """
+
+    interface: str = ""
+    sysctls: tuple[tuple[str, str], ...] = ()
 
 
 class OverlayLink(Struct):
@@ -151,6 +169,7 @@ class OverlayLink(Struct):
 
     network_id: str
     addresses: tuple[str, ...]
+    options: LinkOptions = LinkOptions()
 
 
 class SandboxRequest(Struct):
@@ -158,7 +177,8 @@ class SandboxRequest(Struct):
 
     `ingress_address`: the task's address in the mesh, None if it publishes nothing there: such a task gets an address
     of docker_gwbridge for its way out and host ports. `overlays`: its other interfaces, eth0 first; the way out comes
-    after them, unless `outside` says that there is none. `host_network`: no namespace, the host's own.
+    after them, unless `outside` says that there is none. `default_network_id`: the network whose gateway is the default
+    route; empty: the way out is. `host_network`: no namespace, the host's own.
     `name_servers`: who is asked for names that no network of the task knows; empty: the host's.
     """
 
@@ -168,6 +188,8 @@ class SandboxRequest(Struct):
     host_network: bool = False
     overlays: tuple[OverlayLink, ...] = ()
     outside: bool = True
+    default_network_id: str = ""
+    outside_options: LinkOptions = LinkOptions()
     name_servers: tuple[str, ...] = ()
 
 
@@ -183,12 +205,30 @@ class Connection(Struct):
     received_bytes: int = 0
 
 
+class GatewayNetwork(Struct):
+    """The network of a node by which containers go out, as far as it was asked for (`docker_gwbridge`).
+
+    `subnet` empty: the first that is free. `address_range`: the part of it that containers get addresses from.
+    `reserved`: addresses that none gets. `gateway`, `mtu_bytes`: empty and 0: as usual.
+    """
+
+    subnet: str = ""
+    address_range: str = ""
+    gateway: str = ""
+    reserved: tuple[str, ...] = ()
+    mtu_bytes: int = 0
+
+
 class JoinedNetwork(Struct):
-    """A network a container is on, as it is shown: its name and id, and the container's addresses there (CIDR)."""
+    """A network a container is on, as it is shown: its name and id, and the container's addresses there (CIDR).
+
+    `aliases`: what a task's container is called there, on a network that its node makes for itself.
+    """
 
     name: str
     network_id: str
     addresses: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
 
 
 class Sandbox(Struct):

@@ -6,6 +6,7 @@ Bodies of requests and replies are msgpack of these; a refusal comes with the st
 from __future__ import annotations
 
 from shoal.model.base import Struct
+from shoal.model.specs import NetworkSpec
 from shoal.model.states import Role
 
 
@@ -73,13 +74,18 @@ class AttachCall(Struct):
 
 
 class AttachAnswer(Struct):
-    """The place given; `addresses` are CIDR."""
+    """The place given; `addresses` are CIDR.
+
+    `spec`: of a network that each node makes for itself, which then gives the addresses. `driver`: of one of a node.
+    """
 
     task_id: str
     network_id: str
     network_name: str
     addresses: tuple[str, ...]
     internal: bool = False
+    driver: str = ""
+    spec: NetworkSpec | None = None
 
 
 class ReleaseCall(Struct):

@@ -182,7 +182,8 @@ class Attachment(Struct):
     """Addresses (CIDR) of a task on a network.
 
     `driver` is overlay, or that of a node's own network (host, bridge, null, macvlan, ...); empty: the routing mesh.
-    `internal`: the network leads nowhere else. `encrypted`: only a node with a key can carry it.
+    `internal`: the network leads nowhere else. `encrypted`: only a node with a key can carry it. `spec`: of a network
+    that each node makes for itself; the node chooses the addresses.
     """
 
     network_id: str
@@ -190,6 +191,7 @@ class Attachment(Struct):
     driver: str = ""
     internal: bool = False
     encrypted: bool = False
+    spec: NetworkSpec | None = None
 
 
 class AttachedContainer(Struct):

@@ -22,6 +22,11 @@ class Balancer:
         self._actual = KernelState()
         self._is_known = False
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the kernel was not led to what it should do: the next change loads all of it."""
+        return not self._is_known
+
     def load(self, state: KernelState) -> None:
         """Replace both rulesets, each in one transaction; flows under way are not touched.
 

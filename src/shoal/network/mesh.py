@@ -75,6 +75,11 @@ class Mesh:
         except (OSError, ShoalError) as error:
             self._give_up(error)
 
+    def stay_alone(self, reason: Exception) -> None:
+        """Have no link to other nodes, for this reason."""
+        self.begin(MeshState())
+        self._give_up(reason)
+
     def finish(self) -> None:
         """Take away what `begin` found to be no longer wanted."""
         steps, self._steps = self._steps, MeshSteps()
@@ -115,7 +120,7 @@ class Mesh:
         link = wanted.link
         address = link_address(settings.mesh_network, link.number)
         path = underlay.look(plumbing.host_links, link.local, tuple(wanted.remotes.values()))
-        mtu_bytes = min(settings.task_mtu_bytes, path.mtu_bytes)
+        mtu_bytes = min(settings.task_mtu_bytes, link.mtu_bytes or path.mtu_bytes)
         # behind a router that translates, the address others know is none of this host
         like = mesh_link.FoundLink(
             index=0 if found is None else found.index,

@@ -6,6 +6,7 @@ Every node has a number in the swarm: MAC, address and mark in the mesh follow f
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Collection, Mapping
 
 from shoal.errors import InvalidArgument
 from shoal.model.base import Struct
@@ -51,11 +52,15 @@ def link_address(network: str, number: int) -> str:
 
 
 class MeshLink(Struct):
-    """The link `ing0` of this node: its number, its address between nodes (None: as the route says), its UDP port."""
+    """The link `ing0` of this node: its number, its address between nodes (None: as the route says), its UDP port.
+
+    `mtu_bytes` 0: as the path between the nodes allows.
+    """
 
     number: int
     local: str | None
     port: int
+    mtu_bytes: int = 0
 
 
 class MeshState(Struct):
@@ -89,6 +94,30 @@ def desired_mesh(ingress: IngressState, data_path: DataPath, node_number: int) -
         remotes=dict(sorted(addresses.items())),
         routes=routes,
     )
+
+
+def encrypted_mesh(mesh: MeshState, local: str, hosts: Mapping[int, str], mtu_bytes: int) -> MeshState:
+    """Return a mesh as it is through WireGuard: nodes that have no address there are left out.
+
+    Args:
+        mesh: as it would be in the clear, with a link.
+        local: this node's address in WireGuard's mesh.
+        hosts: those of the others, by number.
+        mtu_bytes: how long packets may be.
+    """
+    link = mesh.link
+    assert link is not None, "there is nothing to encrypt"
+    return MeshState(
+        link=MeshLink(number=link.number, local=local, port=link.port, mtu_bytes=mtu_bytes),
+        remotes={number: hosts[number] for number in mesh.remotes if number in hosts},
+        routes={address: number for address, number in mesh.routes.items() if number in hosts},
+    )
+
+
+def nodes_spoken_to(ingress: IngressState, node_number: int, others: Collection[int]) -> frozenset[int]:
+    """Return the nodes that this one speaks to in the mesh: those with tasks, and with tasks here all that may ask."""
+    with_tasks = {endpoint.node_number for endpoint in ingress.endpoints}
+    return frozenset(others) if node_number in with_tasks else frozenset(with_tasks & set(others))
 
 
 class MeshSteps(Struct):

@@ -11,8 +11,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from shoal.errors import InvalidArgument
+
 CLONE_NEWNET = 0x40000000
 MS_BIND, MNT_DETACH = 4096, 2
+SETTING_BYTES = 256
 OWN_NAMESPACE = "/proc/thread-self/ns/net"
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -77,6 +80,23 @@ def remove(path: Path) -> None:
 
 def write_setting(name: str, value: str) -> None:
     """Write `net/…` under /proc/sys in the namespace of the calling thread; a setting this kernel lacks is skipped."""
-    path = Path("/proc/sys") / name
-    if path.exists() and path.read_text().strip() != value:
-        path.write_text(value)
+    try:
+        descriptor = os.open(f"/proc/sys/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        is_so = os.read(descriptor, SETTING_BYTES).strip() == value.encode()
+    finally:
+        os.close(descriptor)
+    if not is_so:
+        # one that is so already may be on a /proc that takes nothing
+        Path("/proc/sys", name).write_text(value)
+
+
+def demand_setting(name: str, value: str) -> None:
+    """Write `net/…` under /proc/sys in the namespace of the calling thread. Raises InvalidArgument: it takes it not."""
+    try:
+        (Path("/proc/sys") / name).write_text(value)
+    except OSError as error:
+        dotted = name.replace("/", ".")
+        raise InvalidArgument(f"the kernel does not take the setting {dotted}={value}: {error.strerror}") from None

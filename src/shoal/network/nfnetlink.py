@@ -71,9 +71,15 @@ class Batch:
         self._append(BATCH_END, ACK, struct.pack(">BBH", 0, 0, NFTABLES_SUBSYSTEM))
         return b"".join(self._messages), self._sequence
 
-    def set_element(self, name: str, protocol: str, port: int, data: bytes | None = None, remove: bool = False) -> None:
-        """Add (or remove) `protocol . port` in a set or map; `data` is the encoded value's attribute."""
+    def set_element(
+        self, name: str, protocol: str, port: int, data: bytes | None = None, remove: bool = False, address: str = ""
+    ) -> None:
+        """Add (or remove) `protocol . port`, after an address if there is one, in a set or map.
+
+        `data` is the encoded value's attribute.
+        """
         key = struct.pack(">B3xH2x", PROTOCOL_NUMBERS[protocol], port)
+        key = socket.inet_aton(address) + key if address else key
         element = nest(1, nest(1, attribute(1, key)), *([] if data is None else [data]))
         kind, flags = (DELETE_ELEMENT, 0) if remove else (NEW_ELEMENT, CREATE)
         self._add(kind, flags, attribute(2, text(name)), nest(3, element))
@@ -183,6 +189,11 @@ def _target(port: ForwardedPort) -> bytes:
     return nest(2, attribute(1, socket.inet_aton(port.address) + struct.pack(">H2x", port.target_port)))
 
 
+def _set_forwarded(batch: Batch, port: ForwardedPort, remove: bool = False) -> None:
+    name = "address_ports" if port.host_address else "host_ports"
+    batch.set_element(name, port.protocol, port.published_port, _target(port), remove, port.host_address)
+
+
 def host_batch(table: str, operations: Iterable[Operation]) -> Batch:
     """Return the batch for the host's table: which ports go to the sandbox, and the host ports."""
     batch = Batch(table)
@@ -195,10 +206,10 @@ def host_batch(table: str, operations: Iterable[Operation]) -> Batch:
                 batch.set_element("ports", port.protocol, port.published_port, remove=True)
             case SetForwarded(port=wanted, replaces=before):
                 if before is not None:
-                    batch.set_element("host_ports", *before.key, _target(before), remove=True)
-                batch.set_element("host_ports", *wanted.key, _target(wanted))
+                    _set_forwarded(batch, before, remove=True)
+                _set_forwarded(batch, wanted)
             case RemoveForwarded(port=gone):
-                batch.set_element("host_ports", *gone.key, _target(gone), remove=True)
+                _set_forwarded(batch, gone, remove=True)
             case _:
                 pass
     return batch

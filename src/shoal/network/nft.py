@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from shoal.model.base import Struct
 from shoal.network.settings import Names
-from shoal.network.state import BalancedPort, KernelState
+from shoal.network.state import BalancedPort, ForwardedPort, KernelState
 
 # fixed, so that every node sends a client's address to the same task
 SOURCE_SEED = 0x5EA5
@@ -40,10 +40,13 @@ def render_host(names: Names, ranges: Ranges, state: KernelState) -> str:
     """Return the ruleset of the namespace the daemon runs in."""
     link = f'"{names.host_link}"'
     ports = _elements([f"{port.protocol} . {port.published_port}" for port in state.balanced])
-    forwarded = _elements(
-        [f"{port.protocol} . {port.published_port} : {port.address} . {port.target_port}" for port in state.forwarded]
-    )
+    everywhere = [port for port in state.forwarded if not port.host_address]
+    by_address = [port for port in state.forwarded if port.host_address]
+    forwarded = _elements([_forward(port) for port in everywhere])
+    addressed = _elements([f"{port.host_address} . {_forward(port)}" for port in by_address])
     publish = (
+        "    fib daddr type local meta l4proto { tcp, udp, sctp } "
+        "dnat ip to ip daddr . meta l4proto . th dport map @address_ports\n"
         "    fib daddr type local meta l4proto { tcp, udp, sctp } "
         "dnat ip to meta l4proto . th dport map @host_ports\n"
         f"    fib daddr type local meta l4proto . th dport @ports dnat to {ranges.sandbox_end}\n"
@@ -54,6 +57,9 @@ def render_host(names: Names, ranges: Ranges, state: KernelState) -> str:
   map host_ports {{
     type inet_proto . inet_service : ipv4_addr . inet_service
 {forwarded}  }}
+  map address_ports {{
+    type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+{addressed}  }}
   chain guard {{
     type filter hook prerouting priority -300; policy accept;
     iifname != "lo" ip daddr 127.0.0.0/8 drop
@@ -76,6 +82,10 @@ def render_host(names: Names, ranges: Ranges, state: KernelState) -> str:
   }}
 """
     return _replace_table(names.table, body)
+
+
+def _forward(port: ForwardedPort) -> str:
+    return f"{port.protocol} . {port.published_port} : {port.address} . {port.target_port}"
 
 
 def render_sandbox(names: Names, ranges: Ranges, state: KernelState) -> str:

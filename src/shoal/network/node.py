@@ -14,13 +14,14 @@ from typing import TypeVar
 
 import structlog
 
-from shoal.errors import InvalidArgument, Unavailable
+from shoal.errors import Forbidden, InvalidArgument, Unavailable
 from shoal.lib.supervise import cancel_and_wait, supervise
 from shoal.model.base import replace
 from shoal.model.diagnosis import PathFacts
 from shoal.model.netstate import (
     Connection,
     DataPath,
+    GatewayNetwork,
     IngressState,
     NetworkChange,
     OverlayUpdate,
@@ -31,7 +32,7 @@ from shoal.network import connections, rtnetlink
 from shoal.network.balancer import Balancer
 from shoal.network.diagnosis import Question, SecretQuestion
 from shoal.network.mesh import Mesh
-from shoal.network.mesh_state import desired_mesh
+from shoal.network.mesh_state import desired_mesh, nodes_spoken_to
 from shoal.network.naming import NameServer, NoNames
 from shoal.network.overlay import OverlaySide
 from shoal.network.plumbing import Plumbing, check_requirements
@@ -195,6 +196,27 @@ class NodeNetwork:
 
         return await self._run(look)
 
+    def way_out(self) -> tuple[str, str]:
+        """Return the network by which containers go out, and its gateway."""
+        return self._plumbing.gateway_network, self._plumbing.settings.sandbox_gateway
+
+    def host_address(self) -> str:
+        """Return the address by which containers reach this node itself."""
+        return self._plumbing.ranges.host_end
+
+    async def set_way_out(self, asked: GatewayNetwork) -> None:
+        """Have containers go out by this network from now on.
+
+        Raises:
+            Forbidden: a container goes out by the one there is.
+            InvalidArgument: a route of the host overlaps it.
+        """
+        await self._run(lambda: self._set_way_out(asked))
+
+    async def has_link(self, name: str) -> bool:
+        """Tell whether the host has a link of that name."""
+        return await self._run(lambda: bool(rtnetlink.link_index(self._plumbing.host_links, name)))
+
     async def wait_for_network(self, network_id: str) -> None:
         """Wait until a change has told of an overlay network."""
         while not self._overlays.is_known(network_id):
@@ -238,6 +260,17 @@ class NodeNetwork:
 
     # from here on: the worker thread
 
+    def _set_way_out(self, asked: GatewayNetwork) -> None:
+        if asked == self._plumbing.asked:
+            return
+        if any(record.address for record in self._wiring.tasks.values()):
+            raise Forbidden(
+                "docker_gwbridge has active endpoints: stop the containers of this node that have a way out "
+                "(those on bridge, too), and leave the swarm"
+            )
+        self._plumbing.change_gateway(asked)
+        self._balancer.load(self._desired())
+
     def _set_node_number(self, number: int) -> None:
         self._settings = replace(self._settings, node_number=number)
         self._overlays.set_node_number(number)
@@ -251,10 +284,32 @@ class NodeNetwork:
 
     def _join(self) -> int:
         """Lead the kernel to what is known now: ways to tasks before the traffic, and traffic away before the ways."""
-        self._mesh.begin(desired_mesh(self._ingress, self._data_path, self._settings.node_number))
+        self._begin_mesh()
         count = self._balance()
         self._mesh.finish()
+        if not self._ingress.encrypted:
+            self._overlays.shrink_secret()
         return count
+
+    def _expect_mesh(self) -> None:
+        number, ingress = self._settings.node_number, self._ingress
+        others = {peer.node_number for peer in self._data_path.peers} - {number}
+        if ingress.encrypted:
+            self._overlays.expect_mesh(self._settings.mesh_vni, nodes_spoken_to(ingress, number, others))
+        else:
+            self._overlays.expect_mesh(0)
+
+    def _begin_mesh(self) -> None:
+        """Lead the mesh to what is known now; one that cannot be encrypted as it should be leads nowhere."""
+        self._expect_mesh()
+        wanted = desired_mesh(self._ingress, self._data_path, self._settings.node_number)
+        if self._ingress.encrypted and wanted.link is not None:
+            try:
+                wanted = self._overlays.carry_mesh(wanted, self._data_path, self._plumbing.settings.task_mtu_bytes)
+            except (OSError, Unavailable) as error:
+                self._mesh.stay_alone(error)
+                return
+        self._mesh.begin(wanted)
 
     def _balance(self, without: str = "") -> int:
         state = self._desired(without)
@@ -274,13 +329,14 @@ class NodeNetwork:
         self._data_path = known.data_path
         if not self._settings.node_number:
             self._settings = replace(self._settings, node_number=known.node_number)
+        self._ingress = self._records.read_ingress()
+        self._expect_mesh()
         self._overlays.start(self._wiring.networks(), self._settings.node_number)
         self._wiring.finish_changes()
         for record in self._wiring.tasks.values():
             self._connect(record.request)
         self._overlays.sweep(self._wiring.networks())
-        self._ingress = self._records.read_ingress()
-        self._mesh.begin(desired_mesh(self._ingress, self._data_path, self._settings.node_number))
+        self._begin_mesh()
         state = self._desired()
         self._balancer.load(state)
         self._mesh.finish()
@@ -295,7 +351,9 @@ class NodeNetwork:
             sandbox = self._wiring.attach(request)
             if before is None or before.request != request or request.task_id not in self._overlays.clients:
                 self._connect(request)
-            self._balance()
+            # what the mesh balances to is not this node's to say: host ports are
+            if request.host_ports or (before is not None and before.request.host_ports) or self._balancer.is_behind:
+                self._balance()
         except OSError as error:
             raise Unavailable(f"the network of task {request.task_id} could not be made: {error}") from error
         finally:
@@ -316,7 +374,8 @@ class NodeNetwork:
         record = self._wiring.tasks.get(task_id)
         if record is None:
             return
-        self._balance(without=task_id)
+        if record.request.host_ports or self._balancer.is_behind:
+            self._balance(without=task_id)
         self._overlays.disconnect(task_id)
         self._wiring.detach(task_id)
         self._overlays.sweep(self._wiring.networks())

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
 from shoal.errors import Unavailable
 from shoal.model.base import replace
-from shoal.model.netstate import JoinedNetwork, NetworkChange, OverlayUpdate, SandboxRequest
+from shoal.model.netstate import DataPath, JoinedNetwork, NetworkChange, OverlayService, OverlayUpdate, SandboxRequest
 from shoal.network import underlay
 from shoal.network.clients import Clients
+from shoal.network.mesh_state import MeshState, encrypted_mesh
 from shoal.network.naming import NameServer
 from shoal.network.netlink import Socket
 from shoal.network.overlays import (
@@ -33,9 +35,19 @@ from shoal.network.sandboxes import Sandboxes, Trunk
 from shoal.network.secret_paths import SecretPaths
 from shoal.network.secret_plan import secret_mtu_bytes
 
-# of a network of this node alone: a bridge's own
+# of a bridge of this node alone; a macvlan has its parent's
 LOCAL_MTU_BYTES = 1500
 _log = structlog.get_logger(__name__)
+
+
+class Lead(NamedTuple):
+    """A network that is here and is led from one state to another: the services that differ, as they were and are."""
+
+    network_id: str
+    before: HeldOverlay | None
+    after: HeldOverlay | None
+    was: list[OverlayService]
+    now: list[OverlayService]
 
 
 class OverlaySide:
@@ -52,6 +64,9 @@ class OverlaySide:
         self._node_number = 0
         # networks whose kernel state is not what is held: led there whole at the next change
         self._behind: set[str] = set()
+        # of the routing mesh, while it is encrypted: its VXLAN identifier, and the nodes it speaks to
+        self._mesh_vni = 0
+        self._mesh_nodes: frozenset[int] = frozenset()
         self.sandboxes = Sandboxes(directory, plumbing, records)
         self.clients = Clients()
         self.version = 0
@@ -85,15 +100,20 @@ class OverlaySide:
             _log.info("ignored an older change", version=change.version, current=before.version)
             return
         after = merge(before, change)
-        self._records.write_holding(before, after)
+        self._records.write_holding(before, after, change.overlays)
         self._holding = after
         if after.data_path != before.data_path:
             self._behind |= set(self.sandboxes.ids())
             self.secret.renew_key(after.data_path.key_generation)
+        updates = {update.overlay.network_id: update for update in change.overlays}
         refusals = []
+        leads = []
         for network_id in self.sandboxes.ids():
+            old, new = before.overlays.get(network_id), after.overlays.get(network_id)
+            lead = Lead(network_id, old, new, *changed_services(old, new, updates.get(network_id)))
+            leads.append(lead)
             try:
-                self._lead(network_id, before.overlays.get(network_id), after.overlays.get(network_id))
+                self._lead(lead)
             except (OSError, Unavailable) as error:
                 self._behind.add(network_id)
                 refusals.append(f"network {network_id}: {error}")
@@ -101,12 +121,12 @@ class OverlaySide:
             self._names.set_network(update)
         for network_id in before.overlays.keys() - after.overlays.keys():
             self._names.remove_network(network_id)
-        for network_id in self.sandboxes.ids():
+        for lead in leads:
             try:
-                self._leave(network_id, before.overlays.get(network_id), after.overlays.get(network_id))
+                self._leave(lead)
             except OSError as error:
-                self._behind.add(network_id)
-                refusals.append(f"network {network_id}: {error}")
+                self._behind.add(lead.network_id)
+                refusals.append(f"network {lead.network_id}: {error}")
         self.secret.greet(self.secret_nodes())
         if refusals:
             raise Unavailable(f"the kernel refuses a part of the overlay networks: {'; '.join(refusals)}")
@@ -188,6 +208,10 @@ class OverlaySide:
                 self.clients.drop_network(network_id)
                 self._behind.discard(network_id)
                 self.sandboxes.remove(network_id)
+        self.shrink_secret()
+
+    def shrink_secret(self) -> None:
+        """Carry only what is still encrypted."""
         self.secret.shrink(self._holding.data_path.port, self._secret_vnis())
 
     def close(self, remove: bool) -> None:
@@ -202,8 +226,8 @@ class OverlaySide:
         self.clients.close()
         self.sandboxes.close()
 
-    def _lead(self, network_id: str, before: HeldOverlay | None, after: HeldOverlay | None) -> None:
-        was, now = changed_services(before, after)
+    def _lead(self, lead: Lead) -> None:
+        network_id, before, after, was, now = lead
         overlay_changed = before is not None and after is not None and before.overlay != after.overlay
         if after is not None and (network_id in self._behind or overlay_changed or before is None):
             self._bring_up(network_id)
@@ -213,12 +237,11 @@ class OverlaySide:
             self.clients.change(network_id, was, now, self._node_number)
         self._behind.discard(network_id)
 
-    def _leave(self, network_id: str, before: HeldOverlay | None, after: HeldOverlay | None) -> None:
+    def _leave(self, lead: Lead) -> None:
         """Forget where tasks were that nothing leads to any more."""
-        was, now = changed_services(before, after)
-        if was:
-            hosts = self._hosts(after or before)
-            self.sandboxes.tell(network_id, remotes_of(was, hosts), remotes_of(now, hosts))
+        if lead.was:
+            hosts = self._hosts(lead.after or lead.before)
+            self.sandboxes.tell(lead.network_id, remotes_of(lead.was, hosts), remotes_of(lead.now, hosts))
 
     def _bring_up(self, network_id: str) -> None:
         """Make a network's namespace, tell it of every task elsewhere, and know what stands on it."""
@@ -230,7 +253,8 @@ class OverlaySide:
 
     def _trunk(self, held: HeldOverlay) -> Trunk:
         if not held.overlay.vni:
-            return Trunk(vni=0, port=0, local=None, mtu_bytes=held.overlay.mtu_bytes or LOCAL_MTU_BYTES)
+            usual = 0 if held.overlay.parent else LOCAL_MTU_BYTES
+            return Trunk(vni=0, port=0, local=None, mtu_bytes=held.overlay.mtu_bytes or usual)
         data_path = self._holding.data_path
         hosts: Iterable[str] = hosts_of(data_path, self._node_number).values()
         found = underlay.look(self._plumbing.host_links, own_address(data_path, self._node_number), tuple(hosts))
@@ -250,9 +274,25 @@ class OverlaySide:
             return self.secret.hosts(self._holding.data_path, self._node_number)
         return hosts_of(self._holding.data_path, self._node_number)
 
+    def expect_mesh(self, vni: int, nodes: frozenset[int] = frozenset()) -> None:
+        """Know of the routing mesh's VXLAN identifier and nodes if it is encrypted (0: it is not)."""
+        self._mesh_vni, self._mesh_nodes = vni, nodes
+
+    def carry_mesh(self, mesh: MeshState, data_path: DataPath, most_mtu_bytes: int) -> MeshState:
+        """Return the routing mesh, which has a link, as it goes through WireGuard.
+
+        Raises:
+            Unavailable: this node cannot encrypt.
+        """
+        hosts = tuple(mesh.remotes.values())
+        path = underlay.look(self._plumbing.host_links, own_address(data_path, self._node_number), hosts)
+        mtu_bytes = min(most_mtu_bytes, secret_mtu_bytes(path.mtu_bytes))
+        local = self.secret.lead(data_path, self._node_number, self._secret_vnis(), mtu_bytes)
+        return encrypted_mesh(mesh, local, self.secret.hosts(data_path, self._node_number), mtu_bytes)
+
     def secret_nodes(self) -> frozenset[int]:
-        """Return the numbers of the other nodes with tasks on the encrypted networks that are here."""
-        return frozenset(
+        """Return the numbers of the other nodes that encrypted networks which are here lead to."""
+        return self._mesh_nodes | frozenset(
             endpoint.node_number
             for held in self._secret_networks()
             for service in held.services.values()
@@ -261,7 +301,8 @@ class OverlaySide:
         )
 
     def _secret_vnis(self) -> frozenset[int]:
-        return frozenset(held.overlay.vni for held in self._secret_networks())
+        mesh = {self._mesh_vni} if self._mesh_vni else set()
+        return frozenset(held.overlay.vni for held in self._secret_networks()) | mesh
 
     def _secret_networks(self) -> Iterator[HeldOverlay]:
         """Yield the encrypted networks that are here."""

@@ -43,11 +43,12 @@ def merge(holding: Holding, change: NetworkChange) -> Holding:
         if network_id in named or not ((change.complete and held.overlay.vni) or network_id in removed)
     }
     for update in change.overlays:
-        overlays[update.overlay.network_id] = _merge_overlay(overlays.get(update.overlay.network_id), update)
+        overlays[update.overlay.network_id] = merge_overlay(overlays.get(update.overlay.network_id), update)
     return Holding(version=change.version, data_path=change.data_path or holding.data_path, overlays=overlays)
 
 
-def _merge_overlay(held: HeldOverlay | None, update: OverlayUpdate) -> HeldOverlay:
+def merge_overlay(held: HeldOverlay | None, update: OverlayUpdate) -> HeldOverlay:
+    """Return a network after a change."""
     before = held.services if held is not None else {}
     services = {} if update.complete else dict(before)
     for service_id in update.removed_service_ids:
@@ -60,14 +61,24 @@ def _merge_overlay(held: HeldOverlay | None, update: OverlayUpdate) -> HeldOverl
 
 
 def changed_services(
-    before: HeldOverlay | None, after: HeldOverlay | None
+    before: HeldOverlay | None, after: HeldOverlay | None, update: OverlayUpdate | None = None
 ) -> tuple[list[OverlayService], list[OverlayService]]:
-    """Return the services that differ, as they were and as they are."""
+    """Return the services that differ, as they were and as they are.
+
+    Args:
+        before, after: a network.
+        update: what led from one to the other, if one did: a difference says where to look.
+    """
+    if before is after:
+        return [], []
     old = before.services if before is not None else {}
     new = after.services if after is not None else {}
-    was = [service for service_id, service in old.items() if new.get(service_id) is not service]
-    now = [service for service_id, service in new.items() if old.get(service_id) is not service]
-    return was, now
+    if update is None or update.complete:
+        among: Iterable[str] = dict.fromkeys((*old, *new))
+    else:
+        among = dict.fromkeys((*(each.service_id for each in update.services), *update.removed_service_ids))
+    differing = [id_ for id_ in among if old.get(id_) is not new.get(id_)]
+    return [old[id_] for id_ in differing if id_ in old], [new[id_] for id_ in differing if id_ in new]
 
 
 def is_ipv4(address: str) -> bool:

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import structlog
 
-from shoal.errors import Unavailable
+from shoal.errors import InvalidArgument, Unavailable
+from shoal.model.base import replace
+from shoal.model.netstate import GatewayNetwork
 from shoal.network import namespace, rtnetlink
 from shoal.network.addresses import choose_range, host_of, prefix_bits
 from shoal.network.netlink import NETFILTER, ROUTE, Socket
@@ -50,6 +52,8 @@ class Plumbing:
     def __init__(self, netns_directory: Path, names: Names, settings: NetworkSettings, records: Records) -> None:
         self.names = names
         self.settings = settings
+        self._usual = settings
+        self.asked = GatewayNetwork()
         self._records = records
         self._directory = netns_directory
         self._sandbox_path = netns_directory / f"ingress-{names.mark}"
@@ -81,10 +85,12 @@ class Plumbing:
         own = frozenset({rtnetlink.link_index(self.host_links, self.names.host_link)}) - {0}
         taken = rtnetlink.routed_networks(self.host_links, own)
         before = self._records.read_node()
+        if before is not None:
+            self._take(before.asked)
         first_links = (before.link_network,) if before else ()
         first_gateways = (before.gateway_network,) if before else ()
         link = choose_range((*first_links, *self.settings.link_ranges), taken)
-        gateway = choose_range((*first_gateways, *self.settings.gateway_ranges), taken)
+        gateway = choose_range((*first_gateways, *self._gateway_ranges()), taken)
         if link is None or gateway is None:
             setting = "link_ranges" if link is None else "gateway_ranges"
             raise Unavailable(f"every range of the setting {setting} overlaps a route of this host: set a free one")
@@ -94,10 +100,48 @@ class Plumbing:
                 "node's network uses: remove the route, or stop the node's tasks and leave the swarm"
             )
         self.link_network = link
+        self._set_ranges(gateway)
+        _log.info("ranges of the node's network", link=link, gateway=gateway, adopted=before is not None)
+
+    def _set_ranges(self, gateway: str) -> None:
+        link = self.link_network
         self.gateway_network = gateway
         self.ranges = Ranges(host_end=host_of(link, 1), sandbox_end=host_of(link, 2), gateway_network=gateway)
-        self._records.write_node(NodeRecord(link_network=link, gateway_network=gateway))
-        _log.info("ranges of the node's network", link=link, gateway=gateway, adopted=before is not None)
+        self._records.write_node(NodeRecord(link_network=link, gateway_network=gateway, asked=self.asked))
+
+    def _take(self, asked: GatewayNetwork) -> None:
+        """Have the settings say what is asked for, and nothing of what was asked for before."""
+        usual = self._usual
+        self.asked = asked
+        self.settings = replace(
+            usual,
+            sandbox_gateway=asked.gateway or usual.sandbox_gateway,
+            task_mtu_bytes=asked.mtu_bytes or usual.task_mtu_bytes,
+        )
+
+    def _gateway_ranges(self) -> tuple[str, ...]:
+        return (self.asked.subnet,) if self.asked.subnet else self.settings.gateway_ranges
+
+    def change_gateway(self, asked: GatewayNetwork) -> None:
+        """Give the way out another range and gateway; no container goes out yet.
+
+        Raises:
+            InvalidArgument: a route of the host overlaps the range.
+        """
+        before, old_gateway = self.asked, self.settings.sandbox_gateway
+        own = frozenset({rtnetlink.link_index(self.host_links, self.names.host_link)}) - {0}
+        self._take(asked)
+        chosen = choose_range(self._gateway_ranges(), rtnetlink.routed_networks(self.host_links, own))
+        if chosen is None:
+            self._take(before)
+            raise InvalidArgument(f"IPAM: a route of this host overlaps {asked.subnet}: choose another --subnet")
+        index, gateway = self.sandbox_bridge_index, self.settings.sandbox_gateway
+        if gateway != old_gateway:
+            self.sandbox_links.talk(
+                [rtnetlink.delete_address(index, old_gateway, 32), rtnetlink.add_address(index, gateway, 32)]
+            )
+        self._set_ranges(chosen)
+        _log.info("another range for the way out", gateway_network=chosen, gateway=gateway)
 
     def _build_sandbox(self) -> None:
         names = self.names

@@ -29,16 +29,19 @@ Forward = tuple[str, int, str, int]
 
 
 def proxied(state: KernelState, sandbox_end: str) -> tuple[Forward, ...]:
-    """Return what the proxy is to pass on: protocol, port, address and port there. Host ports win, as in the kernel."""
+    """Return what the proxy is to pass on: protocol, port, address and port there. Host ports win, as in the kernel.
+
+    What is published on one address of IPv4 is none of its business.
+    """
     made = {
         port.key: (port.protocol, port.published_port, sandbox_end, port.published_port)
         for port in state.balanced
         if port.protocol in PROXIED
     }
     made |= {
-        port.key: (port.protocol, port.published_port, port.address, port.target_port)
+        (port.protocol, port.published_port): (port.protocol, port.published_port, port.address, port.target_port)
         for port in state.forwarded
-        if port.protocol in PROXIED
+        if port.protocol in PROXIED and not port.host_address
     }
     return tuple(made[key] for key in sorted(made))
 

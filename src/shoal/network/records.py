@@ -5,6 +5,7 @@ The records live and die with the kernel's state (the exec root is a tmpfs), so 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,22 +14,26 @@ import structlog
 
 from shoal.lib.files import write_atomically
 from shoal.model.base import Struct
-from shoal.model.netstate import DataPath, IngressState, SandboxRequest
-from shoal.network.overlays import HeldOverlay, Holding
+from shoal.model.netstate import DataPath, GatewayNetwork, IngressState, OverlayUpdate, SandboxRequest
+from shoal.network.overlays import HeldOverlay, Holding, merge_overlay
 
 RecordType = TypeVar("RecordType", bound=Struct)
 
 # networks with thousands of services are written at every change
 COMPACT = ".msgpack"
+CHANGES = ".changes"
+LENGTH_BYTES = 4
+LEAST_ROOM_BYTES = 4096
 
 _log = structlog.get_logger(__name__)
 
 
 class NodeRecord(Struct):
-    """The ranges this node chose (CIDR)."""
+    """The ranges this node chose (CIDR), and what was asked for of the second."""
 
     link_network: str
     gateway_network: str
+    asked: GatewayNetwork = GatewayNetwork()
 
 
 class DataPathRecord(Struct):
@@ -41,14 +46,14 @@ class DataPathRecord(Struct):
 class TaskRecord(Struct):
     """A task's namespace; `complete` False: the daemon was killed while it made it.
 
-    `address`: of its way out, empty if it has none. `numbers`: N of the ethN on each network, by id. `changing`:
+    `address`: of its way out, empty if it has none. `names`: of the links to each network, by id. `changing`:
     networks whose link was being added or removed.
     """
 
     request: SandboxRequest
     address: str = ""
     complete: bool = False
-    numbers: dict[str, int] = {}
+    names: dict[str, str] = {}
     changing: tuple[str, ...] = ()
 
 
@@ -60,6 +65,13 @@ class NetworkRecord(Struct):
     port: int
     mtu_bytes: int
     local: str = ""
+
+
+class OverlayRecord(Struct):
+    """An overlay network; the changes since are in a file of this generation."""
+
+    generation: int
+    held: HeldOverlay
 
 
 class HoldingRecord(Struct):
@@ -77,6 +89,9 @@ class Records:
         self._tasks = directory / "tasks"
         self._networks = directory / "networks"
         self._overlays = directory / "overlays"
+        # of each overlay network: which of its records counts, and how many bytes of changes may follow it
+        self._generations: dict[str, int] = {}
+        self._room: dict[str, int] = {}
 
     def prepare(self) -> None:
         """Make the directories."""
@@ -135,27 +150,90 @@ class Records:
     def read_holding(self) -> Holding:
         """Return what was held of the overlay networks, nothing on a fresh node."""
         record = _read(self._directory / "holding.json", HoldingRecord) or HoldingRecord()
-        found = (_read(path, HeldOverlay) for path in sorted(self._overlays.glob("*.msgpack")))
-        overlays = {held.overlay.network_id: held for held in found if held is not None}
+        overlays = {}
+        for path in sorted(self._overlays.glob(f"*{COMPACT}")):
+            base = _read(path, OverlayRecord)
+            if base is not None:
+                held = base.held
+                for update in _read_changes(self._changes_of(held.overlay.network_id, base.generation)):
+                    held = merge_overlay(held, update)
+                overlays[held.overlay.network_id] = held
+                self._generations[held.overlay.network_id] = base.generation
+                # what is half written at the end of the changes is not to be written after
+                self._write_whole(held)
         return Holding(version=record.version, data_path=record.data_path, overlays=overlays)
 
-    def write_holding(self, before: Holding, after: Holding) -> None:
-        """Keep the networks that changed; the version comes last: what is half written is sent again."""
-        for network_id, held in after.overlays.items():
-            if before.overlays.get(network_id) is not held:
-                _write(self._overlays / f"{network_id}.msgpack", held)
+    def write_holding(self, before: Holding, after: Holding, updates: Iterable[OverlayUpdate]) -> None:
+        """Keep what `updates` changed; the version comes last: what is half written is sent again.
+
+        A difference is written behind those before it, until they are as long as the whole.
+        """
+        for update in updates:
+            network_id = update.overlay.network_id
+            held = after.overlays[network_id]
+            if update.complete or network_id not in self._room or not self._write_change(network_id, update):
+                self._write_whole(held)
         for network_id in before.overlays.keys() - after.overlays.keys():
-            (self._overlays / f"{network_id}.msgpack").unlink(missing_ok=True)
+            self._forget_overlay(network_id)
         if before.version != after.version or before.data_path != after.data_path:
             _write(self._directory / "holding.json", HoldingRecord(version=after.version, data_path=after.data_path))
 
+    def _changes_of(self, network_id: str, generation: int) -> Path:
+        return self._overlays / f"{network_id}.{generation}{CHANGES}"
+
+    def _write_whole(self, held: HeldOverlay) -> None:
+        network_id = held.overlay.network_id
+        old = self._generations.get(network_id, 0)
+        content = msgspec.msgpack.encode(OverlayRecord(generation=old + 1, held=held))
+        write_atomically(self._overlays / f"{network_id}{COMPACT}", content, sync=False)
+        # of another generation: they are no longer read
+        self._changes_of(network_id, old).unlink(missing_ok=True)
+        self._generations[network_id] = old + 1
+        self._room[network_id] = max(len(content), LEAST_ROOM_BYTES)
+
+    def _write_change(self, network_id: str, update: OverlayUpdate) -> bool:
+        """Write a difference behind the others; False: there is no room, or it is no shorter than the whole."""
+        content = msgspec.msgpack.encode(update)
+        if len(content) > self._room[network_id]:
+            return False
+        self._room[network_id] -= len(content)
+        with self._changes_of(network_id, self._generations[network_id]).open("ab") as file:
+            file.write(len(content).to_bytes(LENGTH_BYTES, "big") + content)
+        return True
+
+    def _forget_overlay(self, network_id: str) -> None:
+        (self._overlays / f"{network_id}{COMPACT}").unlink(missing_ok=True)
+        self._changes_of(network_id, self._generations.pop(network_id, 0)).unlink(missing_ok=True)
+        self._room.pop(network_id, None)
+
     def forget_all(self) -> None:
         """Take the directory away."""
+        self._generations.clear()
+        self._room.clear()
         for directory in (self._tasks, self._networks, self._overlays, self._directory):
             if directory.is_dir():
                 for path in directory.iterdir():
                     path.unlink()
                 directory.rmdir()
+
+
+def _read_changes(path: Path) -> Iterator[OverlayUpdate]:
+    """Yield the changes of a file; one that is not whole is the last, and was not acknowledged."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return
+    position = 0
+    while position < len(data):
+        start = position + LENGTH_BYTES
+        position = start + int.from_bytes(data[position:start], "big")
+        if position > len(data):
+            return
+        try:
+            yield msgspec.msgpack.decode(data[start:position], type=OverlayUpdate)
+        except msgspec.MsgspecError as error:
+            _log.warning("changes of a network are unreadable and are left out", path=str(path), reason=str(error))
+            return
 
 
 def _read(path: Path, kind: type[RecordType]) -> RecordType | None:

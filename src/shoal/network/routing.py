@@ -26,7 +26,7 @@ from shoal.network.rtnetlink import (
 )
 
 NEWRULE, DELRULE = 32, 33
-RULE_PRIORITY, RULE_MARK, RULE_TABLE, RULE_MASK = 6, 10, 15, 16
+RULE_SOURCE, RULE_PRIORITY, RULE_MARK, RULE_TABLE, RULE_MASK = 2, 6, 10, 15, 16
 TO_TABLE = 1
 ROUTE_TABLE = 15
 NEXT_HOP_ON_LINK = 4
@@ -46,6 +46,23 @@ def add_rule(table: int, mark: int, mask: int, priority: int) -> Message:
 def delete_rule(table: int, mark: int, mask: int, priority: int) -> Message:
     """Take `add_rule` back; that there is none is fine."""
     return Message(DELRULE, 0, _rule(table, mark, mask, priority), GONE_IS_FINE)
+
+
+def _source_rule(source: str, table: int, priority: int) -> bytes:
+    body = struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 32, 0, 0, 0, 0, TO_TABLE, 0)
+    numbers = (RULE_PRIORITY, priority), (RULE_TABLE, table)
+    body += b"".join(attribute(kind, struct.pack("=I", number)) for kind, number in numbers)
+    return body + attribute(RULE_SOURCE, socket.inet_aton(source))
+
+
+def add_source_rule(source: str, table: int, priority: int) -> Message:
+    """Look packets from an address up in a table (`ip rule add pref … from SOURCE lookup TABLE`)."""
+    return Message(NEWRULE, CREATE | EXCLUSIVE, _source_rule(source, table, priority), EXISTS_IS_FINE)
+
+
+def delete_source_rule(source: str, table: int, priority: int) -> Message:
+    """Take `add_source_rule` back; that there is none is fine."""
+    return Message(DELRULE, 0, _source_rule(source, table, priority), GONE_IS_FINE)
 
 
 def _route(destination: str | None, gateway: str, index: int, table: int) -> bytes:

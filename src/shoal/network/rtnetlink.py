@@ -1,4 +1,4 @@
-"""Links, addresses and routes as rtnetlink messages (IPv4). Encodes and decodes; decides nothing.
+"""Links, addresses and routes as rtnetlink messages. Encodes and decodes; decides nothing.
 
 Numbers are those of linux/rtnetlink.h, linux/if_link.h and linux/if_addr.h.
 """
@@ -14,9 +14,11 @@ from shoal.network.netlink import ACK, CREATE, EXCLUSIVE, REPLACE, Message, Sock
 
 NEWLINK, DELLINK, GETLINK, NEWADDR, DELADDR, GETADDR, NEWROUTE, DELROUTE, GETROUTE = 16, 17, 18, 20, 21, 22, 24, 25, 26
 UP = 1
+LINK_PARENT = 5
 LINK_ADDRESS, LINK_NAME, LINK_MTU, LINK_MASTER, LINK_INFO, LINK_NAMESPACE_FD = 1, 3, 4, 10, 18, 28
 INFO_KIND, INFO_DATA, INFO_SLAVE_KIND, INFO_SLAVE_DATA, VETH_PEER, BRIDGE_PORT_ISOLATED = 1, 2, 4, 5, 1, 33
 BRIDGE_MULTICAST_SNOOPING = 23
+MACVLAN_MODE, MACVLAN_MODES = 1, {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
 TABLE_MAIN, PROTOCOL_STATIC, SCOPE_UNIVERSE, SCOPE_LINK, UNICAST = 254, 4, 0, 253, 1
 ROUTE_DESTINATION, ROUTE_DEVICE, ROUTE_GATEWAY = 1, 4, 5
 LOOPBACK_INDEX = 1
@@ -49,12 +51,11 @@ def add_veth(
     peer_namespace: int,
     mtu_bytes: int,
     peer_mac: bytes | None = None,
-    peer_index: int = 0,
     bridge_index: int = 0,
 ) -> Message:
     """A pair of links: `name` here (up, on a bridge if one is given), its peer in the namespace of a descriptor."""
     mtu = attribute(LINK_MTU, struct.pack("=I", mtu_bytes))
-    peer = _link_body(peer_index) + attribute(LINK_NAME, text(peer_name)) + mtu
+    peer = _link_body() + attribute(LINK_NAME, text(peer_name)) + mtu
     peer += attribute(LINK_NAMESPACE_FD, struct.pack("=I", peer_namespace))
     if peer_mac is not None:
         peer += attribute(LINK_ADDRESS, peer_mac)
@@ -63,6 +64,20 @@ def add_veth(
         body += attribute(LINK_MASTER, struct.pack("=I", bridge_index))
     info = attribute(INFO_KIND, text("veth")) + nest(INFO_DATA, attribute(VETH_PEER, peer))
     return Message(NEWLINK, CREATE | EXCLUSIVE, body + nest(LINK_INFO, info))
+
+
+def add_macvlan(
+    name: str, parent_index: int, mode: str, target_namespace: int, mac: bytes, mtu_bytes: int = 0
+) -> Message:
+    """A link on a parent of this namespace, for the namespace of a descriptor; `mtu_bytes` 0: the parent's."""
+    body = _link_body() + attribute(LINK_NAME, text(name)) + attribute(LINK_PARENT, struct.pack("=I", parent_index))
+    if mode != "passthru":
+        body += attribute(LINK_ADDRESS, mac)
+    body += attribute(LINK_NAMESPACE_FD, struct.pack("=I", target_namespace))
+    if mtu_bytes:
+        body += attribute(LINK_MTU, struct.pack("=I", mtu_bytes))
+    data = nest(INFO_DATA, attribute(MACVLAN_MODE, struct.pack("=I", MACVLAN_MODES[mode])))
+    return Message(NEWLINK, CREATE | EXCLUSIVE, body + nest(LINK_INFO, attribute(INFO_KIND, text("macvlan")), data))
 
 
 def add_wireguard(name: str, mtu_bytes: int) -> Message:
@@ -101,13 +116,21 @@ def add_address(index: int, address: str, prefix_bits: int) -> Message:
     return Message(NEWADDR, CREATE | REPLACE, body, EXISTS_IS_FINE)
 
 
+def delete_address(index: int, address: str, prefix_bits: int) -> Message:
+    """Take an IPv4 address of a link away; that there is none is fine."""
+    raw = socket.inet_aton(address)
+    body = struct.pack("=BBBBI", socket.AF_INET, prefix_bits, 0, 0, index) + attribute(2, raw)
+    return Message(DELADDR, 0, body, GONE_IS_FINE)
+
+
 def _route_body(destination: str, prefix_bits: int, gateway: str | None, index: int) -> bytes:
     scope = SCOPE_UNIVERSE if gateway else SCOPE_LINK
-    body = struct.pack("=BBBBBBBBI", socket.AF_INET, prefix_bits, 0, 0, TABLE_MAIN, PROTOCOL_STATIC, scope, UNICAST, 0)
+    family = socket.AF_INET6 if ":" in (gateway or destination) else socket.AF_INET
+    body = struct.pack("=BBBBBBBBI", family, prefix_bits, 0, 0, TABLE_MAIN, PROTOCOL_STATIC, scope, UNICAST, 0)
     if prefix_bits:
-        body += attribute(ROUTE_DESTINATION, socket.inet_aton(destination))
+        body += attribute(ROUTE_DESTINATION, socket.inet_pton(family, destination))
     if gateway:
-        body += attribute(ROUTE_GATEWAY, socket.inet_aton(gateway))
+        body += attribute(ROUTE_GATEWAY, socket.inet_pton(family, gateway))
     return body + attribute(ROUTE_DEVICE, struct.pack("=I", index))
 
 
@@ -149,8 +172,10 @@ __all__ = [
     "LOOPBACK_INDEX",
     "add_address",
     "add_bridge",
+    "add_macvlan",
     "add_veth",
     "add_wireguard",
+    "delete_address",
     "delete_link",
     "delete_route",
     "isolate_port",

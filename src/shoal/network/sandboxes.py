@@ -1,5 +1,6 @@
 """The namespaces of overlay networks on this node: a bridge and a VXLAN each, and where tasks on other nodes are.
 
+One of a macvlan's is empty, and is there for as long as the network is used, as all are.
 One exists while a task of its network is here. Every step creates what is missing and adopts what is there, so that a
 daemon killed at any step heals. What a container has inside is wiring.py's and clients.py's. dataplane.md 1.
 Blocking: runs in the network's worker thread only.
@@ -57,6 +58,7 @@ class OverlaySandbox:
         self.descriptor = descriptor
         self.links = links
         self.trunk: Trunk | None = None
+        self.overlay: Overlay | None = None
         self.bridge_index = 0
         self.vxlan_index = 0
         self.remotes: dict[bytes, Remote] = {}
@@ -135,7 +137,9 @@ class Sandboxes:
         if sandbox.trunk is not None:
             kept = sandbox.trunk.mtu_bytes
             trunk = Trunk(vni=trunk.vni, port=trunk.port, local=trunk.local, mtu_bytes=kept)
-        if sandbox.trunk != trunk or not sandbox.bridge_index or (trunk.vni and not sandbox.vxlan_index):
+        sandbox.overlay = overlay
+        needs_bridge = not overlay.parent and not sandbox.bridge_index
+        if sandbox.trunk != trunk or needs_bridge or (trunk.vni and not sandbox.vxlan_index):
             self._build(overlay, sandbox, trunk)
         return sandbox
 
@@ -162,6 +166,9 @@ class Sandboxes:
         sandbox.vxlan_index = rtnetlink.link_index(sandbox.links, VXLAN)
 
     def _build(self, overlay: Overlay, sandbox: OverlaySandbox, trunk: Trunk) -> None:
+        if overlay.parent:
+            sandbox.trunk = trunk
+            return
         if not sandbox.bridge_index:
             sandbox.links.talk(
                 [

@@ -160,6 +160,8 @@ class SecretPaths:
 
     def remove(self) -> None:
         """Take everything away, also what an earlier daemon made."""
+        if self._guarded == NO_GUARD and self._mesh is None:
+            return
         name = self._plumbing.names.secret_link
         if rtnetlink.link_index(self._plumbing.host_links, name) or wireguard.control_socket(name).exists():
             wireguard.end(self._plumbing.host_links, name)

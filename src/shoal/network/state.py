@@ -34,17 +34,18 @@ class BalancedPort(Struct):
 
 
 class ForwardedPort(Struct):
-    """A host port: everything that reaches it goes to one address."""
+    """A host port: everything that reaches it, on one address of the node if `host_address` says so, goes to one."""
 
     protocol: str
     published_port: int
     address: str
     target_port: int
+    host_address: str = ""
 
     @property
-    def key(self) -> Key:
+    def key(self) -> tuple[str, int, str]:
         """What tells ports apart."""
-        return self.protocol, self.published_port
+        return self.protocol, self.published_port, self.host_address
 
 
 class KernelState(Struct):
@@ -111,6 +112,7 @@ def desired(
                     published_port=host_port.published_port,
                     address=address,
                     target_port=host_port.target_port,
+                    host_address=host_port.host_address,
                 )
                 forwarded[target.key] = target
     return KernelState(
@@ -181,7 +183,7 @@ def flow_cuts(actual: KernelState, operations: tuple[Operation, ...]) -> FlowCut
         if port.protocol != "udp":
             continue
         if isinstance(operation, SetBalanced | RemoveBalanced):
-            old = before.get(port.key)
+            old = before.get((port.protocol, port.published_port))
             if isinstance(operation, RemoveBalanced) or old is None:
                 host_ports.add(port.published_port)
             kept: set[str] = set()

@@ -40,7 +40,11 @@ def events_of(changes: Iterable[Change], at_ns: int, index: int, actor: str) -> 
         action = "create" if change.old is None else "remove" if change.new is None else "update"
         attributes = {"name": _name(value)}
         if change.old is not None and change.new is not None:
-            attributes |= _differences(change.old, change.new)
+            differing = _differences(change.old, change.new)
+            if not differing and not actor:
+                # a loop's own bookkeeping, such as the address of a service: nobody asked, and Docker is silent, too
+                continue
+            attributes |= differing
         events.append(
             Event(
                 kind=change.kind,

@@ -26,10 +26,10 @@ from tests.doubles.http import Api, serve
 
 LATER = "what the recording did before this request changed the swarm behind it; the unit tests cover the reply"
 LEFT_OUT = {
-    "err-join-badtoken": "joining is the daemon's part and not built yet",
-    "err-join-noremote": "joining is the daemon's part and not built yet",
-    "err-join-notoken": "joining is the daemon's part and not built yet",
-    "err-join-wrongsecret": "joining is the daemon's part and not built yet",
+    "err-join-badtoken": "joining is the daemon's part: system/test_many_nodes.py, docs/reference/differences.md",
+    "err-join-noremote": "joining is the daemon's part: system/test_many_nodes.py, docs/reference/differences.md",
+    "err-join-notoken": "joining is the daemon's part: system/test_many_nodes.py, docs/reference/differences.md",
+    "err-join-wrongsecret": "joining is the daemon's part: system/test_many_nodes.py, docs/reference/differences.md",
     "network-create-overlay": LATER,
     "network-create-overlay-opts": LATER,
     "networks-worker": "a worker does not tell which swarm networks it takes part in yet",
@@ -37,9 +37,9 @@ LEFT_OUT = {
     "err-noquorum-create": "needs several managers",
     "err-noquorum-nodes": "needs several managers",
     "info-noquorum": "needs several managers",
-    "err-unlock-badkey": "autolock is not built yet",
-    "swarm-unlock": "autolock is not built yet",
-    "info-unlocked": "as info, after autolock, which is not built yet",
+    "err-unlock-badkey": "unlocking is the daemon's part: system/test_many_nodes.py",
+    "swarm-unlock": "unlocking is the daemon's part: system/test_many_nodes.py",
+    "info-unlocked": "as info, after a part of the daemon",
     "swarm-unlockkey-autolock": LATER,
     "swarm-leave-worker": "leaving as a worker is the daemon's part",
     "node-inspect-after-leave": LATER,
@@ -105,6 +105,7 @@ ALLOWED: dict[str, tuple[tuple[str, str], ...]] = {
         (r"\.RepoDigests: null expected, list found", "a list, as Docker 28 has it"),
         (r"\.Images\[.*\]: (missing|not in)", "another image"),
     ),
+    "service-create-full": ((r"\.Warnings", "an option of another driver is told"),),
     "err-service-create-badconstraint": (),
     "err-service-create-badconstraintkey": ((r"\.", "a refusal has a message, no id"),),
 }

@@ -129,7 +129,7 @@ def test_what_is_inside(ground: Ground) -> None:
             dns_search=("example",),
             ulimits=(Ulimit(name="nofile", soft=100, hard=200),),
         )
-        assert "uid=1000(bob) gid=1000(bob) groups=1001(extra),1234" in text
+        assert "uid=1000(bob) gid=1000(bob) groups=1000(bob),1001(extra),1234" in text
         for part in ("secret\n", "bound\n", "from the image\n", "me\n", "10.1.2.3\tme\n", "nameserver 10.9.9.9\n"):
             assert part in text
         for part in ("search example\n", "me b\n", "/bound/x: Read-only file system\n", "\n100\n", "/made/for/it\n"):

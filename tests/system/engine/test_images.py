@@ -1,60 +1,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import io
 import json
 import shutil
 import socket
 import subprocess
 import tarfile
-import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from shoal.engine.engine import RuncEngine
 from shoal.engine.images.formats import DOCKER_MANIFEST, OCI_MANIFEST
 from shoal.engine.protocol import RegistryCredentials
-from shoal.errors import Conflict, InvalidArgument, NotFound, Unauthenticated, Unavailable
+from shoal.errors import Conflict, InvalidArgument, NotFound, ShoalError, Unauthenticated, Unavailable
 from shoal.model.container import ContainerConfig, LogOptions
 from tests.system.engine.conftest import Ground, make_rootfs, run_program, stream
+from tests.system.registry import USERS, registry
 
 pytestmark = pytest.mark.root
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextlib.contextmanager
-def registry(directory: Path, users: str = "") -> Iterator[str]:
-    """Debian's docker-registry on a free port of loopback; with `users` (htpasswd lines) only they come in."""
-    port = free_port()
-    config = directory / "registry.yml"
-    storage = {"filesystem": {"rootdirectory": str(directory / "registry")}}
-    settings: dict[str, object] = {"version": 0.1, "storage": storage, "http": {"addr": f"127.0.0.1:{port}"}}
-    if users:
-        (directory / "htpasswd").write_text(users)
-        settings["auth"] = {"htpasswd": {"realm": "test", "path": str(directory / "htpasswd")}}
-    config.write_text(json.dumps(settings))
-    with (directory / "registry.log").open("wb") as log:
-        process = subprocess.Popen(["docker-registry", "serve", str(config)], stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + 20
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            assert time.monotonic() < deadline, "the registry does not start"
-            time.sleep(0.02)
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
 
 
 async def say(engine: RuncEngine, image: str, *command: str) -> str:
@@ -185,10 +149,6 @@ def test_pull_docker_and_oci_manifests(ground: Ground) -> None:
     ground.run(work)
 
 
-# bcrypt of the password "secret"
-USERS = "bob:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"
-
-
 def test_credentials(ground: Ground) -> None:
     async def work(engine: RuncEngine) -> None:
         (ground.directory / "image.tar").write_bytes(await save(engine, "busybox:test"))
@@ -197,9 +157,11 @@ def test_credentials(ground: Ground) -> None:
             source = f"docker-archive:{ground.directory / 'image.tar'}"
             options = ["--quiet", "--insecure-policy", "--dest-tls-verify=false", "--dest-creds", "bob:secret"]
             await asyncio.to_thread(run_program, "skopeo", "copy", *options, source, f"docker://{name}")
-            for credentials in (None, RegistryCredentials(username="bob", password="wrong")):
-                with pytest.raises(Unauthenticated, match="unauthorized: authentication required"):
-                    [step async for step in engine.images.pull(name, credentials)]
+            with pytest.raises(ShoalError, match="no basic auth credentials"):
+                [step async for step in engine.images.pull(name)]
+            wrong = RegistryCredentials(username="bob", password="wrong")
+            with pytest.raises(Unauthenticated, match="unauthorized: authentication required"):
+                [step async for step in engine.images.pull(name, wrong)]
             right = RegistryCredentials(username="bob", password="secret")
             steps = [step async for step in engine.images.pull(name, right)]
             assert steps[-1].status.startswith("Status: ")

@@ -19,7 +19,7 @@ from shoal.model.container_spec import ContainerSpec
 from shoal.model.objects import NodeDescription, Revision, Task, TaskStatus
 from shoal.model.specs import ServiceSpec, TaskSpec
 from shoal.model.states import TaskState
-from tests.doubles.cluster import FakeNetwork
+from tests.doubles.cluster import FakeNetwork, NoOwnNetworks
 
 WAIT_SECONDS = 10.0
 
@@ -41,7 +41,8 @@ class Bench:
         clock, ids = ManualClock(), Ids()
         self.engine = FakeEngine(clock, ids)
         self.network = FakeNetwork()
-        self.parts = NodeParts("n1", NodeDescription, self.engine, self.network, ImageSource(self.engine, True), clock)
+        images = ImageSource(self.engine, True)
+        self.parts = NodeParts("n1", NodeDescription, self.engine, self.network, images, clock, NoOwnNetworks())
         self.seen: list[TaskState] = []
 
     def runner(self, one: Task | None = None, image: str = "busybox", **container: Any) -> TaskRunner:

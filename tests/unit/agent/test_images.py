@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from shoal.agent import images as images_module
-from shoal.agent.images import ImageSource, decode_registry_auth
+from shoal.agent.images import ImageSource
 from shoal.engine.fake import FakeEngine
+from shoal.engine.images.credentials import decode_credentials
 from shoal.engine.protocol import PullProgress, RegistryCredentials
-from shoal.errors import Forbidden, NotFound, ShoalError
+from shoal.errors import Forbidden, InvalidArgument, NotFound, ShoalError
 from shoal.lib.clock import ManualClock
 from shoal.lib.ids import Ids
 from tests.unit.agent.bench import revision
@@ -102,6 +103,9 @@ def test_local_images_are_enough_where_they_are_preferred_or_fixed() -> None:
 
 def test_credentials_are_read() -> None:
     header = base64.urlsafe_b64encode(b'{"username":"u","password":"p"}').rstrip(b"=").decode()
-    assert decode_registry_auth(header) == RegistryCredentials(username="u", password="p", identity_token="")
-    for nothing in ("", "e30=", "not base 64!", base64.b64encode(b"[]").decode()):
-        assert decode_registry_auth(nothing) is None
+    assert decode_credentials(header) == RegistryCredentials(username="u", password="p", identity_token="")
+    for nothing in ("", "e30=", "bnVsbA==", base64.b64encode(b'{"serveraddress":"r"}').decode()):
+        assert decode_credentials(nothing) is None
+    for broken in ("not base 64!", base64.b64encode(b"[]").decode()):
+        with pytest.raises(InvalidArgument):
+            decode_credentials(broken)

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from shoal.cli.commands.service import create, update
+from shoal.cli.commands.service_change import create, update
 
 
 def flags_of(name: str, *words: str) -> tuple[dict[str, Any], str, tuple[str, ...]]:

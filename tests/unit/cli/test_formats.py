@@ -1,7 +1,7 @@
 import pytest
 
-from shoal.errors import InvalidArgument, NotBuilt
-from shoal.language.templates import Row, parse_template
+from shoal.errors import InvalidArgument
+from shoal.language.templates import Row, fields_of, parse_template
 from shoal.language.texts import age_text, duration_text, ellipsis, size_text, table_text
 
 SERVICE = {"ID": "abc", "Spec": {"Name": "web", "Labels": {"b": "2", "a": "1"}}, "List": [1, 2], "On": True}
@@ -18,6 +18,13 @@ SERVICE = {"ID": "abc", "Spec": {"Name": "web", "Labels": {"b": "2", "a": "1"}},
         ("{{.Missing}}", "<no value>"),
         ("{{json .Missing}}", "null"),
         ("plain", "plain"),
+        ("{{range .List}}<{{.}}>{{end}}", "<1><2>"),
+        ("{{range $name, $value := .Spec.Labels}}{{$name}}={{$value}} {{end}}", "a=1 b=2 "),
+        ("{{if .On}}{{upper .ID}}{{else}}off{{end}}", "ABC"),
+        ('{{index .Spec.Labels "a"}} {{len .List}} {{join .List ", "}}', "1 2 1, 2"),
+        ('{{with .Spec}}{{.Name | title}}{{end}}{{range split "x,y" ","}}[{{.}}]{{end}}', "Web[x][y]"),
+        ("{{println .ID}}{{pad .ID 1 2}}|{{truncate .Spec.Name 2}}|{{lower `AB`}}", "abc\n abc  |we|ab"),
+        ('{{.ID}}{{"\t"}}{{printf "%-5s|" .ID}}', "abc\tabc  |"),
     ],
 )
 def test_templates(template, text):
@@ -29,15 +36,31 @@ def test_json_is_the_whole():
     assert parse_template("{{json .}}")({"a": "ü"}) == '{"a":"ü"}'
 
 
-@pytest.mark.parametrize("template", ["{{range .Items}}x{{end}}", "{{if .A}}", "{{.A | upper}}", "{{len .A}}"])
-def test_what_is_not_built_of_templates_is_refused(template):
-    with pytest.raises(NotBuilt, match="is not built"):
-        parse_template(template)
+def test_the_head_of_a_column_stays_as_it_is():
+    heads = Row(Name="NAME", Labels="LABELS")
+    assert parse_template(r"{{upper .Name}}\t{{json .Labels}}", is_heading=True)(heads) == "NAME\tLABELS"
 
 
-def test_mistakes_in_templates_are_named():
-    with pytest.raises(InvalidArgument, match="not closed"):
-        parse_template("{{.A")
+def test_the_fields_a_row_shows():
+    assert fields_of("{{.Name}} {{if eq .Mode `global`}}{{upper (slice .Image)}}{{end}}") == ("Name", "Mode", "Image")
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{{.A", "unclosed action"),
+        ("{{if .A}}", "without"),
+        ("{{end}}", "unexpected"),
+        ("{{nothing .A}}", "is not defined"),
+        ("{{upper 3}}", "wrong number or kind of arguments for upper"),
+    ],
+)
+def test_mistakes_in_templates_are_named(template, text):
+    with pytest.raises(InvalidArgument, match=text):
+        parse_template(template)({})
+
+
+def test_a_field_that_a_row_lacks_is_a_mistake():
     with pytest.raises(InvalidArgument, match=r"there is no field \.Nmae"):
         parse_template("{{.Nmae}}")(Row(Name="web"))
 

@@ -6,6 +6,7 @@ import pytest
 
 from shoal.core.assign import Sent, diff
 from shoal.core.attachments import attachment_task, check_attachable, choose_addresses
+from shoal.core.networks import PREDEFINED_BY_NAME
 from shoal.core.overlay import overlay_service
 from shoal.core.plain_network import attachment_of, endpoint_of, port_conflict, sandbox_request, wanted_ports
 from shoal.errors import Conflict, Forbidden, InvalidArgument
@@ -30,14 +31,17 @@ CONTAINER = AttachedContainer(container_id="0123456789abcdef", name="one", alias
     [
         NetworkSpec(name="closed", driver="overlay"),
         NetworkSpec(name="closed", driver="overlay", attachable=True, ingress=True),
-        NetworkSpec(name="closed", driver="bridge", attachable=True),
+        NetworkSpec(name="closed", driver="macvlan", scope="swarm"),
     ],
 )
 def test_networks_that_no_container_may_join(spec):
     text = "rpc error: code = PermissionDenied desc = network closed not manually attachable"
     with pytest.raises(Forbidden, match=text):
         check_attachable(Network(id="net", spec=spec), "closed")
+    with pytest.raises(Forbidden, match="network host not manually attachable"):
+        check_attachable(PREDEFINED_BY_NAME["host"], "host")
     check_attachable(NETWORK, "open")
+    check_attachable(Network(id="net", spec=NetworkSpec(name="lan", driver="macvlan", attachable=True)), "lan")
 
 
 def test_addresses():
@@ -51,7 +55,7 @@ def test_addresses():
 @pytest.mark.parametrize(
     ("asked", "used", "error", "text"),
     [
-        ("10.9.9.9", (), InvalidArgument, "no configured subnet contains IP address 10.9.9.9"),
+        ("10.9.9.9", (), InvalidArgument, "no configured subnet or ip-range contain the IP address 10.9.9.9"),
         ("10.0.1.1", (), Conflict, "Address already in use: 10.0.1.1"),
         ("10.0.1.7", (), Conflict, "Address already in use"),
         ("10.0.1.5", ("10.0.1.5",), Conflict, "Address already in use"),
@@ -96,6 +100,23 @@ def test_what_a_container_wants_of_its_node():
         assert attachment_of(plain, reference) == held
         assert endpoint_of(plain, reference) == plain.endpoints[0]
     assert endpoint_of(plain, "other") is None
+
+
+def test_a_container_on_a_macvlan_goes_out_by_its_gateway_unless_it_is_internal():
+    held = Attachment(task_id="t", network_id="lan", network_name="lan", addresses=("10.8.0.5/24",), driver="macvlan")
+    config = ContainerConfig(name="c", image="i", plain=PlainConfig(network_mode="lan", attachments=(held,)))
+    request = sandbox_request("id", config)
+    assert (request.outside, request.default_network_id) == (False, "lan")
+    assert config.plain is not None
+    sealed = replace(config, plain=replace(config.plain, attachments=(replace(held, internal=True),)))
+    request = sandbox_request("id", sealed)
+    assert (request.outside, request.default_network_id) == (False, "")
+    with_bridge = replace(config, plain=replace(config.plain, network_mode="bridge"))
+    request = sandbox_request("id", with_bridge)
+    assert (request.outside, request.default_network_id) == (True, ""), "by the order of names"
+    higher = replace(config.plain, network_mode="bridge", attachments=(replace(held, priority=1),))
+    request = sandbox_request("id", replace(config, plain=higher))
+    assert (request.outside, request.default_network_id) == (True, "lan")
 
 
 def test_ports_of_an_image_are_published_if_asked_for():

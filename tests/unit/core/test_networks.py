@@ -60,8 +60,8 @@ def allocated(*pools: IPAMPool, others: tuple[Network, ...] = (INGRESS,), **fiel
         (spec(ingress=True, attachable=True), InvalidArgument, "attachable"),
         (spec(ingress=True, internal=True), InvalidArgument, "internal"),
         (spec(enable_ipv4=False), InvalidArgument, "IPv4"),
-        (spec(driver="bridge"), NotBuilt, "not built"),
-        (spec(driver="macvlan", config_only=True), NotBuilt, "not built"),
+        (spec(driver="ipvlan"), NotBuilt, "not built"),
+        (spec(driver="macvlan", config_only=True), InvalidArgument, "leave --scope out"),
         (spec(config_from=NetworkConfigSource(network="c")), InvalidArgument, "ConfigFrom"),
     ],
 )

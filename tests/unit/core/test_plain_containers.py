@@ -8,7 +8,9 @@ from shoal.api.decode import decode_value
 from shoal.core.plain_life import after_end, at_start_up, ends_restarts
 from shoal.core.random_names import random_name
 from shoal.core.validate.plain_container import plain_config, plain_warnings, updated_config
-from shoal.engine.limits import limit_arguments
+from shoal.core.validate.plain_limits import numbers_of_set
+from shoal.engine.host import Host
+from shoal.engine.limits import limit_arguments, limits_of
 from shoal.errors import InvalidArgument, NotBuilt
 from shoal.model.base import replace
 from shoal.model.container import HOST_NETWORK, Container, ContainerConfig, ContainerState
@@ -152,6 +154,7 @@ def test_life():
         ({"ExposedPorts": {"80/icmp": {}}}, "invalid proto: icmp"),
         ({"HostConfig": {"PortBindings": {"0/tcp": []}}}, "invalid port specification"),
         ({"HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "x"}]}}}, "invalid port specification"),
+        ({"HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "90-80"}]}}}, "invalid port specification"),
         ({"HostConfig": {"Binds": ["a:b:c:d"]}}, "invalid volume specification"),
         ({"HostConfig": {"Binds": ["/a:/b:wat"]}}, "invalid mode: wat"),
         ({"HostConfig": {"Binds": ["/a:/b", "/c:/b/"]}}, "Duplicate mount point"),
@@ -163,6 +166,19 @@ def test_life():
         ({"HostConfig": {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": -1}}}, "cannot be negative"),
         ({"HostConfig": {"AutoRemove": True, "RestartPolicy": {"Name": "always"}}}, "can't create 'AutoRemove'"),
         ({"HostConfig": {"ExtraHosts": ["x"]}}, "bad format for add-host"),
+        ({"HostConfig": {"PidMode": "moon"}}, "invalid PID mode: moon"),
+        ({"HostConfig": {"UTSMode": "moon"}}, "invalid UTS mode: moon"),
+        ({"Hostname": "h", "HostConfig": {"UTSMode": "host"}}, "conflicting options: hostname and the UTS mode"),
+        ({"HostConfig": {"MemorySwap": 9}}, "always set the Memory limit when using Memoryswap"),
+        ({"HostConfig": {"Memory": 64 << 20, "MemorySwap": 9}}, "Minimum memoryswap limit should be larger"),
+        ({"HostConfig": {"MemorySwappiness": 101}}, "valid memory swappiness range is 0-100"),
+        ({"HostConfig": {"MemoryReservation": 9}}, "Minimum memory reservation allowed is 6MB"),
+        ({"HostConfig": {"Memory": 7 << 20, "MemoryReservation": 8 << 20}}, "less than memory reservation limit"),
+        ({"HostConfig": {"CpuShares": -1}}, "invalid CPU shares (-1)"),
+        ({"HostConfig": {"CpuPeriod": 5}}, "CPU cfs period can not be less than 1ms"),
+        ({"HostConfig": {"CpuQuota": 5}}, "CPU cfs quota can not be less than 1ms"),
+        ({"HostConfig": {"CpuQuota": 5000, "NanoCpus": 5}}, "Nano CPUs and CPU Quota cannot both be set"),
+        ({"HostConfig": {"CpusetCpus": "x"}}, "Invalid value x for cpuset cpus"),
         ({"HostConfig": {"NetworkMode": "container:"}}, "invalid container format"),
         ({"Hostname": "h", "HostConfig": {"NetworkMode": "container:a"}}, "conflicting options: hostname"),
         ({"HostConfig": {"NetworkMode": "none", "PortBindings": {"80/tcp": []}}}, "without a network"),
@@ -180,16 +196,11 @@ def test_what_cannot_be_is_refused(body, text):
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        ({"HostConfig": {"CpuShares": 5}}, "HostConfig.CpuShares is not built: use NanoCpus"),
-        ({"HostConfig": {"PidMode": "host"}}, "HostConfig.PidMode"),
-        ({"HostConfig": {"IpcMode": "host"}}, 'HostConfig.IpcMode "host"'),
-        ({"HostConfig": {"Runtime": "kata"}}, 'HostConfig.Runtime "kata"'),
+        ({"HostConfig": {"BlkioWeight": 5}}, "HostConfig.BlkioWeight is not built: leave it out"),
+        ({"HostConfig": {"IpcMode": "container:x"}}, 'HostConfig.IpcMode "container:x"'),
         ({"HostConfig": {"MaskedPaths": ["/x"]}}, "HostConfig.MaskedPaths"),
-        ({"HostConfig": {"MemorySwap": 5}}, "HostConfig.MemorySwap"),
         ({"HostConfig": {"SecurityOpt": ["apparmor=mine"]}}, "HostConfig.SecurityOpt"),
-        ({"HostConfig": {"ExtraHosts": ["a:host-gateway"]}}, "host-gateway"),
-        ({"HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "10.0.0.1"}]}}}, "on the address 10.0.0.1"),
-        ({"HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "80-90"}]}}}, "range of host ports"),
+        ({"HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "fd00::1"}]}}}, "on the IPv6 address fd00::1"),
         ({"MacAddress": "02:42:00:00:00:01"}, "MacAddress"),
         ({"NetworkingConfig": {"EndpointsConfig": {"n": {"Links": ["a"]}}}}, "EndpointsConfig.n.Links"),
     ],
@@ -278,6 +289,12 @@ def changed(config, **host):
     return updated_config(config, decode_value(host, HostConfig))
 
 
+HOST = Host(
+    machine="x86_64", capabilities=frozenset(), hard_limits={}, oom_score_adj=0, cgroup_v2=False, cgroup_mounts=(),
+    cpu_count=2, memory_bytes=1 << 30, limits_swap=True,
+)  # fmt: skip
+
+
 def test_other_limits():
     before = asked({"Memory": 64 << 20, "PidsLimit": 50})
     assert changed(before) == before, "what is not asked for stays"
@@ -285,12 +302,21 @@ def test_other_limits():
     assert (after.memory_bytes, after.nano_cpus, after.pids_limit) == (64 << 20, 5, 0)
     assert after.plain is not None
     assert after.plain.restart.name == RestartName.ALWAYS
-    with pytest.raises(NotBuilt, match=r"HostConfig\.CpuShares"):
-        changed(before, CpuShares=5)
+    shared = changed(before, CpuShares=5, CpusetCpus="0-1,4", MemoryReservation=32 << 20, MemorySwap=-1)
+    assert changed(shared, NanoCpus=5).more_limits == shared.more_limits
+    assert numbers_of_set(shared.more_limits.cpuset_cpus) == {0, 1, 4}
     with pytest.raises(InvalidArgument, match="because AutoRemove is enabled"):
         changed(asked({"AutoRemove": True}), RestartPolicy={"Name": "always"})
     with pytest.raises(InvalidArgument, match="is a task's"):
         changed(replace(before, plain=None))
-    assert limit_arguments(before, before) == []
+    assert limit_arguments(before, before, HOST) == []
     arguments = ["--cpu-period", "100000", "--cpu-quota", "1000", "--pids-limit", "-1"]
-    assert limit_arguments(before, after) == arguments
+    assert limit_arguments(before, after, HOST) == arguments
+    assert limit_arguments(before, shared, HOST) == [
+        "--memory", str(64 << 20), "--memory-swap", "-1", "--cpu-share", "5", "--cpuset-cpus", "0-1,4",
+        "--memory-reservation", str(32 << 20),
+    ]  # fmt: skip
+    more = changed(before, Memory=128 << 20)
+    assert limit_arguments(before, more, HOST) == ["--memory", str(128 << 20), "--memory-swap", str(256 << 20)]
+    timed = changed(after, CpuQuota=20_000, CpuPeriod=50_000)
+    assert limits_of(timed, HOST)["cpu"] == {"quota": 20_000, "period": 50_000}

@@ -119,7 +119,7 @@ def test_resources_are_used_up_by_reservations() -> None:
 def test_the_scarcest_resource_is_the_one_that_most_nodes_lack() -> None:
     wanted = request(needs=Needs(nano_cpus=1, memory_bytes=2 << 30, generic=(("ssd", 1), ("tpu", 1))))
     known = infos(node("n1"), node("n2"))
-    assert explain(wanted, known).endswith("): memory: 2048 MiB asked, 1024 MiB left at most")
+    assert explain(wanted, known).endswith("): memory: 2GiB asked, 1GiB left at most")
     assert explain(request(needs=Needs(generic=(("gpu", 3),))), known).endswith("): gpu: 3 asked, 2 left at most")
 
 

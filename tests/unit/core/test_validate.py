@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 
 from shoal.core.insert_defaults import insert_defaults
+from shoal.core.reference import is_image_reference
 from shoal.core.validate.cluster import prepare_cluster
 from shoal.core.validate.names import validate_dns_name
 from shoal.core.validate.node import prepare_node
 from shoal.core.validate.payload import validate_config, validate_secret
-from shoal.core.validate.reference import is_image_reference
 from shoal.core.validate.service import prepare_service
 from shoal.errors import InvalidArgument, NotBuilt
 from shoal.model.base import replace
@@ -75,7 +75,7 @@ REFUSED = [
     (service(labels={"shoal.nope": "1"}), 'unknown service label "shoal.nope"'),
     (service(mode=ServiceMode(global_=GlobalService(), replicated=ReplicatedService())), "must specify only one"),
     (service(mode=ServiceMode(replicated=ReplicatedService(replicas=10**9))), "invalid number of replicas"),
-    (service(mode=ServiceMode(global_job=GlobalJob()), update_config=UpdateConfig()), "a job has no rolling update"),
+    (service(mode=ServiceMode(global_job=GlobalJob()), update_config=UpdateConfig()), "Jobs may not have"),
     (service(update_config=UpdateConfig(failure_action="explode")), "unrecognized update failure action explode"),
     (service(update_config=UpdateConfig(order="sideways")), "unrecognized update order sideways"),
     (service(update_config=UpdateConfig(delay=-1)), "TaskSpec: update-delay cannot be negative"),
@@ -148,7 +148,7 @@ REFUSED = [
     ),
     (service(endpoint_spec=EndpointSpec(ports=(PortConfig(protocol="icmp"),))), "invalid protocol"),
     (service(endpoint_spec=EndpointSpec(ports=(PortConfig(published_port=70000),))), "invalid published port 70000"),
-    (service(endpoint_spec=EndpointSpec(mode="odd")), "invalid endpoint mode"),
+    (service(endpoint_spec=EndpointSpec(mode="odd")), "invalid resolution mode"),
 ]
 
 

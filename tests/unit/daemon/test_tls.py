@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from shoal.ca.root import Subject, create_root, make_request, sign_request
-from shoal.daemon.server import Server, tls_context
+from shoal.daemon.server import Server, check_listening, tls_context
 from shoal.daemon.settings import Settings
 from shoal.errors import InvalidArgument
 from shoal.lib.clock import SystemClock
@@ -81,3 +82,13 @@ def test_a_file_that_is_none_is_named_with_its_flag(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match=r"--tlscacert .*none\.pem"):
         tls_context(replace(settings, tls_verify=True, tls_ca_certificate=missing))
     assert tls_context(settings) is None
+
+
+def test_listening_that_cannot_be_is_refused_before_anything_starts() -> None:
+    for settings, text in (
+        (Settings(hosts=("tcp://127.0.0.1:0",), tls_verify=True), "--tlscert"),
+        (Settings(group="nobodies"), '--group "nobodies": there is no such group'),
+        (Settings(hosts=("moon://x",)), '--host "moon://x": use unix:///path or tcp://address:port'),
+    ):
+        with pytest.raises(InvalidArgument, match=re.escape(text)):
+            check_listening(settings)

@@ -13,12 +13,12 @@ GROUP = "root:x:0:\nwheel:x:10:root,bob\nbob:x:1001:\nother:x:50:\n"
 @pytest.mark.parametrize(
     ("user", "extra", "expected"),
     [
-        ("", (), Identity(uid=0, gid=0, groups=(10,), home="/root")),
-        ("bob", (), Identity(uid=1000, gid=1001, groups=(10,), home="/home/bob")),
-        ("1000", (), Identity(uid=1000, gid=1001, groups=(10,), home="/home/bob")),
-        ("bob:other", (), Identity(uid=1000, gid=50, home="/home/bob")),
-        ("4242:77", ("other", "88"), Identity(uid=4242, gid=77, groups=(50, 88))),
-        ("4242", (), Identity(uid=4242, gid=0)),
+        ("", (), Identity(uid=0, gid=0, groups=(0, 10), home="/root")),
+        ("bob", (), Identity(uid=1000, gid=1001, groups=(1001, 10), home="/home/bob")),
+        ("1000", (), Identity(uid=1000, gid=1001, groups=(1001, 10), home="/home/bob")),
+        ("bob:other", (), Identity(uid=1000, gid=50, groups=(50,), home="/home/bob")),
+        ("4242:77", ("other", "88"), Identity(uid=4242, gid=77, groups=(77, 50, 88))),
+        ("4242", (), Identity(uid=4242, gid=0, groups=(0,))),
     ],
 )
 def test_resolve(user: str, extra: tuple, expected: Identity) -> None:

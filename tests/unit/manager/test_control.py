@@ -9,10 +9,10 @@ from shoal.errors import InvalidArgument, NameConflict, NotBuilt, NotFound, OutO
 from shoal.manager.control import Control, Rotation
 from shoal.manager.lookup import find_service
 from shoal.manager.service_plans import ServiceUpdate
-from shoal.model.actions import Create, PatchService, Replace
+from shoal.model.actions import Create, PatchService
 from shoal.model.base import replace
 from shoal.model.container_spec import ContainerSpec
-from shoal.model.objects import Cluster, Node, NodeDescription, Service, UpdateStatus
+from shoal.model.objects import Cluster, Endpoint, Node, NodeDescription, Service, UpdateStatus
 from shoal.model.specs import (
     EndpointSpec,
     GlobalService,
@@ -329,12 +329,29 @@ def test_cluster_secrets_rotate() -> None:
     run(test)
 
 
-def test_a_service_written_meanwhile_is_not_overwritten() -> None:
+def test_a_spec_written_meanwhile_is_not_overwritten() -> None:
+    async def test(store: Store, control: Control) -> None:
+        id_ = await control.create_service(spec())
+        seen = service_of(store, id_).meta.version
+        await control.update_service(id_, ServiceUpdate(version=seen, spec=spec(labels={"a": "b"})))
+        stale = ServiceUpdate(version=seen, spec=spec(labels={"c": "d"}))
+        await refused(OutOfSequence, "update out of sequence", control.update_service(id_, stale))
+        ahead = ServiceUpdate(version=service_of(store, id_).meta.version + 1, spec=spec(labels={"c": "d"}))
+        await refused(OutOfSequence, "update out of sequence", control.update_service(id_, ahead))
+
+    run(test)
+
+
+def test_what_a_loop_notes_of_a_service_meanwhile_holds_no_update_up() -> None:
     async def test(store: Store, control: Control) -> None:
         id_ = await control.create_service(spec())
         service = service_of(store, id_)
-        await store.update(lambda _view: [Replace(object=service, expected_version=service.meta.version)])
-        stale = ServiceUpdate(version=service.meta.version, spec=spec(labels={"a": "b"}))
-        await refused(OutOfSequence, "update out of sequence", control.update_service(id_, stale))
+        noted = PatchService(id=id_, spec_version=service.spec_version, endpoint=Endpoint(mode="dnsrr"))
+        await store.update(lambda _view: [noted])
+        assert service_of(store, id_).meta.version > service.meta.version
+        update = ServiceUpdate(version=service.meta.version, spec=spec(labels={"a": "b"}))
+        await control.update_service(id_, update)
+        after = service_of(store, id_)
+        assert (after.spec.labels, after.endpoint.mode) == ({"a": "b"}, "dnsrr")
 
     run(test)

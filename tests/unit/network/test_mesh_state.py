@@ -10,11 +10,13 @@ from shoal.network.mesh_state import (
     MeshLink,
     MeshState,
     desired_mesh,
+    encrypted_mesh,
     link_address,
     mac_of_node,
     mark_of_node,
     mesh_steps,
     node_of_mac,
+    nodes_spoken_to,
 )
 from shoal.network.state import desired
 
@@ -115,3 +117,17 @@ def test_which_backends_take_part(options, number, reached, addresses):
 def test_affinity_to_the_source():
     state = desired(IngressState(ports=(port(backend("10.0.0.1", 1), affinity="source"),)), (), 1)
     assert state.balanced[0].by_source
+
+
+def test_an_encrypted_mesh_leads_to_nodes_with_a_key_only():
+    backends = (backend("10.0.0.2", 2), backend("10.0.0.3", 3))
+    ingress = IngressState(version=1, ports=(port(*backends),), endpoints=backends, encrypted=True)
+    plain = desired_mesh(ingress, DATA_PATH, 1)
+    mesh = encrypted_mesh(plain, "100.126.0.1", {2: "100.126.0.2"}, 1370)
+    assert mesh.link == MeshLink(number=1, local="100.126.0.1", port=4790, mtu_bytes=1370)
+    assert mesh.remotes == {2: "100.126.0.2"}
+    assert mesh.routes == {"10.0.0.2": 2}
+    # who has no tasks speaks to those who have; they must know the keys of all
+    assert nodes_spoken_to(ingress, 1, (2, 3, 4)) == {2, 3}
+    assert nodes_spoken_to(ingress, 2, (1, 3, 4)) == {1, 3, 4}
+    assert nodes_spoken_to(IngressState(), 2, (1, 3)) == frozenset()

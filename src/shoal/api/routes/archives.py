@@ -1,4 +1,4 @@
-"""`/containers/{id}/archive`: files of this node's containers as tars, out and in (`docker cp`)."""
+"""Files of this node's containers: as tars, out and in; what was changed in them, and images made of that."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import stat
 from aiohttp import web
 
 from shoal.api.context import CONTEXT
-from shoal.api.requests import flag
-from shoal.api.responses import empty_response, encode
+from shoal.api.requests import flag, read_body
+from shoal.api.responses import empty_response, encode, json_response
 from shoal.api.routing import Route
 from shoal.api.streams import run_until_gone
 from shoal.api.views.shared import time_text
+from shoal.core.image_settings import settings_of_request
 from shoal.errors import InvalidArgument, NotBuilt
-from shoal.model.container import PathStat
+from shoal.model.container import CommitRequest, PathStat
+from shoal.model.container_request import ContainerRequest
 
 STAT_HEADER = "X-Docker-Container-Path-Stat"
 CHUNK_BYTES = 64 * 1024
@@ -71,8 +73,7 @@ async def get(request: web.Request) -> web.StreamResponse:
         async for chunk in engine.read_archive(container.id, path):
             await response.write(chunk)
 
-    if await run_until_gone(request, send()):
-        await response.write_eof()
+    await run_until_gone(request, send())
     return response
 
 
@@ -86,7 +87,51 @@ async def put(request: web.Request) -> web.Response:
     return empty_response(200)
 
 
+async def changes(request: web.Request) -> web.Response:
+    """Answer with what a container has changed (`docker diff`)."""
+    found = await request.app[CONTEXT].engine.changes(request.match_info["id"])
+    return json_response([{"Path": change.path, "Kind": int(change.kind)} for change in found])
+
+
+async def export(request: web.Request) -> web.StreamResponse:
+    """Send a container's root filesystem as a tar (`docker export`)."""
+    engine = request.app[CONTEXT].engine
+    container = engine.get(request.match_info["id"])
+    response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+    await response.prepare(request)
+
+    async def send() -> None:
+        async for chunk in engine.export(container.id):
+            await response.write(chunk)
+
+    await run_until_gone(request, send())
+    return response
+
+
+async def commit(request: web.Request) -> web.Response:
+    """Make an image of a container."""
+    query, engine = request.query, request.app[CONTEXT].engine
+    name = query.get("container", "")
+    if not name:
+        raise InvalidArgument("container: name the container of which an image is to be made")
+    engine.get(name)
+    repository, tag = query.get("repo", ""), query.get("tag", "")
+    asked = CommitRequest(
+        reference=f"{repository}:{tag}" if repository and tag else repository,
+        author=query.get("author", ""),
+        comment=query.get("comment", ""),
+        pauses="pause" not in query or flag(request, "pause"),
+        settings=settings_of_request(await read_body(request, ContainerRequest)),
+        changes=tuple(line for text in query.getall("changes", []) for line in text.splitlines()),
+    )
+    image = await engine.commit(name, asked)
+    return json_response({"Id": image.id}, status=201)
+
+
 ROUTES = (
+    Route("POST", "/commit", commit),
+    Route("GET", "/containers/{id}/changes", changes),
+    Route("GET", "/containers/{id}/export", export),
     Route("HEAD", "/containers/{id}/archive", look),
     Route("GET", "/containers/{id}/archive", get),
     Route("PUT", "/containers/{id}/archive", put),

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
 from shoal.api.container_lookup import found_container
-from shoal.api.context import CONTEXT
-from shoal.api.filters import Filters, matches_labels, parse_filters
+from shoal.api.context import CONTEXT, ApiContext
+from shoal.api.filters import Filters, matches_labels, parse_boolean, parse_filters, parse_until, passes_labels
 from shoal.api.requests import flag, read_body
 from shoal.api.responses import empty_response, encode, json_response, list_response
 from shoal.api.routing import Route, api_version
 from shoal.api.streams import format_line, read_log_request, run_until_gone, stream_response, warning_line
-from shoal.api.views.container import container_summary_view, container_view, health_word, is_shown_running, state_word
+from shoal.api.views.container import (
+    container_summary_view,
+    container_view,
+    health_word,
+    is_shown_running,
+    size_view,
+    state_word,
+)
 from shoal.api.views.shared import Json
 from shoal.api.views.task import TaskViews
+from shoal.core.platform import Platform, parse_platform
 from shoal.core.validate.plain_container import plain_config, plain_warnings, updated_config
 from shoal.core.validate.plain_network import parse_port
 from shoal.engine.handles import LocalContainer
@@ -24,7 +32,7 @@ from shoal.engine.log_options import log_details
 from shoal.engine.oci import MASKED_PATHS, READONLY_PATHS
 from shoal.engine.protocol import Engine
 from shoal.errors import Conflict, InvalidArgument, NotBuilt, NotFound, Unavailable
-from shoal.model.container import Container, ContainerConfig, WaitCondition
+from shoal.model.container import Container, ContainerConfig, ImageRecord, WaitCondition
 from shoal.model.container_request import ContainerRequest, HostConfig
 from shoal.model.objects import Task
 
@@ -36,6 +44,7 @@ FILTERS = frozenset(
 )  # fmt: skip
 PRUNE_FILTERS = frozenset({"label", "label!", "until"})
 STATUSES = frozenset({"created", "running", "paused", "restarting", "removing", "exited", "dead"})
+HEALTH_WORDS = frozenset({"starting", "healthy", "unhealthy", "none"})
 WAIT_CONDITIONS = {
     "": WaitCondition.NOT_RUNNING,
     "not-running": WaitCondition.NOT_RUNNING,
@@ -53,9 +62,7 @@ def _engine(request: web.Request) -> Engine:
 async def list_containers(request: web.Request) -> web.Response:
     """Answer with the containers that pass; without `all` or a status only those that run."""
     filters = parse_filters(request.query.get("filters"), FILTERS)
-    for status in filters.get("status", ()):
-        if status not in STATUSES:
-            raise InvalidArgument(f"invalid filter 'status={status}'")
+    _check_filters(filters)
     show_all = flag(request, "all") or "status" in filters or "exited" in filters
     limit = _integer(request, "limit", 0)
     engine = _engine(request)
@@ -69,9 +76,35 @@ async def list_containers(request: web.Request) -> web.Response:
         and (show_all or limit > 0 or is_shown_running(container.state))
         and _passes(container, filters)
     ]
-    now_ns = request.app[CONTEXT].clock.now_ns()
     shown = found[:limit] if limit > 0 else found
-    return await list_response([container_summary_view(container, now_ns) for container in shown])
+    return await list_response(await container_summaries(request.app[CONTEXT], shown, flag(request, "size")))
+
+
+async def container_summaries(context: ApiContext, containers: Sequence[Container], with_sizes: bool) -> list[Json]:
+    """Return containers of this node as lists show them; those that go away meanwhile are left out."""
+    now_ns, data_root = context.clock.now_ns(), context.host().data_root
+    if not with_sizes:
+        return [container_summary_view(container, now_ns, data_root) for container in containers]
+    views = []
+    for container in containers:
+        with contextlib.suppress(NotFound):
+            views.append(container_summary_view(container, now_ns, data_root, await context.engine.size(container.id)))
+    return views
+
+
+def _check_filters(filters: Filters) -> None:
+    """Refuse values that no container can have. Raises InvalidArgument."""
+    for key, words in (("status", STATUSES), ("health", HEALTH_WORDS)):
+        for value in filters.get(key, ()):
+            if value not in words:
+                raise InvalidArgument(f"invalid filter '{key}={value}': use one of {', '.join(sorted(words))}")
+    for value in filters.get("exited", ()):
+        if not value.removeprefix("-").isdecimal():
+            raise InvalidArgument(f"invalid filter 'exited={value}': write an exit code")
+    for key in ("publish", "expose"):
+        for value in filters.get(key, ()):
+            _is_port(value, 0, "")
+    parse_boolean(filters.get("is-task", ()), "is-task")
 
 
 def _integer(request: web.Request, name: str, default: int) -> int:
@@ -94,7 +127,7 @@ def _passes(container: Container, filters: Filters) -> bool:
             lambda value: value in (config.image, container.image_id) or container.image_id == f"sha256:{value}",
         ),
         ("exited", lambda value: container.state.status == "exited" and str(container.state.exit_code) == value),
-        ("is-task", lambda value: (TASK_LABEL in config.labels) == (value in ("1", "true"))),
+        ("is-task", lambda value: (TASK_LABEL in config.labels) == parse_boolean((value,), "is-task")),
         ("volume", lambda value: any(value in (mount.source, mount.target) for mount in config.mounts)),
         ("health", lambda value: health_word(container.state) == value),
         ("network", lambda value: _is_on(config, value)),
@@ -132,6 +165,8 @@ async def inspect(request: web.Request) -> web.Response:
     """Answer with a container; asked for by a task's id, with the task's own fields, too."""
     async with found_container(request) as found:
         view = container_view(found.container, request.app[CONTEXT].host().data_root)
+        if flag(request, "size") and isinstance(found, LocalContainer):
+            view |= size_view(await _engine(request).size(found.container.id))
     return json_response(await _with_task(request, found.container, view))
 
 
@@ -150,6 +185,8 @@ async def logs(request: web.Request) -> web.StreamResponse:
     wanted = read_log_request(request)
     async with found_container(request) as found:
         container = found.container
+        if container.config.log_driver == "none":
+            raise NotBuilt("configured logging driver does not support reading")
         multiplexed = not container.config.tty
         response = stream_response(api_version(request), multiplexed=multiplexed)
         await response.prepare(request)
@@ -163,8 +200,7 @@ async def logs(request: web.Request) -> web.StreamResponse:
                 warning = warning_line(error.message, request.app[CONTEXT].clock.now_ns())
                 await response.write(format_line(warning, wanted, details, multiplexed=multiplexed))
 
-        if await run_until_gone(request, send()):
-            await response.write_eof()
+        await run_until_gone(request, send())
         return response
 
 
@@ -172,8 +208,21 @@ async def create(request: web.Request) -> web.Response:
     """Create a plain container; answers its id."""
     body = await read_body(request, ContainerRequest)
     config = plain_config(body, request.query.get("name", ""), MASKED_PATHS, READONLY_PATHS)
+    _check_platform(_engine(request).images.get(body.image), body.image, request.query.get("platform", ""))
     container = await request.app[CONTEXT].containers.create(config)
     return json_response({"Id": container.id, "Warnings": list(plain_warnings(body))}, status=201)
+
+
+def _check_platform(image: ImageRecord, name: str, text: str) -> None:
+    """Refuse an image that is not of the platform asked for: clients pull it then. Raises NotFound."""
+    if not text:
+        return
+    wanted, found = parse_platform(text), Platform(architecture=image.architecture, os=image.os, variant=image.variant)
+    if not wanted.fits(found):
+        raise NotFound(
+            f"image with reference {name} was found but its platform ({found.text}) does not match the specified "
+            f"platform ({wanted.text})"
+        )
 
 
 async def start(request: web.Request) -> web.Response:
@@ -226,23 +275,24 @@ async def remove(request: web.Request) -> web.Response:
 
 
 async def prune(request: web.Request) -> web.Response:
-    """Remove the containers that have ended or were never started; what they took of the disk is not counted."""
+    """Remove the containers that have ended or were never started."""
     filters = parse_filters(request.query.get("filters"), PRUNE_FILTERS)
-    if "until" in filters:
-        raise NotBuilt("pruning containers by age (until) is not built yet: use --filter label")
     context = request.app[CONTEXT]
-    removed = []
+    until_ns = parse_until(filters.get("until", ()), context.clock.now_ns())
+    removed: list[str] = []
+    freed_bytes = 0
     for container in context.engine.list():
         labels = container.config.labels
         if is_shown_running(container.state) or TASK_LABEL in labels:
             # what a task has left is its node's to remove: its log is still asked for
             continue
-        unwanted = any(matches_labels(labels, (label,)) for label in filters.get("label!", ()))
-        if matches_labels(labels, filters.get("label", ())) and not unwanted:
+        if passes_labels(labels, filters) and (until_ns is None or container.created_at_ns <= until_ns):
             with contextlib.suppress(NotFound, Conflict):
+                size = await context.engine.size(container.id)
                 await context.containers.remove(container.id)
                 removed.append(container.id)
-    return json_response({"ContainersDeleted": removed or None, "SpaceReclaimed": 0})
+                freed_bytes += size.written_bytes
+    return json_response({"ContainersDeleted": removed or None, "SpaceReclaimed": freed_bytes})
 
 
 async def pause(request: web.Request) -> web.Response:
@@ -281,9 +331,7 @@ async def wait(request: web.Request) -> web.StreamResponse:
                 answer = {"StatusCode": UNKNOWN_EXIT_CODE, "Error": {"Message": error.message}}
             await response.write(encode(answer) + b"\n")
 
-        with contextlib.suppress(ConnectionError):  # the client has gone just now
-            if await run_until_gone(request, send()):
-                await response.write_eof()
+        await run_until_gone(request, send())
         return response
 
 

@@ -9,15 +9,13 @@ from shoal.api.requests import registry_auth
 from shoal.api.responses import json_response
 from shoal.api.routing import Route
 from shoal.api.views.image import distribution_view
-from shoal.core.validate.reference import is_image_reference
-from shoal.errors import InvalidArgument
+from shoal.core.reference import parse_reference
 
 
 async def inspect(request: web.Request) -> web.Response:
     """Answer with digest and platforms."""
     name = request.match_info["name"]
-    if not is_image_reference(name):
-        raise InvalidArgument(f"invalid reference format: {name}")
+    parse_reference(name)
     manifest = await request.app[CONTEXT].inspect_remote(name, registry_auth(request))
     return json_response(distribution_view(manifest))
 

@@ -42,8 +42,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     wanted = _Wanted(filters=dict(filters), since_ns=_time(request, "since"), until_ns=_time(request, "until"))
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     await response.prepare(request)
-    if await run_until_gone(request, _send(request, response, wanted)):
-        await response.write_eof()
+    await run_until_gone(request, _send(request, response, wanted))
     return response
 
 

@@ -9,14 +9,16 @@ import structlog
 from aiohttp import web
 
 from shoal.api.context import CONTEXT
-from shoal.api.filters import Filters, matches_labels, parse_boolean, parse_filters
-from shoal.api.requests import decode_credentials, flag
+from shoal.api.filters import Filters, matches_labels, parse_boolean, parse_filters, parse_until, passes_labels
+from shoal.api.requests import flag
 from shoal.api.responses import empty_response, encode, json_response, list_response
-from shoal.api.routing import Route
+from shoal.api.routing import Route, api_version
 from shoal.api.streams import run_until_gone
 from shoal.api.views.image import history_view, image_summary_view, image_view, progress_view
 from shoal.api.views.shared import Json
-from shoal.core.validate.reference import is_image_reference
+from shoal.core.platform import parse_platform
+from shoal.core.reference import parse_reference
+from shoal.engine.images.credentials import decode_credentials
 from shoal.engine.protocol import Images
 from shoal.errors import InvalidArgument, NotBuilt, ShoalError
 from shoal.model.container import ImageRecord
@@ -24,6 +26,8 @@ from shoal.model.container import ImageRecord
 _log = structlog.get_logger(__name__)
 
 FILTERS = frozenset({"before", "dangling", "label", "reference", "since", "until"})
+PRUNE_FILTERS = frozenset({"dangling", "label", "label!", "until"})
+OCI_SETTINGS_SINCE = (1, 50)
 IMPORT_FROM_BODY = "-"
 CHUNK_BYTES = 64 * 1024
 
@@ -35,13 +39,21 @@ def _images(request: web.Request) -> Images:
 async def list_images(request: web.Request) -> web.Response:
     """Answer with the images that pass the filters."""
     filters = parse_filters(request.query.get("filters"), FILTERS)
+    images = _images(request)
     dangling = parse_boolean(filters.get("dangling", ()), "dangling")
-    images = [
+    until_ns = parse_until(filters.get("until", ()), request.app[CONTEXT].clock.now_ns())
+    bounds = [until_ns + 1] if until_ns is not None else []
+    bounds += [images.get(name).created_at_ns for name in filters.get("before", ())]
+    after_ns = max((images.get(name).created_at_ns for name in filters.get("since", ())), default=-1)
+    found = [
         image
-        for image in _images(request).list()
-        if (dangling is None or dangling == (not image.tags)) and _passes(image, filters)
+        for image in images.list()
+        if (dangling is None or dangling == (not image.tags))
+        and after_ns < image.created_at_ns < min(bounds, default=image.created_at_ns + 1)
+        and _passes(image, filters)
     ]
-    return await list_response([image_summary_view(image) for image in images])
+    shared = images.usage().shared_bytes if flag(request, "shared-size") else {}
+    return await list_response([image_summary_view(image, -1, shared.get(image.id, -1)) for image in found])
 
 
 def _passes(image: ImageRecord, filters: Filters) -> bool:
@@ -58,12 +70,14 @@ def _matches(name: str, pattern: str) -> bool:
 
 async def inspect(request: web.Request) -> web.Response:
     """Answer with an image."""
-    return json_response(image_view(_images(request).get(request.match_info["name"])))
+    view = image_view(_images(request).get(request.match_info["name"]), api_version(request) < OCI_SETTINGS_SINCE)
+    return json_response(view)
 
 
 async def history(request: web.Request) -> web.Response:
-    """Answer with what is known of an image's making."""
-    return json_response(history_view(_images(request).get(request.match_info["name"])))
+    """Answer with how an image was made."""
+    images, name = _images(request), request.match_info["name"]
+    return json_response(history_view(images.get(name), images.history(name)))
 
 
 async def create(request: web.Request) -> web.StreamResponse:
@@ -86,13 +100,23 @@ def _reference(name: str, tag: str) -> str:
 
 async def _pull(request: web.Request) -> web.StreamResponse:
     name, tag = request.query["fromImage"], request.query.get("tag", "")
-    has_version = "@" in name or ":" in name.rpartition("/")[2]
-    reference = _reference(name, tag) if tag else (name if has_version else f"{name}:latest")
-    if not is_image_reference(reference):
-        raise InvalidArgument("invalid reference format")
+    platform, images = request.query.get("platform", ""), _images(request)
+    parsed = parse_reference(_reference(name, tag) if tag else name)
+    if platform:
+        parse_platform(platform)
     credentials = decode_credentials(request.headers.get("X-Registry-Auth", ""))
-    steps = _images(request).pull(reference, credentials)
-    return await _stream_progress(request, (progress_view(step) async for step in steps))
+
+    async def steps() -> AsyncIterator[Json]:
+        references = [parsed.familiar]
+        if not parsed.tag and not parsed.digest:
+            # without one all of them, as `docker pull -a` asks
+            tags = await images.remote_tags(parsed.familiar, credentials)
+            references = [f"{parsed.familiar}:{each}" for each in tags]
+        for reference in references:
+            async for step in images.pull(reference, credentials, platform):
+                yield progress_view(step)
+
+    return await _stream_progress(request, steps())
 
 
 async def _stream_progress(request: web.Request, steps: AsyncIterator[Json]) -> web.StreamResponse:
@@ -112,16 +136,15 @@ async def _stream_progress(request: web.Request, steps: AsyncIterator[Json]) -> 
             failure = {"errorDetail": {"message": error.message}, "error": error.message}
             await response.write(encode(failure) + b"\r\n")
 
-    if await run_until_gone(request, send()):
-        await response.write_eof()
+    await run_until_gone(request, send())
     return response
 
 
 async def _import(request: web.Request) -> web.Response:
     repository, tag = request.query.get("repo", ""), request.query.get("tag", "")
     reference = _reference(repository, tag) if repository else ""
-    if reference and not is_image_reference(reference):
-        raise InvalidArgument("invalid reference format")
+    if reference:
+        parse_reference(reference)
     changes = tuple(request.query.getall("changes", []))
     archive = request.content.iter_chunked(CHUNK_BYTES)
     message = request.query.get("message", "Imported from -")
@@ -154,16 +177,14 @@ async def save(request: web.Request) -> web.StreamResponse:
         async for chunk in images.save(references):
             await response.write(chunk)
 
-    if await run_until_gone(request, send()):
-        await response.write_eof()
+    await run_until_gone(request, send())
     return response
 
 
 async def tag(request: web.Request) -> web.Response:
     """Give an image another name."""
     new = _reference(request.query.get("repo", ""), request.query.get("tag", "") or "latest")
-    if not is_image_reference(new):
-        raise InvalidArgument(f"invalid reference format: {new}")
+    parse_reference(new)
     _images(request).tag(request.match_info["name"], new)
     return empty_response(201)
 
@@ -174,10 +195,29 @@ async def remove(request: web.Request) -> web.Response:
     return json_response([{what: reference} for what, reference in removed])
 
 
+async def prune(request: web.Request) -> web.Response:
+    """Remove images without a name, or with `dangling=false` all that no container uses."""
+    filters = parse_filters(request.query.get("filters"), PRUNE_FILTERS)
+    dangling = parse_boolean(filters.get("dangling", ()), "dangling")
+    until_ns = parse_until(filters.get("until", ()), request.app[CONTEXT].clock.now_ns())
+
+    def is_wanted(image: ImageRecord) -> bool:
+        return (
+            (dangling is False or not image.tags)
+            and (until_ns is None or image.created_at_ns <= until_ns)
+            and passes_labels(image.labels, filters)
+        )
+
+    removed, freed_bytes = await _images(request).prune(is_wanted)
+    view = [{what: reference} for what, reference in removed] or None
+    return json_response({"ImagesDeleted": view, "SpaceReclaimed": freed_bytes})
+
+
 ROUTES = (
     Route("GET", "/images/json", list_images),
     Route("POST", "/images/create", create),
     Route("POST", "/images/load", load),
+    Route("POST", "/images/prune", prune),
     Route("GET", "/images/get", save),
     Route("GET", "/images/{name:.+}/json", inspect),
     Route("GET", "/images/{name:.+}/history", history),

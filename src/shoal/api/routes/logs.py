@@ -82,8 +82,7 @@ async def _stream(
     await response.prepare(request)
     merger = _Merger(request.app[CONTEXT], wanted, multiplexed=not has_terminal)
     selected = [task for task in tasks if _has_output(task)]
-    if await run_until_gone(request, merger.run(response, selected, follower, service_id)):
-        await response.write_eof()
+    await run_until_gone(request, merger.run(response, selected, follower, service_id))
     return response
 
 

@@ -5,21 +5,23 @@ Networks of the swarm are written by the leader, those of the node alone here.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from http import HTTPStatus
 
 from aiohttp import web
 
 from shoal.api.context import CONTEXT
-from shoal.api.filters import Filters, matches_labels, parse_filters
+from shoal.api.filters import Filters, matches_labels, parse_filters, parse_until, passes_labels
 from shoal.api.forwarding import at_leader
-from shoal.api.requests import NOT_IN_SWARM, actor_of, flag, read_body, read_view, require_manager
+from shoal.api.requests import IS_FORWARDED, NOT_IN_SWARM, actor_of, flag, read_body, read_view, require_manager
 from shoal.api.responses import empty_response, json_response, list_response
-from shoal.api.routing import Route, Scope
+from shoal.api.routing import Route
 from shoal.api.views.network import local_network_views, local_view, network_view, verbose_view, with_containers
 from shoal.api.views.shared import Json
-from shoal.core.networks import OVERLAY_DRIVER, PREDEFINED
+from shoal.core.networks import GATEWAY_NAME, OVERLAY_DRIVER, PREDEFINED
 from shoal.core.validate.plain_network import endpoint_request
-from shoal.errors import Forbidden, InvalidArgument, NameConflict, NotBuilt, NotFound
+from shoal.errors import Forbidden, InvalidArgument, NameConflict, NotBuilt, NotFound, NotLeader
 from shoal.model.container_request import ConnectRequest, DisconnectRequest, EndpointSettings
 from shoal.model.objects import Network
 from shoal.model.specs import NetworkSpec
@@ -38,12 +40,15 @@ async def _networks(request: web.Request) -> list[Json]:
         view = await read_view(request)
         found += [network_view(network) for network in sorted(view.find(Network), key=lambda each: each.id)]
     containers = context.engine.list()
-    found += [local_view(network, containers) for network in context.local_networks.list()]
-    in_swarm = context.local_state() == LocalNodeState.ACTIVE
+    known = {network["Id"] for network in found}
+    own = (network for network in context.local_networks.list() if network.id not in known)
+    found += [local_view(network, containers) for network in own]
+    host, in_swarm = context.host(), context.local_state() == LocalNodeState.ACTIVE
+    is_made = any(network["Name"] == GATEWAY_NAME for network in found)
     found += [
         network
-        for network in local_network_views(context.host().daemon_id)
-        if in_swarm or network["Name"] != "docker_gwbridge"
+        for network in local_network_views(host.daemon_id, host.way_out)
+        if network["Name"] != GATEWAY_NAME or (in_swarm and not is_made)
     ]
     return found
 
@@ -84,11 +89,18 @@ async def inspect(request: web.Request) -> web.Response:
 
 async def _with_use(request: web.Request, network: Json, verbose: bool) -> Json:
     """Return a swarm network with its containers on this node; `verbose`: with its services and peers, too."""
+    context = request.app[CONTEXT]
+    if context.manager() is None:
+        return network
     view = await read_view(request)
     stored = view.get(Network, network["Id"])
     if stored is None:
         return network
-    network = with_containers(network, view, request.app[CONTEXT].node_id)
+    network = with_containers(network, view, context.node_id)
+    copy = next((each for each in context.local_networks.list() if each.id == stored.id), None)
+    if copy is not None:
+        # as it is on this node
+        network = local_view(copy, context.engine.list())
     return {**network, **verbose_view(stored, view)} if verbose else network
 
 
@@ -115,12 +127,17 @@ async def _find(request: web.Request, reference: str, scope: str) -> Json:
 
 
 async def create(request: web.Request) -> web.StreamResponse:
-    """Make a network, of this node alone unless it is an overlay or `scope` says swarm; answers its id."""
+    """Make a network, of this node alone unless it is an overlay or `scope` is swarm; answers its id."""
     spec = await read_body(request, NetworkSpec)
-    if spec.driver == OVERLAY_DRIVER or spec.scope == "swarm":
+    if not spec.config_only and (spec.driver == OVERLAY_DRIVER or spec.scope == "swarm"):
         return await at_leader(request, _create_in_swarm)
     context = request.app[CONTEXT]
     manager = context.manager()
+    if spec.name == GATEWAY_NAME and context.local_state() == LocalNodeState.ACTIVE:
+        raise NameConflict(
+            f"network with name {spec.name} already exists: every node of a swarm has it; to have another one, make it "
+            "before the node joins"
+        )
     if manager is not None and any(network.spec.name == spec.name for network in manager.store.view.find(Network)):
         raise NameConflict(f"network with name {spec.name} already exists")
     network_id = await context.local_networks.create(spec)
@@ -141,7 +158,13 @@ async def remove(request: web.Request) -> web.StreamResponse:
     local = request.app[CONTEXT].local_networks.find(request.match_info["id"])
     if local is None:
         return await at_leader(request, _remove_of_swarm)
-    await request.app[CONTEXT].local_networks.remove(local)
+    context = request.app[CONTEXT]
+    if local.spec.name == GATEWAY_NAME and context.local_state() == LocalNodeState.ACTIVE:
+        raise Forbidden(
+            f"error while removing network: network {local.spec.name} id {local.id} has active endpoints: "
+            "gateway_ingress-sbox; leave the swarm first"
+        )
+    await context.local_networks.remove(local)
     return empty_response(204)
 
 
@@ -178,7 +201,8 @@ def _container(reference: str) -> str:
 def _attachable(request: web.Request) -> str:
     """Return which network is meant. Raises NotBuilt: one that every node has of its own."""
     reference = request.match_info["id"]
-    for network in local_network_views(request.app[CONTEXT].host().daemon_id):
+    host = request.app[CONTEXT].host()
+    for network in local_network_views(host.daemon_id, host.way_out):
         if reference in (network["Name"], network["Id"]):
             raise NotBuilt(
                 f"network {network['Name']}: a container is on it from its creation (--network) or not at all; "
@@ -188,30 +212,44 @@ def _attachable(request: web.Request) -> str:
 
 
 async def prune(request: web.Request) -> web.Response:
-    """Remove the networks that nothing uses. Outside a manager there are none to remove."""
+    """Remove the networks that nothing uses: of the swarm, if this is a manager, and of this node."""
     filters = parse_filters(request.query.get("filters"), PRUNE_FILTERS)
-    if "until" in filters:
-        raise NotBuilt("pruning networks by age (until) is not built yet: use --filter label")
-    if request.app[CONTEXT].manager() is None:
-        return json_response({"NetworksDeleted": None})
-    await read_view(request)
+    context = request.app[CONTEXT]
+    until_ns = parse_until(filters.get("until", ()), context.clock.now_ns())
 
     def is_wanted(network: Network) -> bool:
-        labels = network.spec.labels
-        unwanted = filters.get("label!", ())
-        return matches_labels(labels, filters.get("label", ())) and not any(
-            matches_labels(labels, (label,)) for label in unwanted
+        return passes_labels(network.spec.labels, filters) and (
+            until_ns is None or network.meta.created_at_ns <= until_ns
         )
 
-    removed = await require_manager(request).control.networks.prune(is_wanted, actor_of(request))
-    return json_response({"NetworksDeleted": list(removed) or None})
+    removed: list[str] = []
+    manager = context.manager()
+    if manager is not None and (manager.is_leader or request.app[IS_FORWARDED]):
+        removed += await _prune_of_swarm(request, is_wanted)
+    elif manager is not None:
+        try:
+            status, body = await context.answer_of_leader(request)
+            if status != HTTPStatus.OK:
+                return web.Response(status=status, body=body, content_type="application/json")
+            removed += json.loads(body)["NetworksDeleted"] or ()
+        except NotLeader:
+            # elected while the request waited
+            removed += await _prune_of_swarm(request, is_wanted)
+    if not request.app[IS_FORWARDED]:
+        removed += await context.local_networks.prune(is_wanted)
+    return json_response({"NetworksDeleted": removed or None})
+
+
+async def _prune_of_swarm(request: web.Request, is_wanted: Callable[[Network], bool]) -> tuple[str, ...]:
+    await read_view(request)
+    return await require_manager(request).control.networks.prune(is_wanted, actor_of(request))
 
 
 ROUTES = (
     Route("GET", "/networks", list_networks),
     Route("GET", "/networks/", list_networks),
     Route("POST", "/networks/create", create),
-    Route("POST", "/networks/prune", prune, Scope.LEADER),
+    Route("POST", "/networks/prune", prune),
     Route("GET", "/networks/{id}", inspect),
     Route("POST", "/networks/{id}/connect", connect),
     Route("POST", "/networks/{id}/disconnect", disconnect),

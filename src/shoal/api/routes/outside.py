@@ -26,7 +26,6 @@ def _routes(text: str, *lines: str) -> tuple[Route, ...]:
 
 ROUTES = (
     *_routes(BUILD, "POST /build", "POST /build/prune", "POST /build/cancel", "POST /session", "POST /grpc"),
-    *_routes("making images from containers is outside Shoal", "POST /commit"),
     *_routes(
         PLUGINS,
         "GET /plugins/{name}/json",
@@ -40,11 +39,6 @@ ROUTES = (
         "POST /plugins/{name}/push",
         "POST /plugins/{name}/set",
     ),
-    *_routes(f"listing what a container has changed (docker diff) {LATER}", "GET /containers/{id}/changes"),
-    *_routes(
-        f"exporting a container (docker export) {LATER}: docker cp CONTAINER:/ - gives a tar of its files",
-        "GET /containers/{id}/export",
-    ),
     *_routes("searching Docker Hub is outside Shoal", "GET /images/search"),
-    *_routes(f"pushing and pruning images {LATER}", "POST /images/{name:.+}/push", "POST /images/prune"),
+    *_routes(f"pushing images {LATER}", "POST /images/{name:.+}/push"),
 )

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from urllib.parse import urlsplit
+
 from aiohttp import web
 
 import shoal
 from shoal.api.context import CONTEXT, ApiContext, ManagerView
+from shoal.api.requests import read_body
 from shoal.api.responses import json_response
+from shoal.api.routes.containers import container_summaries
 from shoal.api.routing import Route
 from shoal.api.views.cluster import cluster_view
-from shoal.api.views.container import container_summary_view
 from shoal.api.views.image import image_summary_view
 from shoal.api.views.info import info_view, version_view
 from shoal.api.views.shared import Json
 from shoal.api.views.volume import volume_usage_view
-from shoal.errors import NotBuilt
+from shoal.core.reference import DEFAULT_REGISTRY
+from shoal.engine.protocol import RegistryCredentials
+from shoal.errors import InvalidArgument
+from shoal.model.container_request import LoginRequest
 from shoal.model.objects import Node
 from shoal.model.states import LocalNodeState, Role
 
+DISK_KINDS = frozenset({"image", "container", "volume", "build-cache"})
 TWO_MANAGERS = (
     "WARNING: Running Swarm in a two-manager configuration. This configuration provides no fault tolerance, and "
     "poses a high risk to lose control over the cluster. Refer to https://docs.docker.com/engine/swarm/admin_guide/ "
@@ -63,10 +71,11 @@ async def info(request: web.Request) -> web.Response:
 def _counts(context: ApiContext) -> Json:
     containers = context.engine.list()
     running = sum(1 for container in containers if container.state.status == "running")
+    paused = sum(1 for container in containers if container.state.paused)
     return {
         "Containers": len(containers),
-        "ContainersRunning": running,
-        "ContainersPaused": 0,
+        "ContainersRunning": running - paused,
+        "ContainersPaused": paused,
         "ContainersStopped": len(containers) - running,
         "Images": len(context.engine.images.list()),
     }
@@ -104,28 +113,43 @@ def _add_cluster(section: Json, manager: ManagerView) -> None:
 
 
 async def disk_usage(request: web.Request) -> web.Response:
-    """Answer with what images, containers and volumes take; containers do not tell their size."""
+    """Answer with what images, containers and volumes take, or those that `type` names."""
     context = request.app[CONTEXT]
-    images, volumes = context.engine.images.list(), context.engine.volumes
-    now_ns = context.clock.now_ns()
-    return json_response(
-        {
-            "LayersSize": sum(image.size_bytes for image in images),
-            "Images": [image_summary_view(image) for image in images],
-            "Containers": [container_summary_view(container, now_ns) for container in context.engine.list()],
-            "Volumes": [
-                volume_usage_view(usage, volumes.directory(usage.volume.name)) for usage in await volumes.usage()
-            ],
-            "BuildCache": [],
-        }
-    )
+    kinds = set(request.query.getall("type", [])) or DISK_KINDS
+    if unknown := sorted(kinds - DISK_KINDS):
+        raise InvalidArgument(f"unknown object type: {unknown[0]}: use {', '.join(sorted(DISK_KINDS))}")
+    view: Json = {}
+    if "image" in kinds:
+        usage = context.engine.images.usage()
+        used = Counter(container.image_id for container in context.engine.list())
+        view["LayersSize"] = usage.layers_bytes
+        view["Images"] = [
+            image_summary_view(image, used[image.id], usage.shared_bytes.get(image.id, 0))
+            for image in context.engine.images.list()
+        ]
+    if "container" in kinds:
+        view["Containers"] = await container_summaries(context, context.engine.list(), with_sizes=True)
+    if "volume" in kinds:
+        volumes = context.engine.volumes
+        view["Volumes"] = [
+            volume_usage_view(usage, volumes.directory(usage.volume.name)) for usage in await volumes.usage()
+        ]
+    if "build-cache" in kinds:
+        view["BuildCache"] = []
+    return json_response(view)
 
 
-async def check_login(_request: web.Request) -> web.Response:
-    """Say that logins are not checked here."""
-    raise NotBuilt(
-        "the daemon does not check registry logins yet: credentials are used as they are when an image is pulled"
-    )
+async def check_login(request: web.Request) -> web.Response:
+    """Ask a registry whether it takes credentials, as `docker login` does."""
+    asked = await read_body(request, LoginRequest)
+    registry = urlsplit(asked.server_address).netloc or asked.server_address.partition("/")[0]
+    if registry in ("", "index.docker.io"):
+        registry = DEFAULT_REGISTRY
+    if not asked.username:
+        raise InvalidArgument("username: give the name of a user of the registry, and its password")
+    credentials = RegistryCredentials(username=asked.username, password=asked.password)
+    await request.app[CONTEXT].engine.images.check_login(registry, credentials)
+    return json_response({"Status": "Login Succeeded", "IdentityToken": ""})
 
 
 ROUTES = (

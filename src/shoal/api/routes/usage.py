@@ -46,8 +46,7 @@ async def stats(request: web.Request) -> web.StreamResponse:
                     # it was removed, or its node has gone
                     return
 
-        if await run_until_gone(request, send()):
-            await response.write_eof()
+        await run_until_gone(request, send())
         return response
 
 

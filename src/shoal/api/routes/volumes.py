@@ -5,12 +5,12 @@ from __future__ import annotations
 from aiohttp import web
 
 from shoal.api.context import CONTEXT
-from shoal.api.filters import Filters, matches_labels, parse_boolean, parse_filters
+from shoal.api.filters import Filters, matches_labels, parse_boolean, parse_filters, passes_labels
 from shoal.api.requests import flag, read_body
 from shoal.api.responses import empty_response, json_response
 from shoal.api.routing import Route, api_version
 from shoal.api.views.volume import volume_view
-from shoal.core.volume import LOCAL_DRIVER
+from shoal.core.volume import ANONYMOUS, LOCAL_DRIVER
 from shoal.engine.protocol import Volumes
 from shoal.errors import NotBuilt, NotFound
 from shoal.model.base import replace
@@ -55,7 +55,9 @@ async def create(request: web.Request) -> web.Response:
     asked = await read_body(request, VolumeRequest)
     if asked.cluster_volume_spec is not None:
         raise NotBuilt("cluster volumes (CSI) are not built: use a volume of the local driver, with type nfs or bind")
-    volume = await _volumes(request).create(replace(asked, name=asked.name or request.app[CONTEXT].ids.new_hex()))
+    if not asked.name:
+        asked = replace(asked, name=request.app[CONTEXT].ids.new_hex(), labels={**asked.labels, ANONYMOUS: ""})
+    volume = await _volumes(request).create(asked)
     return json_response(volume_view(volume, _volumes(request).directory(volume.name)), status=201)
 
 
@@ -81,17 +83,14 @@ async def update(_request: web.Request) -> web.Response:
 
 
 async def prune(request: web.Request) -> web.Response:
-    """Remove what no container names: since API 1.42 only with `all`, since anonymous ones go with their container."""
+    """Remove what no container names: since API 1.42 only what nobody has named either, unless `all` says otherwise."""
     filters = parse_filters(request.query.get("filters"), PRUNE_FILTERS)
     takes_named = parse_boolean(filters.get("all", ()), "all") or api_version(request) < ANONYMOUS_ONLY_SINCE
 
     def is_wanted(volume: Volume) -> bool:
-        unwanted = filters.get("label!", ())
-        return matches_labels(volume.labels, filters.get("label", ())) and not any(
-            matches_labels(volume.labels, (label,)) for label in unwanted
-        )
+        return (takes_named or ANONYMOUS in volume.labels) and passes_labels(volume.labels, filters)
 
-    removed, freed_bytes = await _volumes(request).prune(is_wanted) if takes_named else ((), 0)
+    removed, freed_bytes = await _volumes(request).prune(is_wanted)
     return json_response({"VolumesDeleted": list(removed) or None, "SpaceReclaimed": freed_bytes})
 
 

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from shoal.api.views.shared import Json, endpoint_id, mac_of, time_text
 from shoal.api.views.shared import plain as docker_shape
+from shoal.core.plain_network import endpoint_of
+from shoal.core.volume import is_anonymous
 from shoal.engine.oci import MASKED_PATHS, READONLY_PATHS, SHM_BYTES
 from shoal.lib.clock import NANOSECONDS_PER_SECOND
 from shoal.model.base import replace
-from shoal.model.container import HOST_NETWORK, Container, ContainerConfig, ContainerState
+from shoal.model.container import HOST_NETWORK, Container, ContainerConfig, ContainerSize, ContainerState
 from shoal.model.container_spec import Mount
 from shoal.model.netstate import JoinedNetwork
-from shoal.model.plain import PlainConfig
+from shoal.model.plain import EndpointRequest, PlainConfig
 
 NO_HEALTH = "none"
 STORAGE_DRIVER = "overlay2"
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - what is shown, not listened on
 
 
-def container_summary_view(container: Container, now_ns: int) -> Json:
+def size_view(size: ContainerSize | None) -> Json:
+    """Return what a container takes on the disk, where it was asked for."""
+    return {} if size is None else {"SizeRw": size.written_bytes, "SizeRootFs": size.root_bytes}
+
+
+def container_summary_view(
+    container: Container, now_ns: int, data_root: str, size: ContainerSize | None = None
+) -> Json:
     """Return a container as `GET /containers/json` lists it."""
     config = container.config
     return {
@@ -28,12 +37,13 @@ def container_summary_view(container: Container, now_ns: int) -> Json:
         "Command": " ".join(container.arguments),
         "Created": container.created_at_ns // NANOSECONDS_PER_SECOND,
         "Ports": _ports(container),
+        **size_view(size),
         "Labels": config.labels,
         "State": state_word(container.state),
         "Status": status_text(container, now_ns),
         "HostConfig": {"NetworkMode": _network_mode(config)},
         "NetworkSettings": {"Networks": _networks(_seen_now(container))},
-        "Mounts": [_mount_point(mount) for mount in config.mounts],
+        "Mounts": [_mount_point(mount, data_root) for mount in config.mounts],
     }
 
 
@@ -42,7 +52,7 @@ def _ports(container: Container) -> list[Json]:
     config = _seen_now(container)
     ports: list[Json] = [
         {
-            "IP": ANY_ADDRESS,
+            "IP": port.host_address or ANY_ADDRESS,
             "PrivatePort": port.target_port,
             "PublicPort": port.published_port,
             "Type": port.protocol,
@@ -147,7 +157,7 @@ def container_view(container: Container, data_root: str) -> Json:
         "ExecIDs": None,
         "HostConfig": _host_config(config),
         "GraphDriver": {"Name": STORAGE_DRIVER, "Data": None},
-        "Mounts": [_mount_point(mount) for mount in config.mounts],
+        "Mounts": [_mount_point(mount, data_root) for mount in config.mounts],
         "Config": _config_view(container),
         "NetworkSettings": _network_settings(_seen_now(container)),
     }
@@ -200,7 +210,7 @@ def _config_view(container: Container) -> Json:
         "Env": list(config.env) or None,
         "Cmd": list(config.command) if config.command is not None else None,
         "Image": config.image,
-        "Volumes": None,
+        "Volumes": {mount.target: {} for mount in config.mounts if is_anonymous(mount)} or None,
         "WorkingDir": config.working_dir,
         "Entrypoint": list(config.entrypoint) if config.entrypoint is not None else None,
         "OnBuild": None,
@@ -231,7 +241,7 @@ def _host_config(config: ContainerConfig) -> Json:
         "RestartPolicy": {"Name": plain.restart.name.value, "MaximumRetryCount": plain.restart.most_retries},
         "AutoRemove": plain.auto_remove,
         "VolumeDriver": "",
-        "VolumesFrom": None,
+        "VolumesFrom": list(plain.volumes_from) or None,
         "ConsoleSize": [0, 0],
         "CapAdd": list(config.capability_add) or None,
         "CapDrop": list(config.capability_drop) or None,
@@ -245,12 +255,12 @@ def _host_config(config: ContainerConfig) -> Json:
         "Cgroup": "",
         "Links": None,
         "OomScoreAdj": config.oom_score_adj,
-        "PidMode": "host" if "pid" in config.host_namespaces else "",
+        "PidMode": plain.pid_mode or ("host" if "pid" in config.host_namespaces else ""),
         "Privileged": config.privileged,
         "PublishAllPorts": plain.publish_all,
         "ReadonlyRootfs": config.read_only,
         "SecurityOpt": security or None,
-        "UTSMode": "",
+        "UTSMode": "host" if "uts" in config.host_namespaces else "",
         "UsernsMode": "",
         "ShmSize": config.shm_bytes or SHM_BYTES,
         "Sysctls": config.sysctls,
@@ -258,15 +268,16 @@ def _host_config(config: ContainerConfig) -> Json:
         "Isolation": "default",
         **_limits(config),
         "Mounts": [docker_shape(mount) for mount in _shown_mounts(config)],
-        "MaskedPaths": list(MASKED_PATHS),
-        "ReadonlyPaths": list(READONLY_PATHS),
+        "MaskedPaths": [] if config.privileged or config.unmasked else list(MASKED_PATHS),
+        "ReadonlyPaths": [] if config.privileged or config.unmasked else list(READONLY_PATHS),
         "Init": config.init,
     }
 
 
 def _limits(config: ContainerConfig) -> Json:
+    more = config.more_limits
     return {
-        "CpuShares": 0,
+        "CpuShares": more.cpu_shares,
         "Memory": config.memory_bytes,
         "NanoCpus": config.nano_cpus,
         "CgroupParent": "",
@@ -276,12 +287,12 @@ def _limits(config: ContainerConfig) -> Json:
         "BlkioDeviceWriteBps": None,
         "BlkioDeviceReadIOps": None,
         "BlkioDeviceWriteIOps": None,
-        "CpuPeriod": 0,
-        "CpuQuota": 0,
+        "CpuPeriod": more.cpu_period,
+        "CpuQuota": more.cpu_quota,
         "CpuRealtimePeriod": 0,
         "CpuRealtimeRuntime": 0,
-        "CpusetCpus": "",
-        "CpusetMems": "",
+        "CpusetCpus": more.cpuset_cpus,
+        "CpusetMems": more.cpuset_mems,
         "Devices": [
             {
                 "PathOnHost": device.source,
@@ -293,9 +304,9 @@ def _limits(config: ContainerConfig) -> Json:
         or None,
         "DeviceCgroupRules": None,
         "DeviceRequests": None,
-        "MemoryReservation": 0,
-        "MemorySwap": config.memory_bytes * 2,
-        "MemorySwappiness": None,
+        "MemoryReservation": more.memory_reservation_bytes,
+        "MemorySwap": more.memory_swap_bytes or config.memory_bytes * 2,
+        "MemorySwappiness": more.memory_swappiness,
         "OomKillDisable": False,
         "CpuCount": 0,
         "CpuPercent": 0,
@@ -311,11 +322,13 @@ def _extra_host(line: str) -> str:
     return f"{names.strip()}:{address}"
 
 
-def _mount_point(mount: Mount) -> Json:
+def _mount_point(mount: Mount, data_root: str) -> Json:
     view: Json = {"Type": mount.type}
-    if mount.type == "volume":
-        view["Name"] = mount.source
-    view |= {"Source": mount.source, "Destination": mount.target}
+    source = mount.source
+    if mount.type == "volume" and source:
+        view["Name"] = source
+        source = f"{data_root}/volumes/{source}/_data"
+    view |= {"Source": source, "Destination": mount.target}
     if mount.type == "volume":
         view["Driver"] = "local"
     propagation = mount.bind_options.propagation if mount.bind_options is not None else ""
@@ -329,7 +342,7 @@ def _mount_point(mount: Mount) -> Json:
 def _port_bindings(config: ContainerConfig, address: str) -> Json:
     bindings: Json = {}
     for port in config.host_ports:
-        binding = {"HostIp": address, "HostPort": str(port.published_port)}
+        binding = {"HostIp": port.host_address or address, "HostPort": str(port.published_port)}
         bindings.setdefault(f"{port.target_port}/{port.protocol}", []).append(binding)
     return bindings
 
@@ -337,7 +350,8 @@ def _port_bindings(config: ContainerConfig, address: str) -> Json:
 def _asked_ports(plain: PlainConfig) -> Json:
     bindings: Json = {}
     for port in plain.ports:
-        binding = {"HostIp": "", "HostPort": str(port.published_port or "")}
+        text = f"{port.published_port}-{port.last_port}" if port.last_port else str(port.published_port or "")
+        binding = {"HostIp": port.host_address, "HostPort": text}
         bindings.setdefault(f"{port.target_port}/{port.protocol}", []).append(binding)
     return bindings
 
@@ -347,7 +361,7 @@ def _shown_mounts(config: ContainerConfig) -> tuple[Mount, ...]:
     if config.plain is None:
         return config.mounts
     written = {part for bind in config.plain.binds for part in bind.split(":")}
-    return tuple(mount for mount in config.mounts if mount.target not in written and mount.source)
+    return tuple(mount for mount in config.mounts if mount.target not in written and not is_anonymous(mount))
 
 
 def _network_mode(config: ContainerConfig) -> str:
@@ -376,6 +390,7 @@ def _endpoint(joined: JoinedNetwork, config: ContainerConfig) -> Json:
     names = [name for name in (config.name, config.hostname) if name] if is_of_swarm else None
     attachments = config.plain.attachments if config.plain is not None else ()
     aliases = [alias for each in attachments if each.network_id == joined.network_id for alias in each.aliases]
+    asked = _asked_of(joined, config)
     return {
         "IPAMConfig": {"IPv4Address": address} if is_of_swarm and address else None,
         "Links": None,
@@ -389,9 +404,19 @@ def _endpoint(joined: JoinedNetwork, config: ContainerConfig) -> Json:
         "IPv6Gateway": "",
         "GlobalIPv6Address": address6,
         "GlobalIPv6PrefixLen": int(prefix6 or 0),
-        "DriverOpts": None,
+        "DriverOpts": (asked.driver_options or None) if asked is not None else None,
+        "GwPriority": asked.priority if asked is not None else 0,
         "DNSNames": [*names, *aliases] if names is not None else None,
     }
+
+
+def _asked_of(joined: JoinedNetwork, config: ContainerConfig) -> EndpointRequest | None:
+    """Return what a plain container asked of a network it is on."""
+    if config.plain is None:
+        return None
+    if not joined.network_id:
+        return config.plain.bridge
+    return endpoint_of(config.plain, joined.network_id)
 
 
 def _network_settings(config: ContainerConfig) -> Json:

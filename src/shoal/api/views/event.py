@@ -5,12 +5,12 @@ from __future__ import annotations
 from shoal.api.views.shared import Json
 from shoal.model.events import Event
 
-CONTAINER_KIND = "container"
+NODE_KINDS = frozenset({"container", "image", "volume"})
 
 
 def scope_of(event: Event) -> str:
     """Return Docker's word for who knows of an event: the node alone, or the swarm."""
-    return "local" if event.kind == CONTAINER_KIND else "swarm"
+    return "local" if event.kind in NODE_KINDS else "swarm"
 
 
 def event_view(event: Event) -> Json:
@@ -18,8 +18,9 @@ def event_view(event: Event) -> Json:
     attributes = dict(event.attributes)
     if event.actor:
         attributes["shoal.actor"] = event.actor
-    is_local = event.kind == CONTAINER_KIND
-    view: Json = {"status": event.action, "id": event.id, "from": attributes.get("image", "")} if is_local else {}
+    view: Json = {"status": event.action, "id": event.id} if event.kind in ("container", "image") else {}
+    if event.kind == "container":
+        view["from"] = attributes.get("image", "")
     return view | {
         "Type": event.kind,
         "Action": event.action,

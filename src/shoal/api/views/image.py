@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from shoal.api.views.info import docker_architecture
 from shoal.api.views.shared import Json, plain, time_text
 from shoal.engine.protocol import PullProgress
 from shoal.lib.clock import NANOSECONDS_PER_SECOND
-from shoal.model.container import ImageRecord, RemoteManifest
+from shoal.model.container import HistoryStep, ImageRecord, RemoteManifest
+
+# what every image was shown with that only containers have
+_CONTAINER_SETTINGS: Json = {
+    "Hostname": "",
+    "Domainname": "",
+    "AttachStdin": False,
+    "AttachStdout": False,
+    "AttachStderr": False,
+    "Tty": False,
+    "OpenStdin": False,
+    "StdinOnce": False,
+    "Image": "",
+}
 
 
-def image_summary_view(image: ImageRecord, container_count: int = -1) -> Json:
-    """Return an image as `GET /images/json` lists it; `container_count` -1 means not counted."""
+def image_summary_view(image: ImageRecord, container_count: int = -1, shared_bytes: int = -1) -> Json:
+    """Return an image as `GET /images/json` lists it; -1 means not counted."""
     return {
         "Containers": container_count,
         "Created": image.created_at_ns // NANOSECONDS_PER_SECOND,
@@ -19,13 +34,13 @@ def image_summary_view(image: ImageRecord, container_count: int = -1) -> Json:
         "ParentId": image.parent,
         "RepoDigests": list(image.digests),
         "RepoTags": list(image.tags),
-        "SharedSize": -1,
+        "SharedSize": shared_bytes,
         "Size": image.size_bytes,
     }
 
 
-def image_view(image: ImageRecord) -> Json:
-    """Return an image as inspect shows it."""
+def image_view(image: ImageRecord, is_of_container: bool = False) -> Json:
+    """Return an image as inspect shows it; `is_of_container`: with the settings of containers, as before API 1.50."""
     view: Json = {
         "Id": image.id,
         "RepoTags": list(image.tags),
@@ -35,7 +50,7 @@ def image_view(image: ImageRecord) -> Json:
         "Created": time_text(image.created_at_ns),
         "DockerVersion": "",
         "Author": image.author,
-        "Config": _config_view(image),
+        "Config": {**(_CONTAINER_SETTINGS if is_of_container else {}), **_config_view(image)},
         "Architecture": docker_architecture(image.architecture),
     }
     if image.variant:
@@ -51,18 +66,9 @@ def image_view(image: ImageRecord) -> Json:
 
 def _config_view(image: ImageRecord) -> Json:
     view: Json = {
-        "Hostname": "",
-        "Domainname": "",
         "User": image.user,
-        "AttachStdin": False,
-        "AttachStdout": False,
-        "AttachStderr": False,
-        "Tty": False,
-        "OpenStdin": False,
-        "StdinOnce": False,
         "Env": list(image.env) or None,
         "Cmd": list(image.command) if image.command is not None else None,
-        "Image": "",
         "Volumes": {volume: {} for volume in image.volumes} or None,
         "WorkingDir": image.working_dir,
         "Entrypoint": list(image.entrypoint) if image.entrypoint is not None else None,
@@ -78,17 +84,18 @@ def _config_view(image: ImageRecord) -> Json:
     return view
 
 
-def history_view(image: ImageRecord) -> list[Json]:
-    """Return one entry for the whole image: how its layers were made is not kept."""
+def history_view(image: ImageRecord, steps: Sequence[HistoryStep]) -> list[Json]:
+    """Return how an image was made, newest step first; only the last step is an image that there is."""
     return [
         {
-            "Comment": image.comment,
-            "Created": image.created_at_ns // NANOSECONDS_PER_SECOND,
-            "CreatedBy": "",
-            "Id": image.id,
-            "Size": image.size_bytes,
-            "Tags": list(image.tags) or None,
+            "Comment": step.comment,
+            "Created": step.created_at_ns // NANOSECONDS_PER_SECOND,
+            "CreatedBy": step.created_by,
+            "Id": "<missing>" if number else image.id,
+            "Size": step.size_bytes,
+            "Tags": None if number else list(image.tags) or None,
         }
+        for number, step in enumerate(steps)
     ]
 
 

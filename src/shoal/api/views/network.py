@@ -6,20 +6,16 @@ import hashlib
 from collections.abc import Iterable
 from itertools import zip_longest
 
-from shoal.api.views.shared import Json, endpoint_id, mac_of, meta_view, time_text
+from shoal.api.views.shared import Json, endpoint_id, mac_of, meta_view, plain, time_text
 from shoal.core.container import task_name
 from shoal.core.ingress import is_placed, is_serving
-from shoal.core.networks import OVERLAY_DRIVER, VNI_OPTION
+from shoal.core.networks import GATEWAY_NAME, OVERLAY_DRIVER, VNI_OPTION
 from shoal.core.overlay import data_path
 from shoal.model.container import Container
 from shoal.model.objects import Network, Node, Service, Task
 from shoal.store.view import View
 
 SHORT_ID_LENGTH = 12
-BRIDGE_SUBNET = "172.17.0.0/16"
-BRIDGE_GATEWAY = "172.17.0.1"
-GATEWAY_BRIDGE_SUBNET = "172.18.0.0/16"
-GATEWAY_BRIDGE_GATEWAY = "172.18.0.1"
 
 
 def network_view(network: Network) -> Json:
@@ -32,7 +28,11 @@ def network_view(network: Network) -> Json:
         "Driver": network.spec.driver or OVERLAY_DRIVER,
         "EnableIPv4": network.spec.enable_ipv4 is not False,
         "EnableIPv6": network.spec.enable_ipv6,
-        "IPAM": {"Driver": network.spec.ipam.driver or "default", "Options": None, "Config": _pools(network)},
+        "IPAM": {
+            "Driver": network.spec.ipam.driver or "default",
+            "Options": network.spec.ipam.options or None,
+            "Config": _pools(network),
+        },
         "Internal": network.spec.internal,
         "Attachable": network.spec.attachable,
         "Ingress": network.spec.ingress,
@@ -45,12 +45,13 @@ def network_view(network: Network) -> Json:
 
 
 def local_view(network: Network, containers: Iterable[Container]) -> Json:
-    """Return a network of this node alone with those of the containers that are on it."""
+    """Return a network that this node makes for itself with those of the containers that are on it."""
     shown: Json = {}
     for container in containers:
         plain = container.config.plain
-        for place in plain.attachments if plain is not None else ():
-            if place.network_id == network.id:
+        is_placed = plain is not None or container.state.status == "running"
+        for place in plain.attachments if plain is not None else container.config.networks:
+            if place.network_id == network.id and is_placed:
                 by_family = {":" in address: address for address in place.addresses}
                 shown[container.id] = {
                     "Name": container.config.name,
@@ -61,7 +62,7 @@ def local_view(network: Network, containers: Iterable[Container]) -> Json:
                 }
     view = network_view(network)
     return view | {
-        "Scope": "local",
+        "Scope": network.spec.scope,
         "Containers": shown,
         "Options": dict(network.spec.options),
         "Labels": dict(network.spec.labels),
@@ -69,6 +70,9 @@ def local_view(network: Network, containers: Iterable[Container]) -> Json:
 
 
 def _pools(network: Network) -> list[Json]:
+    if not network.subnets:
+        # it only holds configuration, or each node gives it subnets of its own
+        return [plain(pool) for pool in network.spec.ipam.config]
     asked = {pool.subnet: pool for pool in network.spec.ipam.config}
     pools: list[Json] = []
     for subnet, gateway in zip_longest(network.subnets, network.gateways, fillvalue=""):
@@ -183,18 +187,19 @@ def attached_network_view(network: Network) -> Json:
     return view
 
 
-def local_network_views(daemon_id: str) -> list[Json]:
-    """Return the networks every node has of its own; their ids are drawn from the daemon's."""
+def local_network_views(daemon_id: str, way_out: tuple[str, str]) -> list[Json]:
+    """Return the networks every node has of its own; their ids are drawn from the daemon's.
+
+    Args:
+        daemon_id: of the node's daemon.
+        way_out: the one network that stands behind `bridge` and `docker_gwbridge`, and its gateway.
+    """
+    pools: list[Json] = [{"Subnet": way_out[0], "Gateway": way_out[1]}]
     return [
-        _local(daemon_id, "bridge", "bridge", [{"Subnet": BRIDGE_SUBNET, "Gateway": BRIDGE_GATEWAY}]),
+        _local(daemon_id, "bridge", "bridge", pools),
         _local(daemon_id, "host", "host", None),
         _local(daemon_id, "none", "null", None),
-        _local(
-            daemon_id,
-            "docker_gwbridge",
-            "bridge",
-            [{"Subnet": GATEWAY_BRIDGE_SUBNET, "Gateway": GATEWAY_BRIDGE_GATEWAY}],
-        ),
+        _local(daemon_id, GATEWAY_NAME, "bridge", pools),
     ]
 
 

@@ -1,4 +1,4 @@
-"""`shoal ps` and `shoal logs`: the containers of this node."""
+"""`shoal ps`, `shoal logs` and the group `shoal container`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from shoal.cli.grammar import command, flag
+from shoal.cli.grammar import LazyGroup, command, flag
 from shoal.cli.log_output import log_query, print_raw
 from shoal.cli.session import Column, connect, filter_query, labels_text, print_list
 from shoal.client.streams import MULTIPLEXED, STDERR, read_frames
@@ -18,6 +18,23 @@ from shoal.language.values import parse_int
 
 MOST_COMMAND = 20
 Json = Mapping[str, Any]
+
+_HERE = "shoal.cli.commands.container"
+_INSIDE = "shoal.cli.commands.inside"
+container = LazyGroup(
+    "container",
+    lazy={
+        "exec": (f"{_INSIDE}:execute", "Run a command in a container"),
+        "inspect": ("shoal.cli.commands.inspect:inspect_container", "Show all there is of containers"),
+        "logs": (f"{_HERE}:logs", "Show the output of a container"),
+        "ls": (f"{_HERE}:list_containers", "List the containers of this node"),
+        "stats": (f"{_INSIDE}:stats", "Show what containers use"),
+        "top": (f"{_INSIDE}:top", "Show the processes of a container"),
+    },
+    aliases={"list": "ls", "ps": "ls"},
+    help="Work with containers",
+    context_settings={"help_option_names": ["--help"]},
+)
 
 
 @command("ps", "[OPTIONS]", "List the containers of this node")

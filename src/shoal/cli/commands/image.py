@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import click
 
-from shoal.cli.grammar import command, flag
+from shoal.cli.grammar import LazyGroup, command, flag
 from shoal.cli.session import Column, connect, filter_query, print_list
 from shoal.client.connection import RemoteError
 from shoal.client.streams import Readable, read_objects
@@ -19,6 +19,23 @@ from shoal.language.texts import age_text, shorten_id, size_text
 
 DEFAULT_TAG = "latest"
 NONE = "<none>"
+_HERE = "shoal.cli.commands.image"
+
+image = LazyGroup(
+    "image",
+    lazy={
+        "import": (f"{_HERE}:import_image", "Make an image out of a root filesystem"),
+        "inspect": ("shoal.cli.commands.inspect:inspect_image", "Show all there is of images"),
+        "load": (f"{_HERE}:load", "Load images from an archive"),
+        "ls": (f"{_HERE}:list_images", "List the images of this node"),
+        "pull": (f"{_HERE}:pull", "Get an image from a registry"),
+        "rm": (f"{_HERE}:remove", "Remove images"),
+        "tag": (f"{_HERE}:tag", "Give an image another name"),
+    },
+    aliases={"list": "ls", "remove": "rm"},
+    help="Work with the images of this node",
+    context_settings={"help_option_names": ["--help"]},
+)
 
 
 def split_reference(reference: str) -> tuple[str, str]:

@@ -50,9 +50,9 @@ lab = LazyGroup(
 
 
 def _lab_command(
-    name: str, usage: str, text: str, example: str, *, flags_end_at_argument: bool = False
+    name: str, usage: str, text: str, *, flags_end_at_argument: bool = False
 ) -> Callable[[Callable[..., None]], click.Command]:
-    """Return a decorator that makes a command of this group: needs root, takes `--name`, has an example in its help."""
+    """Return a decorator that makes a command of this group: needs root, takes `--name`."""
 
     def make(function: Callable[..., None]) -> click.Command:
         @wraps(function)
@@ -62,8 +62,7 @@ def _lab_command(
             function(name or os.environ.get(LAB_VARIABLE) or DEFAULT_NAME, **given)
 
         named = flag("--name", "string", f"Which lab ({LAB_VARIABLE} says it, too)", default=f'"{DEFAULT_NAME}"')
-        described = f"{text}\n\nExample:  {example}"
-        return command(name, usage, described, flags_end_at_argument=flags_end_at_argument)(named(checked))
+        return command(name, usage, text, flags_end_at_argument=flags_end_at_argument)(named(checked))
 
     return make
 
@@ -71,12 +70,7 @@ def _lab_command(
 _NODE = click.argument("node", metavar="NODE")
 
 
-@_lab_command(
-    "up",
-    "[OPTIONS]",
-    "Make a lab, or complete and grow the one that is there",
-    "shoal lab up --managers 3 --workers 2",
-)
+@_lab_command("up", "[OPTIONS]", "Make a lab, or complete and grow the one that is there")
 @flag("--managers", "uint", "How many managers (default 3, in a lab that is there: as many)", parse=parse_uint)
 @flag("--workers", "uint", "How many workers (default 2, in a lab that is there: as many)", parse=parse_uint)
 @flag("--scratch", "directory", "Where its data lies", parse=Path, default=f"{DEFAULT_SCRATCH}/shoal-lab-NAME")
@@ -93,7 +87,7 @@ def up(name: str, managers: int | None, workers: int | None, scratch: Path | Non
     )
 
 
-@_lab_command("status", "[OPTIONS]", "Show the nodes and what is the matter with them", "shoal lab status")
+@_lab_command("status", "[OPTIONS]", "Show the nodes and what is the matter with them")
 def status(name: str) -> None:
     """Show a lab."""
     _print_status(Lab(name))
@@ -107,7 +101,7 @@ def _print_status(of: Lab) -> None:
     click.echo(table_text([list(HEADS), *rows]), nl=False)
 
 
-@_lab_command("env", "[OPTIONS] NODE", "Print what points docker at a node, for eval", 'eval "$(shoal lab env m1)"')
+@_lab_command("env", "[OPTIONS] NODE", "Print what points docker at a node, for eval")
 @flag("--unset", text="Print what takes it back")
 @click.argument("node", metavar="NODE", required=False)
 def env(name: str, node: str | None, unset: bool | None) -> None:
@@ -124,9 +118,7 @@ def env(name: str, node: str | None, unset: bool | None) -> None:
     click.echo(f'if [ -n "${{PS1-}}" ]; then : "${{SHOAL_LAB_PS1=$PS1}}"; PS1="({node}) $SHOAL_LAB_PS1"; fi')
 
 
-@_lab_command(
-    "kill", "[OPTIONS] NODE", "Cut the power of a node: all that runs on it ends, its disk stays", "shoal lab kill m1"
-)
+@_lab_command("kill", "[OPTIONS] NODE", "Cut the power of a node: all that runs on it ends, its disk stays")
 @flag("--daemon", text="Kill shoald only (SIGKILL); its containers go on")
 @_NODE
 def kill(name: str, node: str, daemon: bool | None) -> None:
@@ -139,9 +131,7 @@ def kill(name: str, node: str, daemon: bool | None) -> None:
     click.echo(node)
 
 
-@_lab_command(
-    "stop", "[OPTIONS] NODE", "Stop a node's shoald in good order (SIGTERM); containers go on", "shoal lab stop w1"
-)
+@_lab_command("stop", "[OPTIONS] NODE", "Stop a node's shoald in good order (SIGTERM); containers go on")
 @_NODE
 def stop(name: str, node: str) -> None:
     """Stop a daemon."""
@@ -149,9 +139,7 @@ def stop(name: str, node: str) -> None:
     click.echo(node)
 
 
-@_lab_command(
-    "start", "[OPTIONS] NODE", "Start a node whose power was cut, or a shoald that was stopped", "shoal lab start m1"
-)
+@_lab_command("start", "[OPTIONS] NODE", "Start a node whose power was cut, or a shoald that was stopped")
 @_NODE
 def start(name: str, node: str) -> None:
     """Start a node."""
@@ -160,10 +148,7 @@ def start(name: str, node: str) -> None:
 
 
 @_lab_command(
-    "freeze",
-    "[OPTIONS] NODE",
-    "Stop a node's shoald where it is (SIGSTOP): connections stay open, nothing is answered",
-    "shoal lab freeze w1",
+    "freeze", "[OPTIONS] NODE", "Stop a node's shoald where it is (SIGSTOP): connections stay open, nothing is answered"
 )
 @_NODE
 def freeze(name: str, node: str) -> None:
@@ -172,7 +157,7 @@ def freeze(name: str, node: str) -> None:
     click.echo(node)
 
 
-@_lab_command("thaw", "[OPTIONS] NODE", "Let a frozen shoald go on (SIGCONT)", "shoal lab thaw w1")
+@_lab_command("thaw", "[OPTIONS] NODE", "Let a frozen shoald go on (SIGCONT)")
 @_NODE
 def thaw(name: str, node: str) -> None:
     """Let a daemon go on."""
@@ -188,12 +173,7 @@ def _parse_way(text: str) -> Way:
     raise ValueError("use in (the node hears nothing) or out (the node is not heard)")
 
 
-@_lab_command(
-    "partition",
-    "[OPTIONS] NODE",
-    "Keep a node from hearing others and being heard; its link stays up",
-    "shoal lab partition m2 --from m1 --one-way in",
-)
+@_lab_command("partition", "[OPTIONS] NODE", "Keep a node from hearing others and being heard; its link stays up")
 @flag("--one-way", "string", 'Only what comes "in" to the node, or goes "out" of it', parse=_parse_way)
 @flag("--from", "node", "Only from this node (default all)", many=True)
 @_NODE
@@ -203,7 +183,7 @@ def partition(name: str, node: str, one_way: Way | None, **given: Any) -> None:
     click.echo(node)
 
 
-@_lab_command("heal", "[OPTIONS] [NODE]", "Take back the partitions of a node, or all", "shoal lab heal")
+@_lab_command("heal", "[OPTIONS] [NODE]", "Take back the partitions of a node, or all")
 @click.argument("node", metavar="NODE", required=False)
 def heal(name: str, node: str | None) -> None:
     """Undo partitions."""
@@ -214,7 +194,6 @@ def heal(name: str, node: str | None) -> None:
     "exec",
     "[OPTIONS] NODE [--] COMMAND [ARG...]",
     "Run a command on a node: in its network, with its host name and its DOCKER_HOST",
-    "shoal lab exec w1 -- curl -s localhost:8888",
     flags_end_at_argument=True,
 )
 @_NODE
@@ -229,7 +208,7 @@ def execute(name: str, node: str, words: tuple[str, ...]) -> None:
     os.execvpe(line[0], line, chosen.command_environment())  # noqa: S606
 
 
-@_lab_command("logs", "[OPTIONS] NODE", "Show the log of a node's shoald", "shoal lab logs -f m1")
+@_lab_command("logs", "[OPTIONS] NODE", "Show the log of a node's shoald")
 @flag("--follow", text="Go on with what is logged from now on", short="-f")
 @flag("--tail", "uint", "Only so many lines of the end", short="-n", parse=parse_uint)
 @_NODE
@@ -242,13 +221,13 @@ def logs(name: str, node: str, follow: bool | None, tail: int | None) -> None:
     os.execvp("tail", ["tail", lines, *(["-F"] if follow else []), "--", str(path)])  # noqa: S606
 
 
-@_lab_command("add-worker", "[OPTIONS]", "Add a worker; prints its name", "shoal lab add-worker")
+@_lab_command("add-worker", "[OPTIONS]", "Add a worker; prints its name")
 def add_worker(name: str) -> None:
     """Add a worker."""
     click.echo(Lab(name).add_worker().name)
 
 
-@_lab_command("add-manager", "[OPTIONS]", "Add a manager; prints its name", "shoal lab add-manager")
+@_lab_command("add-manager", "[OPTIONS]", "Add a manager; prints its name")
 def add_manager(name: str) -> None:
     """Add a manager."""
     click.echo(Lab(name).add_manager().name)
@@ -258,7 +237,6 @@ def add_manager(name: str) -> None:
     "remove",
     "[OPTIONS] NODE",
     "Take a node out of the swarm (demoted first, if it is a manager), then away with its data",
-    "shoal lab remove w2",
 )
 @_NODE
 def remove(name: str, node: str) -> None:
@@ -268,10 +246,7 @@ def remove(name: str, node: str) -> None:
 
 
 @_lab_command(
-    "down",
-    "[OPTIONS]",
-    "Take the lab away: its processes, mounts, namespaces and data; also after an `up` that failed",
-    "shoal lab down",
+    "down", "[OPTIONS]", "Take the lab away: its processes, mounts, namespaces and data; also after an `up` that failed"
 )
 def down(name: str) -> None:
     """Take a lab away."""

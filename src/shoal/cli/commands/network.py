@@ -19,7 +19,7 @@ from shoal.cli.session import (
     print_list,
 )
 from shoal.errors import InvalidArgument, ShoalError
-from shoal.language.values import parse_pair
+from shoal.language.values import parse_int, parse_pair
 
 _HERE = "shoal.cli.commands.network"
 SHORT_ID_LENGTH = 12
@@ -28,6 +28,8 @@ PRUNE_QUESTION = "WARNING! This will remove all custom networks not used by at l
 network = LazyGroup(
     "network",
     lazy={
+        "connect": (f"{_HERE}:connect_container", "Put a container on a network"),
+        "disconnect": (f"{_HERE}:disconnect_container", "Take a container off a network"),
         "create": (f"{_HERE}:create", "Make a network"),
         "inspect": (f"{_HERE}:inspect", "Show all there is of networks"),
         "ls": (f"{_HERE}:list_networks", "List networks"),
@@ -60,11 +62,15 @@ network = LazyGroup(
 @flag("--subnet", "strings", "Subnet, such as 10.5.0.0/24", many=True)
 @click.argument("name", metavar="NETWORK")
 def create(name: str, **given: Any) -> None:
-    """Make a network of the swarm and print its id."""
+    """Make a network, of the swarm unless it only holds configuration, and print its id."""
+    driver, scope = ("overlay", "swarm") if _is_of_swarm(given) else ("bridge", "local")
+    if given["config_only"]:
+        # of the node asked, and not to be said
+        scope = ""
     body = {
         "Name": name,
-        "Driver": given["driver"] or "overlay",
-        "Scope": given["scope"] or "swarm",
+        "Driver": given["driver"] or driver,
+        "Scope": given["scope"] or scope,
         "EnableIPv6": bool(given["ipv6"]),
         "Internal": bool(given["internal"]),
         "Attachable": bool(given["attachable"]),
@@ -82,6 +88,45 @@ def create(name: str, **given: Any) -> None:
     if given["ipv4"] is not None:
         body["EnableIPv4"] = given["ipv4"]
     click.echo(connect().post("/networks/create", body)["Id"])
+
+
+def _is_of_swarm(given: Mapping[str, Any]) -> bool:
+    return given["driver"] in (None, "overlay") and not given["config_only"]
+
+
+@command("connect", "[OPTIONS] NETWORK CONTAINER", "Put a container on a network")
+@flag("--alias", "strings", "Another name for it there", many=True)
+@flag("--driver-opt", "strings", "Option of the driver", parse=parse_pair, many=True)
+@flag("--gw-priority", "int", "Which network leads out: the highest", parse=parse_int)
+@flag("--ip", "string", "Its IPv4 address there")
+@flag("--ip6", "string", "Its IPv6 address there")
+@flag("--link", "list", "A link to another container", many=True)
+@flag("--link-local-ip", "strings", "A link-local address", many=True)
+@click.argument("name", metavar="NETWORK")
+@click.argument("container", metavar="CONTAINER")
+def connect_container(name: str, container: str, **given: Any) -> None:
+    """Put a container on a network."""
+    endpoint: dict[str, Any] = {
+        "IPAMConfig": {
+            "IPv4Address": given["ip"] or "",
+            "IPv6Address": given["ip6"] or "",
+            "LinkLocalIPs": list(given["link_local_ip"]),
+        },
+        "Aliases": list(given["alias"]),
+        "Links": list(given["link"]),
+        "DriverOpts": dict(given["driver_opt"]),
+        "GwPriority": given["gw_priority"] or 0,
+    }
+    connect().post(f"/networks/{name}/connect", {"Container": container, "EndpointConfig": endpoint})
+
+
+@command("disconnect", "[OPTIONS] NETWORK CONTAINER", "Take a container off a network")
+@flag("--force", text="Also one that is not there any more", short="-f")
+@click.argument("name", metavar="NETWORK")
+@click.argument("container", metavar="CONTAINER")
+def disconnect_container(name: str, container: str, force: bool | None) -> None:
+    """Take a container off a network."""
+    connect().post(f"/networks/{name}/disconnect", {"Container": container, "Force": bool(force)})
 
 
 def pools(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,10 +12,7 @@ import click
 from shoal.cli.converge import wait_until_converged
 from shoal.cli.grammar import LazyGroup, command, flag
 from shoal.cli.pretty import service_lines
-from shoal.cli.service_flags import CREATE, UPDATE
-from shoal.cli.service_references import set_references
-from shoal.cli.service_sending import print_warnings, with_digest
-from shoal.cli.service_spec import change_spec, is_given, make_spec
+from shoal.cli.service_sending import print_warnings
 from shoal.cli.session import (
     STATUS_NOT_FOUND,
     Column,
@@ -30,7 +25,7 @@ from shoal.cli.session import (
 )
 from shoal.cli.tasks_table import arrange, columns, ports_text
 from shoal.client.connection import Client, RemoteError
-from shoal.errors import InvalidArgument, NotBuilt, ShoalError
+from shoal.errors import InvalidArgument, ShoalError
 from shoal.language.texts import shorten_id
 from shoal.language.values import parse_scale
 
@@ -41,7 +36,7 @@ _LOGS = "shoal.cli.commands.service_logs"
 service = LazyGroup(
     "service",
     lazy={
-        "create": (f"{_HERE}:create", "Make a service"),
+        "create": (f"{_HERE}_change:create", "Make a service"),
         "history": (f"{_REVISIONS}:history", "List the specifications of a service that are kept"),
         "inspect": (f"{_HERE}:inspect", "Show all there is of services"),
         "logs": (f"{_LOGS}:logs", "Show the output of a service or a task"),
@@ -52,81 +47,12 @@ service = LazyGroup(
         "rm": (f"{_HERE}:remove", "Remove services"),
         "rollback": (f"{_REVISIONS}:rollback", "Go back to a previous specification of a service"),
         "scale": (f"{_HERE}:scale", "Change the number of tasks"),
-        "update": (f"{_HERE}:update", "Change a service"),
+        "update": (f"{_HERE}_change:update", "Change a service"),
     },
     aliases={"list": "ls", "remove": "rm"},
     help="Work with services",
     context_settings={"help_option_names": ["--help"]},
 )
-
-
-def _refuse_credentials(given: Mapping[str, Any]) -> None:
-    if given.get("with_registry_auth"):
-        raise NotBuilt(
-            "--with-registry-auth: shoal keeps no credentials of registries yet; use the docker command for it"
-        )
-
-
-@command("create", "[OPTIONS] IMAGE [COMMAND] [ARG...]", "Make a service", flags_end_at_argument=True)
-@CREATE
-@click.argument("image")
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def create(image: str, arguments: tuple[str, ...], **given: Any) -> None:
-    """Make a service and wait for it."""
-    _refuse_credentials(given)
-    given["env"] = (*_read_env_files(given.pop("env_file")), *given["env"])
-    spec = make_spec(given, image, arguments, os.environ)
-    client = connect()
-    set_references(spec, given, client.get)
-    if not given["no_resolve_image"]:
-        _resolve_image(client, spec, quiet=bool(given["quiet"]))
-    made = client.post("/services/create", spec)
-    print_warnings(made)
-    click.echo(made["ID"])
-    if not given["detach"]:
-        wait_until_converged(client, made["ID"], quiet=bool(given["quiet"]))
-
-
-def _read_env_files(paths: Sequence[str]) -> list[str]:
-    lines: list[str] = []
-    for path in paths:
-        try:
-            content = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidArgument(f"--env-file {path}: {error}") from None
-        stripped = (line.lstrip() for line in content.splitlines())
-        lines += [line for line in stripped if line and not line.startswith("#")]
-    return lines
-
-
-def _resolve_image(client: Client, spec: dict[str, Any], *, quiet: bool) -> None:
-    container = spec["TaskTemplate"]["ContainerSpec"]
-    container["Image"] = with_digest(client, container["Image"], quiet=quiet)
-
-
-@command("update", "[OPTIONS] SERVICE", "Change a service")
-@UPDATE
-@click.argument("name", metavar="SERVICE")
-def update(name: str, **given: Any) -> None:
-    """Change a service and wait for it."""
-    _refuse_credentials(given)
-    client = connect()
-    found = client.get(f"/services/{name}")
-    query: dict[str, str | int] = {"version": found["Version"]["Index"]}
-    if given["rollback"]:
-        others = [key for key, value in given.items() if is_given(value) and key not in ("rollback", "detach", "quiet")]
-        if others:
-            raise InvalidArgument(f"other flags may not be combined with --rollback: --{others[0].replace('_', '-')}")
-        spec, query = found["Spec"], {**query, "rollback": "previous"}
-    else:
-        spec = change_spec(found["Spec"], given, os.environ)
-        set_references(spec, given, client.get)
-        if given["image"] and not given["no_resolve_image"]:
-            _resolve_image(client, spec, quiet=bool(given["quiet"]))
-    print_warnings(client.post(f"/services/{found['ID']}/update", spec, query))
-    click.echo(name)
-    if not given["detach"]:
-        wait_until_converged(client, found["ID"], quiet=bool(given["quiet"]))
 
 
 @command("scale", "SERVICE=REPLICAS [SERVICE=REPLICAS...]", "Change the number of tasks of services")

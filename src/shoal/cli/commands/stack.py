@@ -74,6 +74,7 @@ def _print_plan(changes: list[Change]) -> None:
 @flag("--detach", text="Do not wait until the services have converged (default)", short="-d")
 @flag("--dry-run", text="Show what would change, and change nothing")
 @flag("--prune", text="Remove the stack's services that the files do not have")
+@flag("--quiet", text="Say nothing of each service while waiting", short="-q")
 @flag("--resolve-image", "string", 'When a registry is asked for digests ("always", "changed", "never")')
 @flag("--timeout", "duration", "The longest to wait for a service", parse=parse_positive_duration, default="10m")
 @flag("--wait", text="Wait until the services have converged")
@@ -95,10 +96,10 @@ def deploy(name: str, **given: Any) -> None:
         return
     touched = carry_out(present, wanted, changes, resolve=resolve)
     if given["wait"] or given["detach"] is False:
-        _wait(client, touched, given["timeout"] or DEFAULT_WAIT_NS)
+        _wait(client, touched, given["timeout"] or DEFAULT_WAIT_NS, quiet=bool(given["quiet"]))
 
 
-def _wait(client: Client, service_ids: list[str], timeout_ns: int) -> None:
+def _wait(client: Client, service_ids: list[str], timeout_ns: int, *, quiet: bool) -> None:
     deadline = time.monotonic() + timeout_ns / 1e9
 
     def now() -> float:
@@ -108,7 +109,7 @@ def _wait(client: Client, service_ids: list[str], timeout_ns: int) -> None:
         return current
 
     for service_id in service_ids:
-        wait_until_converged(client, service_id, quiet=False, now=now)
+        wait_until_converged(client, service_id, quiet=quiet, now=now)
 
 
 @command("plan", "[OPTIONS] STACK", "Show what a deploy would change")
@@ -123,9 +124,12 @@ def plan(name: str, **given: Any) -> None:
 
 @command("config", "[OPTIONS]", "Show the files as one, variables filled in")
 @_files
-def config(compose_file: tuple[str, ...], env_file: tuple[str, ...], profile: tuple[str, ...]) -> None:
+@flag("--skip-interpolation", text="Leave variables as they stand")
+def config(skip_interpolation: bool | None, **given: Any) -> None:
     """Print the project; no daemon is asked."""
-    project = load_project(compose_file, env_file, profile)
+    project = load_project(
+        given["compose_file"], given["env_file"], given["profile"], fills_in_variables=not skip_interpolation
+    )
     for warning in project.warnings:
         click.echo(f"warning: {warning}", err=True)
     named = {"name": project.name} if project.name else {}

@@ -18,7 +18,7 @@ from shoal.cli.grammar import LazyGroup, command, flag
 from shoal.cli.session import connect
 from shoal.client.connection import Client, RemoteError
 from shoal.errors import InvalidArgument, ShoalError
-from shoal.language.values import parse_int, parse_node_address, parse_positive_duration, parse_uint
+from shoal.language.values import parse_external_ca, parse_int, parse_node_address, parse_positive_duration, parse_uint
 
 _HERE = "shoal.cli.commands.swarm"
 DEFAULT_LISTEN_ADDRESS = "0.0.0.0:2377"
@@ -62,11 +62,20 @@ _SNAPSHOT_INTERVAL = flag(
 )
 # of core/privileges.py
 ALLOW_LABEL = "shoal.allow"
+_EXTERNAL_CA = flag(
+    "--external-ca",
+    "external-ca",
+    "protocol=cfssl,url=https://... of a service that signs",
+    parse=parse_external_ca,
+    many=True,
+)
 _HISTORY = flag("--task-history-limit", "int", "Ended tasks to keep a slot", parse=parse_int, default="5")
 
 
 def _change_spec(spec: dict[str, Any], given: Mapping[str, Any]) -> None:
     """Put what is given into a swarm's spec."""
+    if given.get("external_ca"):
+        spec["CAConfig"] = {**(spec.get("CAConfig") or {}), "ExternalCAs": list(given["external_ca"])}
     for name, owner, field in (
         ("task_history_limit", "Orchestration", "TaskHistoryRetentionLimit"),
         ("dispatcher_heartbeat", "Dispatcher", "HeartbeatPeriod"),
@@ -89,6 +98,7 @@ def _change_spec(spec: dict[str, Any], given: Mapping[str, Any]) -> None:
 @flag("--default-addr-pool", "ipNetSlice", "Subnets that networks are cut from", many=True)
 @flag("--default-addr-pool-mask-length", "uint32", "Size of those subnets", parse=parse_uint, default="24")
 @_HEARTBEAT
+@_EXTERNAL_CA
 @flag("--force-new-cluster", text="Make a swarm out of the state that is there")
 @flag("--listen-addr", "node-addr", "Address to listen on", parse=parse_node_address, default="0.0.0.0:2377")
 @_MAX_SNAPSHOTS
@@ -246,13 +256,14 @@ def unlock_key(quiet: bool | None, rotate: bool | None) -> None:
 @_AUTOLOCK
 @_CERT_EXPIRY
 @_HEARTBEAT
+@_EXTERNAL_CA
 @_MAX_SNAPSHOTS
 @_SNAPSHOT_INTERVAL
 @flag("--rotate-network-keys", text="Have all nodes make new keys for encrypted networks")
 @_HISTORY
 def update(**given: Any) -> None:
     """Change the swarm; without flags shows help."""
-    if all(value is None for value in given.values()):
+    if all(value in (None, ()) for value in given.values()):
         click.echo(click.get_current_context().get_help())
         return
     client = connect()
@@ -360,7 +371,7 @@ def unlock() -> None:
 @flag("--ca-key", "pem-file", "Its key")
 @_CERT_EXPIRY
 @flag("--detach", text="Do not wait until all nodes have moved over", short="-d")
-@flag("--external-ca", "external-ca", "protocol=cfssl,url=https://... of a service that signs", many=True)
+@_EXTERNAL_CA
 @flag("--quiet", text="No progress", short="-q")
 @flag("--rotate", text="Put another root in the place of this one")
 def ca(**given: Any) -> None:
@@ -388,7 +399,7 @@ def ca(**given: Any) -> None:
         config["SigningCACert"] = _read(given["ca_cert"], "--ca-cert")
         config["SigningCAKey"] = _read(given["ca_key"], "--ca-key") if given["ca_key"] else ""
         config["ExternalCAs"] = [
-            parse_external_ca(text) | {"CACert": config["SigningCACert"]} for text in given["external_ca"] or ()
+            authority | {"CACert": config["SigningCACert"]} for authority in given["external_ca"] or ()
         ]
     else:
         config["ForceRotate"] = config.get("ForceRotate", 0) + 1
@@ -406,12 +417,3 @@ def _read(path: str, flag_name: str) -> str:
         return Path(path).read_text()
     except OSError as error:
         raise InvalidArgument(f"{flag_name} {path}: {error.strerror}") from error
-
-
-def parse_external_ca(text: str) -> dict[str, Any]:
-    """Read `protocol=cfssl,url=https://…`. Raises InvalidArgument."""
-    fields = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
-    if not fields.get("protocol") or not fields.get("url"):
-        raise InvalidArgument(f'--external-ca "{text}": write protocol=cfssl,url=https://HOST/PATH')
-    options = {key: value for key, value in fields.items() if key not in ("protocol", "url")}
-    return {"Protocol": fields["protocol"], "URL": fields["url"], "Options": options}

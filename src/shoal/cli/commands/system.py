@@ -1,20 +1,57 @@
-"""`shoal info` and `shoal version`."""
+"""`shoal info`, `shoal version` and the group `shoal system`."""
 
 from __future__ import annotations
 
+import os
+import socket
+import sys
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
 from shoal import __version__
-from shoal.cli.grammar import command, flag
+from shoal.cli.grammar import LazyGroup, command, flag
 from shoal.cli.session import connect
-from shoal.client.connection import API_VERSION
+from shoal.client.connection import API_VERSION, CHUNK_BYTES
+from shoal.errors import InvalidArgument
 from shoal.language.templates import parse_template
 from shoal.language.texts import duration_text, size_text
 
 Json = Mapping[str, Any]
+
+_HERE = "shoal.cli.commands.system"
+system = LazyGroup(
+    "system",
+    lazy={
+        "dial-stdio": (f"{_HERE}:dial_standard_streams", "Join our input and output to the daemon: what ssh:// runs"),
+        "events": ("shoal.cli.commands.events:events", "Show what happens"),
+        "info": (f"{_HERE}:info", "Show what the daemon says of itself and its swarm"),
+    },
+    help="Work with the daemon",
+    context_settings={"help_option_names": ["--help"]},
+)
+
+
+@command("dial-stdio", "", "Join our input and output to the daemon: what ssh:// runs")
+def dial_standard_streams() -> None:
+    """Carry bytes between our standard streams and the daemon's socket until both ends are done."""
+    address = urlsplit(connect().host)
+    if address.scheme != "unix":
+        raise InvalidArgument("dial-stdio joins to a socket of this machine: name one with -H unix:///path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as daemon:
+        daemon.connect(address.netloc + address.path)
+
+        def send() -> None:
+            while part := os.read(sys.stdin.fileno(), CHUNK_BYTES):
+                daemon.sendall(part)
+            daemon.shutdown(socket.SHUT_WR)
+
+        threading.Thread(target=send, daemon=True).start()
+        while part := daemon.recv(CHUNK_BYTES):
+            os.write(sys.stdout.fileno(), part)
 
 
 @command("info", "[OPTIONS]", "Show what the daemon says of itself and its swarm")

@@ -209,7 +209,9 @@ def _attach(task: Task, networks: Iterable[Network], claims: Claims) -> tuple[At
     taken: list[tuple[Network, tuple[str, ...]]] = []
     for network in networks:
         if not is_overlay(network):
-            attachments.append(Attachment(network_id=network.id, driver=driver_of(network.spec)))
+            spec = network.spec if network.id not in PREDEFINED else None
+            driver, internal = driver_of(network.spec), network.spec.internal
+            attachments.append(Attachment(network_id=network.id, driver=driver, internal=internal, spec=spec))
             continue
         addresses = claims.take_addresses(network, task.id)
         if addresses is None:

@@ -12,11 +12,11 @@ from shoal.core import constraint
 from shoal.core.constraint import Constraint
 from shoal.core.schedule.nodes import NodeInfo
 from shoal.core.schedule.resources import Needs
+from shoal.language.texts import size_text
 from shoal.model.base import Struct
 from shoal.model.specs import Platform
 from shoal.model.states import Availability, NodeState
 
-MEBI = 1 << 20
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -127,7 +127,12 @@ def scarcest(request: Request, infos: Iterable[NodeInfo]) -> str:
     needs, nodes = request.needs, list(infos)
     asked: list[tuple[str, int, list[int], Callable[[int], str]]] = [
         ("CPUs", needs.nano_cpus, [info.nano_cpus for info in nodes], lambda value: f"{value / 1e9:g}"),
-        ("memory", needs.memory_bytes, [info.memory_bytes for info in nodes], lambda value: f"{value / MEBI:.4g} MiB"),
+        (
+            "memory",
+            needs.memory_bytes,
+            [info.memory_bytes for info in nodes],
+            lambda value: size_text(value, binary=True, digits=4),
+        ),
     ]
     asked += [(kind, amount, [info.generic[kind] for info in nodes], str) for kind, amount in needs.generic]
     lacking = [(sum(has < amount for has in left), name, amount, max(left), text) for name, amount, left, text in asked]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shoal.core.validate.reference import is_image_reference
+from shoal.core.reference import is_image_reference
 from shoal.errors import InvalidArgument, NotBuilt
 from shoal.model.base import replace
 from shoal.model.container_spec import (
@@ -23,6 +23,7 @@ from shoal.model.container_spec import (
 MOUNT_TYPES = ("bind", "volume", "tmpfs", "npipe", "cluster")
 PROPAGATIONS = ("", "rprivate", "private", "rshared", "shared", "rslave", "slave")
 SECCOMP_MODES = ("", "default", "unconfined", "custom")
+HEALTH_KINDS = ("", "NONE", "CMD", "CMD-SHELL")
 APP_ARMOR_MODES = ("", "default", "disabled")
 NANOSECONDS_PER_MILLISECOND = 1_000_000
 
@@ -152,5 +153,8 @@ def check_health(health: HealthConfig, prefix: str, field: str) -> None:
     for name, duration in durations:
         if duration != 0 and duration < NANOSECONDS_PER_MILLISECOND:
             raise InvalidArgument(f"{prefix}{name} in {field} cannot be less than 1ms")
+    if health.test and health.test[0] not in HEALTH_KINDS:
+        words = ", ".join(kind for kind in HEALTH_KINDS if kind)
+        raise InvalidArgument(f"{prefix}Test in {field} begins with {health.test[0]!r}: use one of {words}")
     if health.retries < 0:
         raise InvalidArgument(f"{prefix}Retries in {field} cannot be negative")

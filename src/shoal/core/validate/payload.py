@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from shoal.core.golang_template import TemplateError, check
 from shoal.core.validate.names import validate_payload_name
 from shoal.errors import InvalidArgument, NotBuilt
+from shoal.language.golang_template import TemplateError, check
 from shoal.model.container_spec import Driver
 from shoal.model.specs import ConfigSpec, SecretSpec
 

@@ -6,40 +6,46 @@ the node can tell (an image, a name that is taken, a limit of the host) is not j
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
+from shoal.core.endpoint_options import refuse_same_interfaces
 from shoal.core.validate.container import check_health
+from shoal.core.validate.plain_limits import more_limits
 from shoal.core.validate.plain_mounts import plain_mounts
-from shoal.core.validate.plain_network import endpoint_requests, network_mode, parse_port, published_ports
+from shoal.core.validate.plain_network import (
+    bridge_request,
+    endpoint_requests,
+    network_mode,
+    parse_port,
+    published_ports,
+)
 from shoal.errors import InvalidArgument, NotBuilt
 from shoal.model.base import replace
-from shoal.model.container import HOST_NETWORK, ContainerConfig, Device
+from shoal.model.container import HOST_NETWORK, ContainerConfig, Device, MoreLimits
 from shoal.model.container_request import ContainerRequest, DeviceRequest, HostConfig, RestartPolicyRequest
-from shoal.model.plain import HOST, PlainConfig, RestartName, RestartRule
+from shoal.model.plain import CONTAINER_PREFIX, HOST, PlainConfig, RestartName, RestartRule
 
+# of the kernel, for both
+MOST_HOSTNAME_BYTES = 64
 SWARM_LABELS = "com.docker.swarm."
+# as an address in hosts: where a container finds this node, known when it starts
+HOST_GATEWAY = "host-gateway"
 _INSTEAD = {
-    "cpu_shares": "use NanoCpus (--cpus)",
-    "cpu_quota": "use NanoCpus (--cpus)",
-    "cpu_period": "use NanoCpus (--cpus)",
-    "memory_reservation": "use Memory (--memory)",
     "links": "containers on a network of the swarm find each other by name",
-    "volumes_from": "name the volumes (-v NAME:/PATH)",
 }
 _NOT_BUILT = (
-    "pid_mode", "uts_mode", "cgroup", "cgroup_parent", "volume_driver", "volumes_from", "links",
+    "cgroup", "cgroup_parent", "links",
     "device_cgroup_rules", "device_requests", "storage_opt", "annotations", "oom_kill_disable",
-    "memory_reservation", "kernel_memory", "kernel_memory_tcp", "cpu_shares", "cpu_period", "cpu_quota",
-    "cpu_realtime_period", "cpu_realtime_runtime", "cpuset_cpus", "cpuset_mems", "cpu_count", "cpu_percent",
+    "kernel_memory", "kernel_memory_tcp", "cpu_realtime_period", "cpu_realtime_runtime", "cpu_count", "cpu_percent",
     "io_maximum_iops", "io_maximum_bandwidth", "blkio_weight", "blkio_weight_device", "blkio_device_read_bps",
     "blkio_device_write_bps", "blkio_device_read_iops", "blkio_device_write_iops",
 )  # fmt: skip
 # words that mean what every container here has
 _AS_ALWAYS = {
-    "isolation": ("", "default"),
-    "runtime": ("", "runc", "io.containerd.runc.v2"),
     "userns_mode": ("", "host"),
-    "ipc_mode": ("", "private"),
+    "volume_driver": ("", "local"),
+    "ipc_mode": ("", "private", "host"),
     "cgroupns_mode": ("", "host", "private"),
     "container_id_file": ("",),
 }
@@ -63,11 +69,13 @@ def plain_config(
     _refuse_unbuilt(request, masked_paths, readonly_paths)
     _check_plainly(request)
     mode = network_mode(request)
+    endpoints, bridge = endpoint_requests(request, mode), bridge_request(request)
+    refuse_same_interfaces(each.link for each in (*endpoints, bridge))
     config = ContainerConfig(
         name=name,
         image=request.image,
-        entrypoint=_words(request.entrypoint, "Entrypoint"),
-        command=_words(request.cmd, "Cmd"),
+        entrypoint=command_words(request.entrypoint, "Entrypoint"),
+        command=command_words(request.cmd, "Cmd"),
         env=request.env,
         working_dir=request.working_dir,
         user=request.user,
@@ -86,11 +94,14 @@ def plain_config(
             restart=restart_rule(host.restart_policy),
             auto_remove=host.auto_remove,
             network_mode=mode,
-            endpoints=endpoint_requests(request, mode),
+            endpoints=endpoints,
+            bridge=bridge,
             ports=() if mode == HOST else published_ports(host.port_bindings),
             publish_all=host.publish_all_ports and mode != HOST,
             exposed_ports=_exposed(request),
             binds=host.binds,
+            volumes_from=host.volumes_from,
+            pid_mode=host.pid_mode,
             stdin_once=request.stdin_once,
             attach_stdin=request.attach_stdin,
             attach_stdout=request.attach_stdout,
@@ -114,8 +125,11 @@ def _with_host_config(config: ContainerConfig, host: HostConfig) -> ContainerCon
         nano_cpus=host.nano_cpus,
         memory_bytes=host.memory,
         pids_limit=max(host.pids_limit or 0, 0),
+        more_limits=more_limits(host, MoreLimits(), host.memory),
         shm_bytes=host.shm_size,
         privileged=host.privileged,
+        host_namespaces=_host_namespaces(host),
+        unmasked=host.privileged or host.masked_paths == [],
         devices=tuple(_device(device) for device in host.devices),
         hosts=tuple(_host_line(text) for text in host.extra_hosts),
         dns_nameservers=host.dns,
@@ -124,6 +138,16 @@ def _with_host_config(config: ContainerConfig, host: HostConfig) -> ContainerCon
         log_driver=host.log_config.type or "json-file",
         log_options=host.log_config.config,
     )
+
+
+def _host_namespaces(host: HostConfig) -> tuple[str, ...]:
+    """Return the kinds of namespaces that a container shares with the node. Raises InvalidArgument."""
+    if host.pid_mode not in ("", HOST) and not host.pid_mode.startswith(CONTAINER_PREFIX):
+        raise InvalidArgument(f"invalid PID mode: {host.pid_mode}: use host or container:NAME")
+    if host.uts_mode not in ("", HOST):
+        raise InvalidArgument(f"invalid UTS mode: {host.uts_mode}: use host")
+    modes = (("ipc", host.ipc_mode), ("pid", host.pid_mode), ("uts", host.uts_mode))
+    return tuple(kind for kind, mode in modes if mode == HOST)
 
 
 def _device(asked: DeviceRequest) -> Device:
@@ -151,10 +175,16 @@ def updated_config(config: ContainerConfig, host: HostConfig) -> ContainerConfig
         rule = restart_rule(host.restart_policy)
         if plain.auto_remove and rule.name != RestartName.NO:
             raise InvalidArgument("Restart policy cannot be updated because AutoRemove is enabled for the container")
+    memory_bytes = host.memory or config.memory_bytes
+    before = config.more_limits
+    if host.nano_cpus:
+        # they say the same in another way
+        before = replace(before, cpu_period=0, cpu_quota=0)
     return replace(
         config,
-        memory_bytes=host.memory or config.memory_bytes,
-        nano_cpus=host.nano_cpus or config.nano_cpus,
+        memory_bytes=memory_bytes,
+        more_limits=more_limits(host, before, memory_bytes),
+        nano_cpus=0 if host.cpu_quota else host.nano_cpus or config.nano_cpus,
         pids_limit=max(host.pids_limit, 0) if host.pids_limit else config.pids_limit,
         plain=replace(plain, restart=rule),
     )
@@ -198,14 +228,12 @@ def _refuse_unbuilt(request: ContainerRequest, masked_paths: tuple[str, ...], re
             raise NotBuilt(f'HostConfig.{_field_name(field)} "{value}" is not built: use {known}')
     for field, paths in (("masked_paths", masked_paths), ("readonly_paths", readonly_paths)):
         asked = getattr(host, field)
-        if asked is not None and asked != list(paths):
-            raise NotBuilt(f"HostConfig.{_field_name(field)}: other paths than Docker's own are not built: use null")
+        if asked not in (None, [], list(paths)):
+            raise NotBuilt(f"HostConfig.{_field_name(field)}: other paths than Docker's own, or none, are not built")
+    if (host.masked_paths == []) != (host.readonly_paths == []):
+        raise NotBuilt("HostConfig.MaskedPaths and ReadonlyPaths: none of both, or Docker's own of both")
     if request.mac_address:
         raise NotBuilt("MacAddress is not built: it follows from the container's address")
-    if host.memory_swappiness not in (None, -1):
-        raise NotBuilt("HostConfig.MemorySwappiness is not built: leave it out")
-    if host.memory_swap not in (0, -1, 2 * host.memory):
-        raise NotBuilt("HostConfig.MemorySwap is not built: leave it out, and only memory is limited (--memory)")
 
 
 def _field_name(field: str) -> str:
@@ -213,9 +241,36 @@ def _field_name(field: str) -> str:
     return "".join(words.get(word, word.capitalize()) for word in field.split("_"))
 
 
+def _check_words(host: HostConfig) -> None:
+    """Refuse words of the host's part that are none, in Docker's words."""
+    if host.isolation.lower() not in ("", "default"):
+        raise InvalidArgument(f"invalid isolation '{host.isolation}' on linux")
+    if host.runtime not in ("", "runc", "io.containerd.runc.v2"):
+        raise InvalidArgument(f"unknown or invalid runtime name: {host.runtime}: this node has runc")
+    for server in host.dns:
+        if not _is_address(server):
+            raise InvalidArgument(f"HostConfig.Dns: IP address is not correctly formatted: {server}")
+    if host.shm_size < 0:
+        raise InvalidArgument("SHM size can not be less than 0")
+    if host.pids_limit is not None and host.pids_limit < -1:
+        raise InvalidArgument("HostConfig.PidsLimit: a number from 1, or 0 or -1 for no limit")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _check_plainly(request: ContainerRequest) -> None:
     """Refuse what Docker refuses before it looks at the node."""
     host = request.host_config
+    _check_words(host)
+    for field, text in (("Hostname", request.hostname), ("Domainname", request.domainname)):
+        if len(text.encode()) > MOST_HOSTNAME_BYTES or any(letter.isspace() or letter == "/" for letter in text):
+            raise InvalidArgument(f'{field}: invalid name "{text}": at most {MOST_HOSTNAME_BYTES} bytes without spaces')
     if not request.image:
         raise InvalidArgument("no image specified: give the field Image")
     for entry in request.env:
@@ -228,19 +283,17 @@ def _check_plainly(request: ContainerRequest) -> None:
         raise InvalidArgument(
             f"the working directory '{request.working_dir}' is invalid, it needs to be an absolute path"
         )
+    if host.uts_mode == HOST and (request.hostname or request.domainname):
+        raise InvalidArgument("conflicting options: hostname and the UTS mode")
     if host.auto_remove and host.restart_policy.name not in ("", RestartName.NO):
         raise InvalidArgument("can't create 'AutoRemove' container with restart policy")
     if request.healthcheck is not None:
         check_health(request.healthcheck, "", "Healthcheck")
     if request.stop_timeout is not None and request.stop_timeout < -1:
         raise InvalidArgument("StopTimeout: a number of seconds, or -1 to wait for ever")
-    if host.shm_size < 0:
-        raise InvalidArgument("SHM size can not be less than 0")
-    if host.pids_limit is not None and host.pids_limit < -1:
-        raise InvalidArgument("HostConfig.PidsLimit: a number from 1, or 0 or -1 for no limit")
 
 
-def _words(value: Any, field: str) -> tuple[str, ...] | None:
+def command_words(value: Any, field: str) -> tuple[str, ...] | None:
     """Read a list of words, or a single one. An empty entrypoint takes the image's away, as `--entrypoint ""` does."""
     if value is None:
         return None
@@ -264,8 +317,8 @@ def _host_line(text: str) -> str:
     address = address.removeprefix("[").removesuffix("]")
     if not (name and colon and address):
         raise InvalidArgument(f'bad format for add-host: "{text}": write NAME:ADDRESS')
-    if address == "host-gateway":
-        raise NotBuilt(f'HostConfig.ExtraHosts "{text}": host-gateway is not built: give the address of this node')
+    if address != HOST_GATEWAY and not _is_address(address):
+        raise InvalidArgument(f'invalid IP address in add-host: "{address}"')
     return f"{address} {name}"
 
 
@@ -281,9 +334,14 @@ def _with_security(config: ContainerConfig, options: tuple[str, ...]) -> Contain
         elif (name, value) in (("apparmor", "unconfined"), ("label", "disable")):
             # there is neither AppArmor nor SELinux around a container here
             continue
-        else:
+        elif name in ("apparmor", "label", "systempaths", "credentialspec"):
             raise NotBuilt(
                 f'HostConfig.SecurityOpt "{option}" is not built: use seccomp=unconfined, seccomp=PROFILE or '
                 "no-new-privileges"
+            )
+        else:
+            raise InvalidArgument(
+                f'HostConfig.SecurityOpt: invalid --security-opt 2: "{option}": use seccomp=unconfined, '
+                "seccomp=PROFILE or no-new-privileges"
             )
     return config

@@ -50,6 +50,25 @@ def plain_mounts(host: HostConfig, volumes: Iterable[str]) -> tuple[Mount, ...]:
     return (*mounts, *bare)
 
 
+def parse_volumes_from(text: str) -> tuple[str, bool]:
+    """Read `CONTAINER` or `CONTAINER:ro`; return its name, and whether it is read only. Raises InvalidArgument."""
+    name, colon, mode = text.partition(":")
+    if not name or (colon and mode not in _ACCESS):
+        raise InvalidArgument(f"invalid volumes-from specification: '{text}': write CONTAINER, CONTAINER:ro or :rw")
+    return name, mode == "ro"
+
+
+def mounts_with(mounts: tuple[Mount, ...], others: Iterable[Mount], read_only: bool) -> tuple[Mount, ...]:
+    """Return mounts, and those of another container at places that are free."""
+    taken = {mount.target.rstrip("/") for mount in mounts}
+    found = [
+        replace(mount, read_only=mount.read_only or read_only)
+        for mount in others
+        if mount.type in ("volume", "bind") and mount.target.rstrip("/") not in taken
+    ]
+    return (*mounts, *found)
+
+
 def _bind(text: str) -> Mount:
     parts = text.split(":")
     if len(parts) == 1:

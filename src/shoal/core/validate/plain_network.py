@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from shoal.core.endpoint_options import parse_link_options, refuse_ignored_options
 from shoal.errors import InvalidArgument, NotBuilt
 from shoal.model.container_request import ContainerRequest, EndpointSettings, PortBinding
+from shoal.model.netstate import LinkOptions
 from shoal.model.plain import BRIDGE, CONTAINER_PREFIX, HOST, NONE, EndpointRequest, PortRequest
 
 PROTOCOLS = ("tcp", "udp", "sctp")
@@ -28,31 +30,50 @@ def parse_port(text: str) -> tuple[int, str]:
 
 
 def published_ports(bindings: dict[str, tuple[PortBinding, ...]]) -> tuple[PortRequest, ...]:
-    """Return the ports to publish. Raises InvalidArgument, NotBuilt: on one address of the node only."""
-    found = []
+    """Return the ports to publish. Raises InvalidArgument, NotBuilt: on one address of IPv6 only."""
+    found: list[PortRequest] = []
     for text, wanted in bindings.items():
         target, protocol = parse_port(text)
-        for binding in wanted or (PortBinding(),):
-            if binding.host_ip not in ANY_ADDRESSES:
-                raise NotBuilt(
-                    f"HostConfig.PortBindings {text}: publishing on the address {binding.host_ip} only is not built: "
-                    "leave the address out, and the port is published on every address of this node"
-                )
-            found.append(PortRequest(protocol=protocol, target_port=target, published_port=_host_port(binding)))
+        found += (
+            PortRequest(
+                protocol=protocol,
+                target_port=target,
+                published_port=first,
+                last_port=last,
+                host_address=_host_address(text, binding.host_ip),
+            )
+            for binding in wanted or (PortBinding(),)
+            for first, last in (_host_ports(binding),)
+        )
     # the same binding for IPv4 and IPv6 is one port here
     return tuple(dict.fromkeys(found))
 
 
-def _host_port(binding: PortBinding) -> int:
+def _host_address(port: str, text: str) -> str:
+    if text in ANY_ADDRESSES:
+        return ""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise InvalidArgument(f"HostConfig.PortBindings {port}: invalid IP address: {text}") from None
+    if address.version != 4:
+        raise NotBuilt(
+            f"HostConfig.PortBindings {port}: publishing on the IPv6 address {text} only is not built: leave the "
+            "address out, and the port is published on every address of this node"
+        )
+    return str(address)
+
+
+def _host_ports(binding: PortBinding) -> tuple[int, int]:
+    """Return the port of the host that is asked for, and the last one of a range; 0: none."""
     text = binding.host_port
     if not text:
-        return 0
+        return 0, 0
     first, dash, last = text.partition("-")
-    if not (first.isascii() and first.isdigit()) or int(first) > MOST_PORT or (dash and not last.isdigit()):
+    numbers = [int(part) for part in (first, last if dash else first) if part.isascii() and part.isdigit()]
+    if len(numbers) < 2 or numbers[1] > MOST_PORT or numbers[0] > numbers[1]:
         raise InvalidArgument(f'invalid port specification: "{text}"')
-    if dash:
-        raise NotBuilt(f'HostConfig.PortBindings: one of a range of host ports ("{text}") is not built: give one port')
-    return int(first)
+    return numbers[0], numbers[1] if dash else 0
 
 
 def network_mode(request: ContainerRequest) -> str:
@@ -90,8 +111,6 @@ def endpoint_request(network: str, settings: EndpointSettings, field: str) -> En
     refused: tuple[tuple[str, object], ...] = (
         ("Links", settings.links),
         ("MacAddress", settings.mac_address),
-        ("DriverOpts", settings.driver_opts),
-        ("GwPriority", settings.gw_priority),
         ("IPAMConfig.LinkLocalIPs", settings.ipam_config.link_local_ips if settings.ipam_config else ()),
     )
     for name, value in refused:
@@ -104,7 +123,14 @@ def endpoint_request(network: str, settings: EndpointSettings, field: str) -> En
             ipaddress.ip_address(address)
         except ValueError:
             raise InvalidArgument(f"{field}.IPAMConfig: invalid IP address: {address}") from None
-    return EndpointRequest(network=network, aliases=_words(settings.aliases, field), addresses=tuple(wanted))
+    return EndpointRequest(
+        network=network,
+        aliases=_words(settings.aliases, field),
+        addresses=tuple(wanted),
+        driver_options=settings.driver_opts,
+        link=_link_options(settings.driver_opts, f"{field}.DriverOpts"),
+        priority=settings.gw_priority,
+    )
 
 
 def _words(aliases: Iterable[str], field: str) -> tuple[str, ...]:
@@ -112,6 +138,13 @@ def _words(aliases: Iterable[str], field: str) -> tuple[str, ...]:
         if not alias or len(alias) > 253 or any(letter.isspace() for letter in alias):
             raise InvalidArgument(f'{field}.Aliases: invalid alias "{alias}": write a host name')
     return tuple(dict.fromkeys(aliases))
+
+
+def bridge_request(request: ContainerRequest) -> EndpointRequest:
+    """Return what a container asks of its place on the predefined bridge. Raises as `endpoint_request`."""
+    given = request.networking_config.endpoints_config
+    name = next((name for name in (BRIDGE, "default") if name in given), BRIDGE)
+    return endpoint_request(BRIDGE, given.get(name, EndpointSettings()), f"NetworkingConfig.EndpointsConfig.{name}")
 
 
 def endpoint_requests(request: ContainerRequest, mode: str) -> tuple[EndpointRequest, ...]:
@@ -129,7 +162,10 @@ def endpoint_requests(request: ContainerRequest, mode: str) -> tuple[EndpointReq
                 settings.ipam_config.ipv4_address or settings.ipam_config.ipv6_address
             ):
                 raise InvalidArgument(f"{field}: user specified IP address is supported on user defined networks only")
-            endpoint_request(name, settings, field)
+            if name in (HOST, NONE) and (settings.driver_opts or settings.gw_priority):
+                raise InvalidArgument(
+                    f"{field}: there is no link to give options to: leave DriverOpts and GwPriority out"
+                )
             continue
         found[name] = endpoint_request(name, settings, field)
     if mode.startswith(CONTAINER_PREFIX) or mode in BUILT_IN:
@@ -139,3 +175,8 @@ def endpoint_requests(request: ContainerRequest, mode: str) -> tuple[EndpointReq
             )
         return tuple(found.values())
     return (found.pop(mode, EndpointRequest(network=mode)), *found.values())
+
+
+def _link_options(options: Mapping[str, str], field: str) -> LinkOptions:
+    refuse_ignored_options(options, field)
+    return parse_link_options(options, field)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from shoal.core.constraint import check_keys, parse
 from shoal.core.cron import cron_settings
 from shoal.core.dependencies import parse_dependencies
+from shoal.core.endpoint_options import ignored_options, parse_link_options, refuse_same_interfaces
 from shoal.core.extensions import BLUE_GREEN, STRATEGY, parse_extensions
 from shoal.core.privileges import parse_privileges
 from shoal.core.validate.container import normalise_container, validate_container, validate_references
@@ -117,7 +118,7 @@ def _normalise_endpoint(endpoint: EndpointSpec | None) -> EndpointSpec | None:
         return None
     mode = (endpoint.mode or "vip").lower()
     if mode not in ENDPOINT_MODES:
-        raise InvalidArgument(f'invalid endpoint mode: "{endpoint.mode}": use vip or dnsrr')
+        raise InvalidArgument(f'invalid resolution mode: "{endpoint.mode}": use vip or dnsrr')
     return replace(endpoint, mode=mode, ports=tuple(_normalise_port(port) for port in endpoint.ports))
 
 
@@ -192,6 +193,10 @@ def _validate_task(task: TaskSpec) -> None:
             raise InvalidArgument("TaskSpec: restart-window cannot be negative")
     if task.placement is not None:
         check_keys(parse(task.placement.constraints))
+    refuse_same_interfaces(
+        parse_link_options(each.driver_opts, f"TaskTemplate.Networks.{each.target}.DriverOpts")
+        for each in task.networks
+    )
     container = task.container_spec
     if container is not None:
         validate_references(container)
@@ -212,6 +217,15 @@ def _shortest(number: float) -> str:
     return repr(number).removesuffix(".0")
 
 
+def warnings_of(spec: ServiceSpec) -> list[str]:
+    """Return what whoever wrote a spec should know of it: what is kept, and means nothing here."""
+    return [
+        text
+        for each in spec.task_template.networks
+        for text in ignored_options(each.driver_opts, f"TaskTemplate.Networks.{each.target}.DriverOpts")
+    ]
+
+
 def _validate_mode(spec: ServiceSpec) -> None:
     mode = spec.mode
     counts: list[int | None] = []
@@ -222,7 +236,7 @@ def _validate_mode(spec: ServiceSpec) -> None:
     if any(count is not None and count > MAX_REPLICAS for count in counts):
         raise InvalidArgument(f"invalid number of replicas: a service has at most {MAX_REPLICAS}")
     if (mode.replicated_job is not None or mode.global_job is not None) and spec.update_config is not None:
-        raise InvalidArgument("UpdateConfig: a job has no rolling update; leave UpdateConfig out")
+        raise InvalidArgument("Jobs may not have an update config: leave UpdateConfig out")
 
 
 def _validate_update(word: str, config: UpdateConfig | None) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import shutil
 import tarfile
+import zlib
 from pathlib import Path
 
+from shoal.core.platform import platform_of
 from shoal.core.reference import Reference, parse_reference
 from shoal.engine.images.content import Content
 from shoal.engine.images.formats import (
@@ -55,7 +58,9 @@ def _extract(path: Path, directory: Path) -> dict[str, Path]:
                     files[name] = directory / str(number)
                     with files[name].open("wb") as target:
                         shutil.copyfileobj(source, target, 1 << 18)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except tarfile.ReadError:
+        raise InvalidArgument("invalid archive: it is no tar, or its end is missing") from None
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise InvalidArgument(f"invalid archive: {error}") from None
     files.update({name: files[target] for name, target in links.items() if target in files})
     return files
@@ -108,9 +113,10 @@ def _load_oci(content: Content, files: dict[str, Path], machine: str) -> list[tu
     for descriptor in document.get("manifests") or ():
         manifest = _checked(files, checked_digest(descriptor.get("digest")))
         if is_index(manifest):
-            chosen = choose_platform(parse_index(manifest), machine)
+            wanted = platform_of(machine)
+            chosen = choose_platform(parse_index(manifest), wanted)
             if chosen is None:
-                raise InvalidArgument(f"the archive has no image for linux on {machine}")
+                raise InvalidArgument(f"the archive has no image for {wanted.text}")
             manifest = _checked(files, chosen.blob.digest)
         parsed = parse_manifest(manifest)
         for blob in (parsed.config, *parsed.layers):

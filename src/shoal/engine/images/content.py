@@ -11,7 +11,7 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from shoal.engine import syscalls
@@ -20,6 +20,15 @@ from shoal.engine.images.index import Index, Layer, short_name
 from shoal.engine.images.unpack import compression_of, unpack
 from shoal.errors import InvalidArgument
 from shoal.lib.files import remove_tree, write_atomically
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock a file for oneself alone; False if another one has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class Content:
@@ -36,6 +45,13 @@ class Content:
         root.chmod(0o711)
         self.layers.chmod(0o711)
         self.index = Index(root / "index.sqlite")
+
+    def clean(self) -> None:
+        """Take away what a daemon that was killed left half-done; the caller keeps others from writing meanwhile."""
+        with self._locked_alone() as is_alone:
+            for left in self.temporary.iterdir() if is_alone else ():
+                remove_tree(left)
+        self.collect()
 
     def blob_path(self, digest: str) -> Path:
         """Return where a blob lies, there or not."""
@@ -71,11 +87,12 @@ class Content:
     def scratch(self) -> Iterator[Path]:
         """Give a directory of one's own, removed at the end."""
         directory = self.temporary / secrets.token_hex(6)
-        directory.mkdir(mode=0o700)
-        try:
-            yield directory
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
+        with self.holding_blobs():
+            directory.mkdir(mode=0o700)
+            try:
+                yield directory
+            finally:
+                shutil.rmtree(directory, ignore_errors=True)
 
     @contextlib.contextmanager
     def holding_blobs(self) -> Iterator[None]:
@@ -89,6 +106,15 @@ class Content:
 
     def _open_pulling(self) -> int:
         return os.open(self.root / "pulling", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    @contextlib.contextmanager
+    def _locked_alone(self) -> Iterator[bool]:
+        """Keep others from beginning what brings blobs in; False if somebody is at it."""
+        descriptor = self._open_pulling()
+        try:
+            yield try_lock(descriptor)
+        finally:
+            os.close(descriptor)
 
     def ensure_layer(self, diff_id: str, blob: Path) -> Layer:
         """Unpack a layer unless it is there; two daemons that want it at once wait for each other.
@@ -127,10 +153,15 @@ class Content:
         finally:
             os.close(descriptor)
 
-    def add_image(self, manifest_content: bytes) -> str:
+    def add_image(self, manifest_content: bytes, told: Callable[[Blob, bool], None] = lambda _blob, _done: None) -> str:
         """Take an image whose blobs are all there into the index: unpack its layers; return its id.
 
-        Raises InvalidArgument if a part is missing or not what its digest says.
+        Args:
+            manifest_content: its manifest.
+            told: is called before a layer is unpacked, and when it is (True).
+
+        Raises:
+            InvalidArgument: a part is missing or not what its digest says.
         """
         manifest: Manifest = parse_manifest(manifest_content)
         config = self.read_blob(manifest.config.digest)
@@ -144,7 +175,9 @@ class Content:
             path = self.blob_path(layer.digest)
             if self.index.layer(diff_id) is None and not path.exists():
                 raise InvalidArgument(f"layer {layer.digest} is missing from the image")
+            told(layer, False)
             size += self.ensure_layer(diff_id, path).size
+            told(layer, True)
         self.index.add_image(config, manifest.config.digest, self.put_blob(manifest_content), size)
         return manifest.config.digest
 
@@ -154,8 +187,8 @@ class Content:
 
         return Blob(digest=digest, size=path.stat().st_size, media_type=layer_media_type(compression_of(path)))
 
-    def collect(self) -> tuple[str, ...]:
-        """Remove layers and blobs that no image names any more; return the diff ids of the layers."""
+    def collect(self) -> tuple[Layer, ...]:
+        """Remove layers and blobs that no image names any more; return the layers."""
         used_layers: set[str] = set()
         used_blobs: set[str] = set()
         for image_id, record in self.index.records().items():
@@ -169,17 +202,14 @@ class Content:
                 self.index.remove_layer(layer.diff_id)
                 remove_tree(self.layers / layer.directory)
             (self._locks / layer.diff_id.removeprefix("sha256:")).unlink(missing_ok=True)
-        self._collect_blobs(used_blobs)
-        return tuple(layer.diff_id for layer in gone)
-
-    def _collect_blobs(self, used: set[str]) -> None:
-        descriptor = self._open_pulling()
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for path in (self.blobs / "sha256").iterdir():
-                if f"sha256:{path.name}" not in used:
-                    path.unlink(missing_ok=True)
-        except BlockingIOError:
-            return  # a pull is under way; the next collection takes them
-        finally:
-            os.close(descriptor)
+        known = {layer.directory for layer in self.index.layers()}
+        for path in self.layers.iterdir():
+            # half-made, by a daemon that was killed; names with zero are not of images
+            if path.name not in known and not path.name.startswith("0"):
+                remove_tree(path)
+        with self._locked_alone() as is_alone:
+            if is_alone:  # else a pull is under way, and the next collection takes them
+                for path in (self.blobs / "sha256").iterdir():
+                    if f"sha256:{path.name}" not in used_blobs:
+                        path.unlink(missing_ok=True)
+        return tuple(gone)

@@ -6,14 +6,17 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from shoal.core.image_settings import merged_settings
+from shoal.core.platform import ARCHITECTURES, Platform
+from shoal.core.validate.plain_network import parse_port
 from shoal.errors import InvalidArgument
 from shoal.lib.units import format_time, parse_duration_ns, parse_time_ns
 from shoal.model.base import Struct
-from shoal.model.container import ImageRecord
+from shoal.model.container import HistoryStep, ImageRecord
 from shoal.model.container_spec import HealthConfig
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -26,7 +29,6 @@ _LAYER_TYPES = {
     "zstd": "application/vnd.oci.image.layer.v1.tar+zstd",
     "": "application/vnd.oci.image.layer.v1.tar",
 }
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -58,6 +60,11 @@ class PlatformManifest(Struct):
 def sha256(content: bytes) -> str:
     """Return the digest of `content`."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def short_digest(digest: str) -> str:
+    """Return the beginning of a digest, as people are shown it."""
+    return digest.removeprefix("sha256:")[:12]
 
 
 def checked_digest(text: object) -> str:
@@ -128,11 +135,12 @@ def is_index(content: bytes) -> bool:
     return media_type_of(parse_json(content, "manifest")) in {OCI_INDEX, DOCKER_LIST}
 
 
-def choose_platform(entries: tuple[PlatformManifest, ...], machine: str) -> PlatformManifest | None:
-    """Return the entry for Linux on `machine` (`x86_64`…); one without a platform fits everywhere."""
-    wanted = ARCHITECTURES.get(machine, machine)
-    fitting = [entry for entry in entries if entry.os in {"", "linux"} and entry.architecture in {"", wanted}]
-    return fitting[0] if fitting else None
+def choose_platform(entries: tuple[PlatformManifest, ...], wanted: Platform) -> PlatformManifest | None:
+    """Return the first entry for a platform."""
+    for entry in entries:
+        if wanted.fits(Platform(os=entry.os, architecture=entry.architecture, variant=entry.variant)):
+            return entry
+    return None
 
 
 def layer_media_type(compression: str) -> str:
@@ -167,10 +175,56 @@ def make_config(
     return json.dumps(document, separators=(",", ":")).encode()
 
 
+def extend_config(
+    config: bytes, diff_id: str, at_ns: int, settings: dict[str, Any], author: str, step: dict[str, Any]
+) -> bytes:
+    """Return the config of an image with one layer more than another's; `step` says in its history how it was made."""
+    document = parse_json(config, "image config")
+    created = format_time(at_ns)
+    rootfs = document.get("rootfs") or {"type": "layers"}
+    document |= {
+        "created": created,
+        "config": settings,
+        "rootfs": {**rootfs, "diff_ids": [*(rootfs.get("diff_ids") or ()), diff_id]},
+        "history": [*(document.get("history") or ()), {"created": created, **step}],
+    }
+    if author:
+        document["author"] = author
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def settings_of(config: bytes) -> dict[str, Any]:
+    """Return the settings of an image's config. Raises InvalidArgument."""
+    return dict(parse_json(config, "image config").get("config") or {})
+
+
 def diff_ids_of(config: bytes) -> tuple[str, ...]:
     """Return the digests of an image's uncompressed layers, lowest first. Raises InvalidArgument."""
     rootfs = parse_json(config, "image config").get("rootfs") or {}
     return tuple(checked_digest(digest) for digest in rootfs.get("diff_ids") or ())
+
+
+def history_of(config: bytes, sizes: Mapping[str, int]) -> tuple[HistoryStep, ...]:
+    """Return how an image was made, newest step first.
+
+    Args:
+        config: of the image.
+        sizes: bytes of its layers, by the digests of their content.
+    """
+    document = parse_json(config, "image config")
+    layers = list(diff_ids_of(config))
+    steps = []
+    for entry in document.get("history") or ({"created": document.get("created"), "comment": ""},):
+        has_layer = not entry.get("empty_layer") and layers
+        steps.append(
+            HistoryStep(
+                created_at_ns=_created_ns(str(entry.get("created") or "")),
+                created_by=str(entry.get("created_by") or ""),
+                comment=str(entry.get("comment") or ""),
+                size_bytes=sizes.get(layers.pop(0), 0) if has_layer else 0,
+            )
+        )
+    return tuple(reversed(steps))
 
 
 def _created_ns(text: str) -> int:
@@ -227,9 +281,9 @@ def _health(value: dict[str, Any]) -> HealthConfig:
     )
 
 
-def apply_changes(changes: tuple[str, ...]) -> dict[str, Any]:
-    """Return the settings that Dockerfile instructions make (`docker import --change`). Raises InvalidArgument."""
-    settings: dict[str, Any] = {}
+def apply_changes(changes: tuple[str, ...], settings: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return settings changed by Dockerfile instructions (`docker import --change`). Raises InvalidArgument."""
+    settings = dict(settings or {})
     for change in changes:
         word, _, rest = change.strip().partition(" ")
         rest = rest.strip()
@@ -238,7 +292,10 @@ def apply_changes(changes: tuple[str, ...]) -> dict[str, Any]:
         instruction = _CHANGES.get(word.upper())
         if instruction is None:
             raise InvalidArgument(f"{word.upper()} is not a valid change command")
-        instruction(settings, rest)
+        try:
+            instruction(settings, rest)
+        except ValueError as error:
+            raise InvalidArgument(f"change {change!r}: {error}") from None
     return settings
 
 
@@ -262,17 +319,19 @@ def _pairs(text: str) -> dict[str, str]:
 
 
 def _change_env(settings: dict[str, Any], text: str) -> None:
-    settings["Env"] = [*settings.get("Env", ()), *(f"{name}={value}" for name, value in _pairs(text).items())]
+    variables = [f"{name}={value}" for name, value in _pairs(text).items()]
+    settings |= merged_settings(settings, {"Env": variables})
 
 
 def _change_volume(settings: dict[str, Any], text: str) -> None:
     paths = _command(text) if text.startswith("[") else text.split()
-    settings.setdefault("Volumes", {}).update({path: {} for path in paths})
+    settings["Volumes"] = {**(settings.get("Volumes") or {}), **{path: {} for path in paths}}
 
 
 def _change_ports(settings: dict[str, Any], text: str) -> None:
-    ports: dict[str, Any] = {port if "/" in port else f"{port}/tcp": {} for port in text.split()}
-    settings.setdefault("ExposedPorts", {}).update(ports)
+    parsed = [parse_port(port) for port in text.split()]
+    ports: dict[str, Any] = {f"{number}/{protocol}": {} for number, protocol in parsed}
+    settings["ExposedPorts"] = {**(settings.get("ExposedPorts") or {}), **ports}
 
 
 def _change_health(settings: dict[str, Any], text: str) -> None:
@@ -298,7 +357,7 @@ _CHANGES: dict[str, Callable[[dict[str, Any], str], None]] = {
     "ENV": _change_env,
     "EXPOSE": _change_ports,
     "HEALTHCHECK": _change_health,
-    "LABEL": lambda settings, text: settings.setdefault("Labels", {}).update(_pairs(text)),
+    "LABEL": lambda settings, text: settings.update(Labels={**(settings.get("Labels") or {}), **_pairs(text)}),
     "STOPSIGNAL": lambda settings, text: settings.update(StopSignal=text),
     "USER": lambda settings, text: settings.update(User=text),
     "VOLUME": _change_volume,

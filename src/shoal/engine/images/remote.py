@@ -15,10 +15,12 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+from shoal.core.platform import Platform
 from shoal.core.reference import DEFAULT_REGISTRY, Reference
 from shoal.engine.images.content import Content
 from shoal.engine.images.formats import (
     OCI_MANIFEST,
+    Blob,
     PlatformManifest,
     choose_platform,
     is_index,
@@ -27,6 +29,7 @@ from shoal.engine.images.formats import (
     parse_json,
     parse_manifest,
     sha256,
+    short_digest,
 )
 from shoal.engine.images.unpack import digest_of_file
 from shoal.engine.protocol import PullProgress, RegistryCredentials
@@ -35,6 +38,8 @@ from shoal.model.base import Struct
 
 MANIFEST_SECONDS = 60.0
 PULL_SECONDS = 1800.0
+# between two looks at how far a pull is
+LOOK_SECONDS = 0.2
 _KILL_SECONDS = 5.0
 
 
@@ -97,14 +102,14 @@ class Skopeo:
         return found
 
     async def manifest_for(
-        self, reference: Reference, top: FoundManifest, machine: str, credentials: RegistryCredentials | None
+        self, reference: Reference, top: FoundManifest, platform: Platform, credentials: RegistryCredentials | None
     ) -> tuple[str, bytes]:
-        """Return digest and content of the image manifest for this machine."""
+        """Return digest and content of the image manifest for a platform. Raises NotFound: there is none."""
         if not is_index(top.content):
             return top.digest, top.content
-        chosen = choose_platform(top.platforms, machine)
+        chosen = choose_platform(top.platforms, platform)
         if chosen is None:
-            raise NotFound(f"no matching manifest for linux/{machine} in the manifest list entries")
+            raise NotFound(f"no matching manifest for {platform.text} in the manifest list entries")
         pinned = Reference(registry=reference.registry, path=reference.path, digest=chosen.blob.digest)
         found = await self.manifest(pinned, credentials)
         return found.digest, found.content
@@ -122,8 +127,9 @@ class Skopeo:
         layers = parsed.layers
         known = {layer.digest for layer in layers if content.blob_path(layer.digest).exists()}
         for layer in layers:
-            short = layer.digest.removeprefix("sha256:")[:12]
-            yield PullProgress(status="Already exists" if layer.digest in known else "Pulling fs layer", id=short)
+            status = "Already exists" if layer.digest in known else "Pulling fs layer"
+            yield PullProgress(status=status, id=short_digest(layer.digest))
+        missing = [layer for layer in layers if layer.digest not in known]
         pinned = Reference(registry=reference.registry, path=reference.path, digest=digest)
         with content.scratch() as directory:
             # an OCI layout may share its blobs with all others, but holds OCI manifests only; the form `dir` holds any
@@ -135,15 +141,37 @@ class Skopeo:
             tls = [] if not self._is_plain(reference.registry) else ["--src-tls-verify=false"]
             command = ["copy", "--quiet", "--preserve-digests", *tls]
             with self._authentication(reference, credentials) as authentication:
-                await self._run([*command, *authentication, *arguments], reference, PULL_SECONDS)
+                copy = self._run([*command, *authentication, *arguments], reference, PULL_SECONDS)
+                async for step in _watched(asyncio.create_task(copy), target, content, missing):
+                    yield step
             if parsed.media_type != OCI_MANIFEST:
                 await asyncio.to_thread(
                     _take_blobs, content, target, [parsed.config.digest, *(b.digest for b in layers)]
                 )
-        for layer in layers:
-            if layer.digest not in known:
-                short = layer.digest.removeprefix("sha256:")[:12]
-                yield PullProgress(status="Pull complete", id=short, current_bytes=layer.size, total_bytes=layer.size)
+        for layer in missing:
+            yield PullProgress(status="Download complete", id=short_digest(layer.digest))
+
+    async def tags(self, reference: Reference, credentials: RegistryCredentials | None) -> tuple[str, ...]:
+        """Return all tags of a name. Raises NotFound, Unauthenticated, Unavailable."""
+        tls = ["--tls-verify=false"] if self._is_plain(reference.registry) else []
+        with self._authentication(reference, credentials) as authentication:
+            words = ["list-tags", *tls, *authentication, f"docker://{reference.name}"]
+            document = parse_json(await self._run(words, reference, MANIFEST_SECONDS), "list of tags")
+        return tuple(str(tag) for tag in document.get("Tags") or ())
+
+    async def check_login(self, registry: str, credentials: RegistryCredentials) -> None:
+        """Ask a registry whether it takes credentials. Raises Unauthenticated, Unavailable."""
+        tls = ["--tls-verify=false"] if self._is_plain(registry) else []
+        reference = Reference(registry=registry, path="")
+        with self._authentication(reference, None) as authentication:
+            words = ["login", *tls, *authentication, "--username", credentials.username, "--password-stdin", registry]
+            try:
+                await self._run(words, reference, MANIFEST_SECONDS, credentials.password.encode())
+            except Unauthenticated:
+                scheme = "http" if tls else "https"
+                raise Unauthenticated(
+                    f"login attempt to {scheme}://{registry}/v2/ failed with status: 401 Unauthorized"
+                ) from None
 
     async def _inspect(
         self, reference: Reference, credentials: RegistryCredentials | None, timeout_seconds: float, *options: str
@@ -190,12 +218,14 @@ class Skopeo:
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
-    async def _run(self, arguments: list[str], reference: Reference, timeout_seconds: float) -> bytes:
+    async def _run(
+        self, arguments: list[str], reference: Reference, timeout_seconds: float, input_bytes: bytes = b""
+    ) -> bytes:
         command = ["skopeo", "--insecure-policy", *arguments]
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
             )
@@ -203,7 +233,7 @@ class Skopeo:
             raise ShoalError("no skopeo program is installed on this node: install skopeo to pull images") from None
         try:
             async with asyncio.timeout(timeout_seconds):
-                output, errors = await process.communicate()
+                output, errors = await process.communicate(input_bytes)
         except TimeoutError:
             raise Unavailable(
                 f"registry {reference.registry} did not answer within {timeout_seconds:g} seconds: "
@@ -221,6 +251,46 @@ class Skopeo:
 
 def _basic(username: str, password: str) -> str:
     return base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+async def _watched(
+    copy: asyncio.Task[bytes], directory: Path, content: Content, layers: list[Blob]
+) -> AsyncIterator[PullProgress]:
+    """Wait for a copy of layers into a directory; yields how far they are.
+
+    skopeo does not say which of its temporary files is whose: they are taken to be in the order of the layers.
+    """
+    seen: dict[str, int] = {}
+    try:
+        while not copy.done():
+            await asyncio.wait({copy}, timeout=LOOK_SECONDS)
+            for layer, size in await asyncio.to_thread(_sizes, directory, content, layers):
+                if size > seen.get(layer.digest, -1):
+                    seen[layer.digest] = size
+                    yield PullProgress(
+                        status="Downloading", id=short_digest(layer.digest), current_bytes=size, total_bytes=layer.size
+                    )
+        copy.result()
+    finally:
+        if not copy.done():
+            copy.cancel()
+            await asyncio.wait({copy})
+
+
+def _sizes(directory: Path, content: Content, layers: list[Blob]) -> list[tuple[Blob, int]]:
+    """Return how much of each layer is there; those of which nothing is known are left out."""
+    whole = [layer for layer in layers if _whole_file(directory, content, layer).exists()]
+    with contextlib.suppress(FileNotFoundError):
+        growing = sorted((file.stat() for file in directory.glob("*-put-blob*")), key=lambda stat: stat.st_ctime_ns)
+        rest = [layer for layer in layers if layer not in whole]
+        found = [(layer, min(stat.st_size, layer.size)) for layer, stat in zip(rest, growing, strict=False)]
+        return [*((layer, layer.size) for layer in whole), *found]
+    return [(layer, layer.size) for layer in whole]
+
+
+def _whole_file(directory: Path, content: Content, layer: Blob) -> Path:
+    file = directory / layer.digest.removeprefix("sha256:")
+    return file if file.exists() else content.blob_path(layer.digest)
 
 
 def _take_blobs(content: Content, directory: Path, digests: list[str]) -> None:
@@ -265,5 +335,7 @@ def error_of(text: str, reference: Reference) -> ShoalError:
     if any(word in low for word in unreachable):
         return Unavailable(f"registry {reference.registry} cannot be reached: {reason}")
     if "no space left" in low:
-        return ShoalError(f"the node's disk is full: {reason}")
+        return ShoalError(f"failed to register layer: {reason}: make room on that filesystem and try again")
+    if "digest did not match" in low:
+        return ShoalError(f"filesystem layer verification failed: {reason}")
     return ShoalError(f"cannot pull {reference.familiar}: {reason}")

@@ -14,6 +14,7 @@ import os
 import stat
 import subprocess
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -22,9 +23,12 @@ from shoal.errors import InvalidArgument, ShoalError
 
 WHITEOUT_PREFIX = ".wh."
 OPAQUE_NAME = ".wh..wh..opq"
-_OPAQUE_ATTRIBUTE = "trusted.overlay.opaque"
+OPAQUE_ATTRIBUTE = "trusted.overlay.opaque"
 _XATTR_PREFIX = "SCHILY.xattr."
 _COPY_BYTES = 1 << 18
+# what the disk says, whatever the archive
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
+_BROKEN = (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error)
 _GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
@@ -109,8 +113,12 @@ def unpack(archive: Path, directory: Path) -> tuple[str, int]:
             reader = _HashingReader(stream)
             size = _Unpacker(directory).unpack(cast("BinaryIO", reader))
             return reader.finish(), size
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
+    except _BROKEN as error:
         raise InvalidArgument(f"the layer is no whole tar archive: {error}") from None
+    except OSError as error:
+        if error.errno in DISK_ERRORS:
+            raise
+        raise InvalidArgument(f"the layer cannot be unpacked: {error.strerror}: {error.filename}") from None
 
 
 def unpack_files(archive: Path, directory: Path, keeps_kinds: bool, check: Callable[[str], None]) -> None:
@@ -128,7 +136,7 @@ def unpack_files(archive: Path, directory: Path, keeps_kinds: bool, check: Calla
     try:
         with open_plain(archive) as stream:
             _Unpacker(directory, keeps_kinds, check).unpack(stream)
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
+    except _BROKEN as error:
         raise InvalidArgument(f"the body is no whole tar archive: {error}") from None
 
 
@@ -207,7 +215,7 @@ class _Unpacker:
             self._check("/".join(parts))
         parent, name = self._parent_of(parts), parts[-1]
         if self._is_layer and name == OPAQUE_NAME:
-            os.setxattr(f"/proc/self/fd/{parent}", _OPAQUE_ATTRIBUTE, b"y")
+            os.setxattr(f"/proc/self/fd/{parent}", OPAQUE_ATTRIBUTE, b"y")
             return
         if self._is_layer and name.startswith(WHITEOUT_PREFIX):
             hidden = name.removeprefix(WHITEOUT_PREFIX)

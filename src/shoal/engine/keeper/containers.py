@@ -16,6 +16,7 @@ import time
 from typing import Any
 
 from shoal.engine.keeper import processes
+from shoal.engine.keeper.forwarding import Forwarder
 from shoal.engine.keeper.listeners import Audience
 from shoal.engine.keeper.logfile import LogFile
 from shoal.engine.keeper.streams import FifoStream, ScratchPipe, TerminalStream
@@ -150,7 +151,8 @@ class KeptContainer:
         """Open the log once."""
         if self._log is None:
             log = self.request.get("log") or {}
-            self._log = LogFile(log.get("path", ""), log.get("max_bytes", 0), log.get("max_files", 1))
+            forwarder = Forwarder(log["forward"]) if log.get("forward") else None
+            self._log = LogFile(log.get("path", ""), log.get("max_bytes", 0), log.get("max_files", 1), forwarder)
         return self._log
 
     def open_streams(self) -> None:

@@ -1,8 +1,10 @@
-"""A container's log file on disk, rotated by size. Knows nothing of what stands in it."""
+"""A container's log file on disk, rotated by size, and who hears of its lines besides."""
 
 from __future__ import annotations
 
 import os
+
+from shoal.engine.keeper.forwarding import Forwarder
 
 _TAIL_BYTES = 64 * 1024
 
@@ -10,10 +12,11 @@ _TAIL_BYTES = 64 * 1024
 class LogFile:
     """Appends to `path`; from `max_bytes` on it is renamed to `path.1`, of which `max_files` - 1 are kept.
 
-    `max_bytes` 0 never rotates; an empty `path` keeps nothing.
+    `max_bytes` 0 never rotates; an empty `path` keeps nothing. `forwarder` is told of the lines, too.
     """
 
-    def __init__(self, path: str, max_bytes: int, max_files: int) -> None:
+    def __init__(self, path: str, max_bytes: int, max_files: int, forwarder: Forwarder | None = None) -> None:
+        self._forwarder = forwarder
         self._path = path
         self._max_bytes = max_bytes
         self._max_files = max(1, max_files)
@@ -51,6 +54,11 @@ class LogFile:
         """Take back what stands after `size` bytes."""
         os.ftruncate(self._descriptor, size)
         self._size = size
+
+    def forward(self, pieces: list[bytes], stream: str, at_ns: int) -> None:
+        """Tell who hears of lines besides."""
+        if self._forwarder is not None:
+            self._forwarder.send(pieces, stream, at_ns)
 
     def write(self, lines: bytes) -> None:
         """Append whole lines. Raises OSError if the disk refuses; what was written in part is taken back."""
@@ -90,6 +98,8 @@ class LogFile:
 
     def close(self) -> None:
         """Close the file."""
+        if self._forwarder is not None:
+            self._forwarder.close()
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

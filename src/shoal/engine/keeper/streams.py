@@ -90,7 +90,8 @@ class FifoStream:
         pieces, length = split_pieces(data, at_end)
         if not length:
             return False
-        lines = encode_lines(pieces, self.name, time.time_ns())
+        now_ns = time.time_ns()
+        lines = encode_lines(pieces, self.name, now_ns)
         try:
             size, checksum = self._log.size, zlib.crc32(data[:length])
             os.pwrite(self._mark, _MARK.pack(self._log.file_number, size, size + len(lines), length, checksum), 0)
@@ -98,6 +99,7 @@ class FifoStream:
         except OSError as error:
             # a full disk must not stop the container: Docker drops, too
             _complain(error, self.name)
+        self._log.forward(pieces, self.name, now_ns)
         self._take(length)
         with contextlib.suppress(OSError):
             os.pwrite(self._mark, _NO_MARK, 0)
@@ -146,10 +148,12 @@ class TerminalStream:
         self.audience.show(self.name, data)
         pieces, length = split_pieces(self._rest + data, at_end)
         self._rest = (self._rest + data)[length:]
+        now_ns = time.time_ns()
         try:
-            self._log.write(encode_lines(pieces, self.name, time.time_ns()))
+            self._log.write(encode_lines(pieces, self.name, now_ns))
         except OSError as error:
             _complain(error, self.name)
+        self._log.forward(pieces, self.name, now_ns)
         return bool(data)
 
     def pending(self) -> bytes:

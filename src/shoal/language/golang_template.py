@@ -1,4 +1,4 @@
-"""The language of Go's text/template, as far as values that are strings and maps of strings need it.
+"""The language of Go's text/template, over values as JSON has them.
 
 Text, `{{actions}}` with trim markers and comments, fields, variables, pipelines, `if`, `else if`, `with`, `range`,
 `end`, and the functions of `golang_functions` besides those given. Knows nothing of what is filled in. `define`,
@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from shoal.core.golang_functions import BUILT_IN, TemplateError, as_text, is_true
+from shoal.language.golang_functions import BUILT_IN, TemplateError, as_text, is_true
 from shoal.model.base import Struct
 
 __all__ = ["TemplateError", "Values", "check", "render"]
@@ -33,12 +33,27 @@ _UNSUPPORTED = frozenset(
 )
 
 
-class Values:
-    """What stands behind a template: `dot`, and functions besides the built-in ones."""
+Absent = Callable[[Any, str], Any]
 
-    def __init__(self, dot: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]] | None = None) -> None:
+
+def _refuse(value: Any, path: str) -> Any:
+    del value
+    raise TemplateError(f"{path} stands for nothing")
+
+
+class Values:
+    """What stands behind a template: `dot`, functions besides the built-in ones, and what is told of an absent field.
+
+    `absent` is called with what has no such field and the path that leads there: it returns what stands for it, or
+    raises TemplateError.
+    """
+
+    def __init__(
+        self, dot: Any, functions: Mapping[str, Callable[..., Any]] | None = None, absent: Absent = _refuse
+    ) -> None:
         self.dot = dot
         self.functions: dict[str, Callable[..., Any]] = {**BUILT_IN, **(functions or {})}
+        self.absent = absent
 
 
 class _Node(Struct):
@@ -158,7 +173,7 @@ class _Run:
     def __init__(self, values: Values) -> None:
         self.output: list[str] = []
         self._length = 0
-        self._functions = values.functions
+        self._values = values
         self._variables: list[tuple[str, Any]] = [("$", values.dot)]
 
     def nodes(self, nodes: tuple[_Node, ...], dot: Any) -> None:
@@ -188,7 +203,7 @@ class _Run:
 
     def _range(self, node: _Node, dot: Any) -> None:
         names, pipeline = _declared(node.pipeline)
-        value = _Expression(pipeline, dot, self._variables, self._functions, node.text).whole()
+        value = _Expression(pipeline, dot, self._variables, self._values, node.text).whole()
         if isinstance(value, Mapping):
             pairs = sorted(value.items())
         elif isinstance(value, list | tuple):
@@ -208,14 +223,14 @@ class _Run:
         pipeline = node.pipeline
         if pipeline[0][0] == "variable" and pipeline[1:2] == (("mark", "="),):
             name = pipeline[0][1]
-            value = _Expression(pipeline[2:], dot, self._variables, self._functions, node.text).whole()
+            value = _Expression(pipeline[2:], dot, self._variables, self._values, node.text).whole()
             for index in reversed(range(len(self._variables))):
                 if self._variables[index][0] == name:
                     self._variables[index] = (name, value)
                     return value, True
             raise TemplateError(f"undefined variable {name} in {{{{{node.text}}}}}")
         names, pipeline = _declared(pipeline)
-        value = _Expression(pipeline, dot, self._variables, self._functions, node.text).whole()
+        value = _Expression(pipeline, dot, self._variables, self._values, node.text).whole()
         self._variables += [(name, value) for name in names]
         return value, bool(names)
 
@@ -237,13 +252,14 @@ class _Expression:
         tokens: tuple[tuple[str, str], ...],
         dot: Any,
         variables: list[tuple[str, Any]],
-        functions: Mapping[str, Callable[..., Any]],
+        values: Values,
         text: str,
     ) -> None:
         self._tokens = tokens
         self._dot = dot
         self._variables = variables
-        self._functions = functions
+        self._functions = values.functions
+        self._absent = values.absent
         self._where = f"{{{{{text}}}}}"
         self._at = 0
         self._depth = 0
@@ -331,9 +347,13 @@ class _Expression:
         for name in path.split("."):
             if not name:
                 continue
-            if not isinstance(value, Mapping) or name not in value:
-                raise TemplateError(f"{path} stands for nothing in {self._where}")
-            value = value[name]
+            if isinstance(value, Mapping) and name in value:
+                value = value[name]
+                continue
+            try:
+                value = self._absent(value, path)
+            except TemplateError as error:
+                raise TemplateError(f"{error} in {self._where}") from None
         return value
 
 

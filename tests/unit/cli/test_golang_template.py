@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.core.golang_template import TemplateError, Values, render
+from shoal.language.golang_template import TemplateError, Values, render
 
 DOT = {
     "Service": {"Name": "web", "Labels": {"tier": "front", "zone": "a"}},

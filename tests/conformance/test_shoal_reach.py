@@ -1,0 +1,150 @@
+"""`shoal` beyond the swarm's nouns: inside containers, over ssh, events, inspect, and what a shell completes."""
+
+import json
+import os
+import re
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.terminal import on_terminal
+from tests.system.daemon import REPOSITORY, running_daemon, wait_for
+
+pytestmark = pytest.mark.root
+
+SHOAL = (sys.executable, "-m", "shoal.cli.main")
+
+
+@pytest.fixture(scope="module")
+def daemon():
+    with running_daemon() as daemon:
+        daemon.import_busybox()
+        daemon.shoal("swarm", "init", "--advertise-addr", "127.0.0.1")
+        daemon.shoal(
+            "service", "create", "--quiet", "--name", "web", "--env", "COLOUR=red", "--stop-grace-period", "0s",
+            "--no-resolve-image", "--update-monitor", "100ms", "busybox", "sleep", "1000",
+        )  # fmt: skip
+        yield daemon
+
+
+@pytest.fixture
+def web(daemon):
+    """The name of the one container of web."""
+    return daemon.shoal("ps", "--filter", "name=web", "--format", "{{.Names}}").stdout.strip()
+
+
+def environment(daemon):
+    return {"DOCKER_HOST": daemon.host, "PYTHONPATH": str(REPOSITORY / "src")}
+
+
+def test_exec_hands_on_streams_and_exit_code(daemon, web):
+    done = daemon.shoal("exec", web, "sh", "-c", "echo $COLOUR; echo wrong >&2; exit 7", check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("red\n", "wrong\n", 7)
+    done = daemon.shoal("exec", "-i", "-w", "/tmp", "-e", "A=b", web, "sh", "-c", "cat; pwd; echo $A", input="typed\n")
+    assert done.stdout == "typed\n/tmp\nb\n"
+    assert daemon.shoal("exec", "-it", web, "sh", check=False).stderr == "the input device is not a TTY\n"
+
+
+def test_exec_on_a_terminal(daemon, web):
+    with on_terminal(*SHOAL, "exec", "-it", web, "sh", environment=environment(daemon)) as terminal:
+        terminal.wait_for("# ")
+        terminal.type("stty size\n")
+        terminal.wait_for("30 100")
+        terminal.resize(11, 77)
+        terminal.type_until("stty size\n", "11 77")
+        terminal.type("exit 5\n")
+        assert terminal.wait() == 5
+
+
+def test_what_goes_on_in_a_container(daemon, web):
+    assert "sleep 1000" in daemon.shoal("top", web).stdout
+    shown = daemon.shoal("stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}} {{.MemUsage}}", web).stdout
+    assert re.fullmatch(rf"{web} \d+ [\d.]+KiB / [\d.]+GiB\n", shown)
+
+
+def test_inspect_finds_what_has_the_name(daemon, web):
+    assert daemon.shoal("inspect", "--format", "{{.State.Status}}", web).stdout == "running\n"
+    assert json.loads(daemon.shoal("inspect", "web").stdout)[0]["Spec"]["Name"] == "web"
+    assert daemon.shoal("inspect", "--format", "{{.Driver}}", "ingress").stdout == "overlay\n"
+    assert daemon.shoal("inspect", "nothing", check=False).stderr.endswith("No such object: nothing\n")
+    assert "use one of container, image" in daemon.shoal("inspect", "--type", "odd", "web", check=False).stderr
+
+
+def test_events_are_remembered(daemon):
+    shown = daemon.shoal(
+        "events", "--since", "1h", "--until", "0s", "--filter", "type=service", "--format",
+        "{{.Action}} {{.Actor.Attributes.name}}",
+    ).stdout  # fmt: skip
+    assert "create web\n" in shown
+    assert "--since" in daemon.shoal("events", "--since", "soon", check=False).stderr
+
+
+def test_formats_are_gos_templates(daemon):
+    words = ("service", "ls", "--format", '{{if eq .Mode "replicated"}}{{upper .Name}}{{end}}')
+    assert daemon.shoal(*words).stdout == "WEB\n"
+    words = ("node", "inspect", "self", "--format", "{{range .Description.Engine.Plugins}}{{println .Type}}{{end}}")
+    assert "Network" in daemon.shoal(*words).stdout
+
+
+@pytest.fixture
+def programs(tmp_path):
+    """A directory for the PATH with a `shoal`, and an `ssh` that runs on this machine what it should run on another."""
+    shoal, ssh = tmp_path / "shoal", tmp_path / "ssh"
+    shoal.write_text(f'#!/bin/sh\nexec {sys.executable} -m shoal.cli.main "$@"\n')
+    ssh.write_text(
+        f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\nwhile [ "$1" != -- ]; do shift; done; shift 2; exec "$@"\n'
+    )
+    for program in (shoal, ssh):
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    return tmp_path
+
+
+def run_with(daemon, programs: Path, *command: str, **keywords):
+    path = f"{programs}:{os.environ['PATH']}"
+    return daemon.execute("env", f"PATH={path}", *command, **keywords)
+
+
+def test_a_daemon_is_reached_over_ssh(daemon, programs, web):
+    over_ssh = ("-H", f"ssh://ann@host.test:2222{daemon.socket_path}")
+    assert run_with(daemon, programs, "shoal", *over_ssh, "service", "ls", "--format", "{{.Name}}").stdout == "web\n"
+    done = run_with(daemon, programs, "shoal", *over_ssh, "exec", "-i", web, "cat", input="through\n")
+    assert done.stdout == "through\n"
+    asked = (programs / "asked").read_text().splitlines()[0]
+    assert asked == f"-l ann -p 2222 -- host.test shoal -H unix://{daemon.socket_path} system dial-stdio"
+
+
+def test_a_shell_completes_commands_flags_and_names(daemon, programs):
+    def offered(*words: str) -> list[str]:
+        asked = {"_SHOAL_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+        settings = [f"{key}={value}" for key, value in asked.items()]
+        shown = run_with(daemon, programs, "env", *settings, "shoal").stdout
+        return [line.partition(",")[2] for line in shown.splitlines()]
+
+    assert offered("shoal", "serv") == ["service"]
+    assert offered("shoal", "service", "ro") == ["rollback"]
+    assert offered("shoal", "service", "rm", "w") == ["web"]
+    assert offered("shoal", "service", "create", "--update-or") == ["--update-order"]
+    assert offered("shoal", "service", "create", "--update-order", "start") == ["start-first"]
+    assert offered("shoal", "service", "create", "--network", "ing") == ["ingress"]
+    assert not [word for word in offered("shoal", "service", "ls", "--") if word.startswith("--not-")]
+    for shell in ("bash", "zsh", "fish"):
+        assert "_SHOAL_COMPLETE" in run_with(daemon, programs, "shoal", "completion", shell).stdout
+
+
+def test_a_shell_reads_the_script(daemon, programs):
+    typed = "COMP_WORDS=(shoal service rm w); COMP_CWORD=3; _shoal_completion shoal"
+    script = f'eval "$(shoal completion bash)"; {typed}; echo "$COMPREPLY"'
+    assert run_with(daemon, programs, "bash", "-c", script).stdout == "web\n"
+
+
+def test_a_container_joins_a_network_by_shoal(daemon):
+    daemon.shoal("network", "create", "--attachable", "back")
+    daemon.docker("run", "--detach", "--name", "toolbox", "busybox", "sleep", "1000")
+    daemon.shoal("network", "connect", "--alias", "tools", "back", "toolbox")
+    networks = json.loads(daemon.docker("inspect", "toolbox").stdout)[0]["NetworkSettings"]["Networks"]
+    assert "tools" in networks["back"]["Aliases"]
+    daemon.shoal("network", "disconnect", "back", "toolbox")
+    daemon.docker("rm", "--force", "toolbox")
+    wait_for(lambda: daemon.shoal("network", "rm", "back", check=False).returncode == 0, "the network can go")
