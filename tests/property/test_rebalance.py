@@ -33,7 +33,7 @@ def squares(counts: Counter[str]) -> int:
     return sum(count * count for count in counts.values())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     described=st.lists(nodes, min_size=1, max_size=6),
     by_zone=st.booleans(),
