@@ -91,6 +91,10 @@ def test_shoal_and_docker_make_the_same_of_a_file(daemon, docker, tmp_path):
     planned = daemon.shoal("stack", "plan", "-c", file, "shop").stdout
     assert "+ service shop_web is made" in planned
     assert "6 to make, 0 to update, 0 to keep" in planned
+    assert "There is room for all tasks.\n" in planned
+    (tmp_path / "large.yml").write_text("services: {web: {deploy: {resources: {reservations: {memory: 900G}}}}}\n")
+    planned = daemon.shoal("stack", "plan", "-c", file, "-c", str(tmp_path / "large.yml"), "shop").stdout
+    assert "! shop_web: 0 of 2 tasks have a node: no suitable node (insufficient resources on 1 node)" in planned
     made = daemon.shoal(*arguments, "--wait", "shop").stdout
     assert "Creating service shop_web" in made
     assert services(docker) == {"shop_web 2/2", "shop_client 1/1"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shoal.model.base import Spec
+from shoal.model.specs import ServiceSpec
 
 
 class JoinRequest(Spec):
@@ -34,3 +35,9 @@ class UnlockRequest(Spec):
     """Body of `POST /swarm/unlock`."""
 
     unlock_key: str = ""
+
+
+class FitRequest(Spec):
+    """Body of `POST /shoal/services/fit`: services as they are to be."""
+
+    services: tuple[ServiceSpec, ...] = ()

@@ -1,4 +1,4 @@
-"""`/shoal/services/{id}/…`: revisions, canaries and balance of services, which Docker's API does not have."""
+"""`/shoal/services/…`: revisions, canaries, balance and fit of services, which Docker's API does not have."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from collections import Counter
 
 from aiohttp import web
 
-from shoal.api.requests import actor_of, read_view, require_manager, version_number
+from shoal.api.requests import actor_of, read_body, read_view, require_manager, version_number
 from shoal.api.responses import empty_response, json_response
 from shoal.api.routing import Route, Scope
 from shoal.api.views.rebalancing import proposal_view
 from shoal.api.views.service import service_spec_view
 from shoal.api.views.shared import time_text
+from shoal.core.schedule.fit import plan_fit
+from shoal.core.schedule.nodes import survey
 from shoal.errors import InvalidArgument
 from shoal.manager.lookup import find_service
 from shoal.manager.rebalancing import check_replicated, propose
+from shoal.model.objects import Node, Service
+from shoal.model.requests import FitRequest
 
 
 async def history(request: web.Request) -> web.Response:
@@ -75,7 +79,26 @@ async def rebalance(request: web.Request) -> web.Response:
     return json_response(proposal_view(view, service, proposal))
 
 
+async def look_at_fit(request: web.Request) -> web.Response:
+    """Answer with how many tasks of services that are to be made or changed would have a node, and why not all."""
+    asked = await read_body(request, FitRequest)
+    view = await read_view(request)
+
+    def service_of(id_: str) -> Service | None:
+        return view.get(Service, id_)
+
+    infos = survey(view.find(Node), view.tasks_of_node, view.revision_of, service_of, time.time_ns())
+    found = plan_fit(asked.services, infos, lambda name: view.by_name(Service, name), view.tasks_of_service)
+    return json_response(
+        [
+            {"Name": fit.name, "Wanted": fit.wanted, "Placed": fit.placed, "Explanation": fit.explanation}
+            for fit in found
+        ]
+    )
+
+
 ROUTES = (
+    Route("POST", "/shoal/services/fit", look_at_fit),
     Route("GET", "/shoal/services/{id}/rebalance", look_at_balance),
     Route("POST", "/shoal/services/{id}/rebalance", rebalance, Scope.LEADER),
     Route("GET", "/shoal/services/{id}/history", history),

@@ -18,6 +18,7 @@ from shoal.cli.stack_files import load_project, load_stack
 from shoal.client.connection import Client
 from shoal.compose.plan import CREATE, KEEP, REMOVE, UPDATE, Change
 from shoal.compose.services import NAMESPACE_LABEL
+from shoal.compose.stack import Stack
 from shoal.errors import InvalidArgument, ShoalError
 from shoal.language.values import parse_positive_duration
 
@@ -53,6 +54,19 @@ def _files(function: Any) -> Any:
     ):
         function = add(function)
     return function
+
+
+def _print_fit(client: Client, wanted: Stack, changes: list[Change]) -> None:
+    """Say which services that would be made or changed do not find room for all their tasks."""
+    touched = [change.name for change in changes if change.kind == "service" and change.action in (CREATE, UPDATE)]
+    if not touched:
+        return
+    found = client.post("/shoal/services/fit", {"Services": [wanted.services[name] for name in touched]})
+    lacking = [fit for fit in found if fit["Explanation"]]
+    for fit in lacking:
+        click.echo(f"! {fit['Name']}: {fit['Placed']} of {fit['Wanted']} tasks have a node: {fit['Explanation']}")
+    if not lacking:
+        click.echo("There is room for all tasks.")
 
 
 def _print_plan(changes: list[Change]) -> None:
@@ -93,6 +107,7 @@ def deploy(name: str, **given: Any) -> None:
     changes = plan_deploy(present, wanted, prune=bool(given["prune"]))
     if given["dry_run"]:
         _print_plan(changes)
+        _print_fit(client, wanted, changes)
         return
     touched = carry_out(present, wanted, changes, resolve=resolve)
     if given["wait"] or given["detach"] is False:
@@ -119,7 +134,10 @@ def _wait(client: Client, service_ids: list[str], timeout_ns: int, *, quiet: boo
 def plan(name: str, **given: Any) -> None:
     """Show a plan."""
     wanted = load_stack(name, given["compose_file"], given["env_file"], given["profile"])
-    _print_plan(plan_deploy(Present(connect(), wanted), wanted, prune=bool(given["prune"])))
+    client = connect()
+    changes = plan_deploy(Present(client, wanted), wanted, prune=bool(given["prune"]))
+    _print_plan(changes)
+    _print_fit(client, wanted, changes)
 
 
 @command("config", "[OPTIONS]", "Show the files as one, variables filled in")
