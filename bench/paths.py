@@ -2,7 +2,8 @@
 
 Run as root: python bench/paths.py [seconds [rounds]]; needs nginx, wrk and iperf3; for docker-proxy its path in
 DOCKER_PROXY. Three hosts are namespaces of this machine, so that every hop of a way shares its processors: compare
-within a run only. Leaves nothing.
+within a run only. The processor's time a request (us) is that of the client, the server and the proxy, the kernel's
+work for them included: unlike the rates it says the same on a machine that has other work. Leaves nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -64,13 +66,21 @@ class Ways:
         self.spawn(namespace, "nginx", "-c", str(configuration))
         self.spawn(namespace, "iperf3", "-s", "-p", "5201")
 
-    def load(self, namespace: str, address: str, port: int, keep: bool) -> tuple[float, float, float]:
-        """Return requests a second, and the median and 99th percentile in ms."""
+    def load(self, namespace: str, address: str, port: int, keep: bool) -> tuple[float, float, float, float]:
+        """Return requests a second, the median and 99th percentile in ms, and the processor's us a request."""
         header = [] if keep else ["-H", "Connection: close"]
         command = ["wrk", "-t1", f"-c{CLIENTS}", f"-d{self.seconds:g}s", "--latency", *header]
+        used = -self._processor_ns() - _processor_ns_of_children()
         done = run("nsenter", f"--net={namespace}", *command, f"http://{address}:{port}/")
+        used += self._processor_ns() + _processor_ns_of_children()
         rate = float(re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)[1])  # type: ignore[index]
-        return rate, *(_milliseconds(done.stdout, percent) for percent in ("50%", "99%"))
+        count = int(re.search(r"(\d+) requests in", done.stdout)[1])  # type: ignore[index]
+        return rate, *(_milliseconds(done.stdout, percent) for percent in ("50%", "99%")), used / count / 1000
+
+    def _processor_ns(self) -> int:
+        """Return what the servers have used; the kernel's work on what they send and take is in it."""
+        paths = (path for process in self.processes for path in Path(f"/proc/{process.pid}/task").glob("*/schedstat"))
+        return sum(int(path.read_text().split()[0]) for path in paths)
 
     def throughput(self, namespace: str, address: str, port: int) -> float:
         """Return Gbit a second of one stream."""
@@ -94,6 +104,11 @@ class Ways:
         for process in self.processes:
             process.kill()
             process.wait()
+
+
+def _processor_ns_of_children() -> int:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return round(1e9 * (used.ru_utime + used.ru_stime))
 
 
 def _milliseconds(text: str, percent: str) -> float:
@@ -154,12 +169,17 @@ def build(hosts: Hosts, ways: Ways) -> dict[str, tuple[str, str, int, int]]:
 
 
 def ratios(rows: list[tuple[float, ...]], others: list[tuple[float, ...]]) -> str:
-    """Return the medians of the rounds' ratios: requests a second on kept and on new connections, throughput."""
+    """Return the medians of the rounds' ratios: of requests a second, of throughput, of the processor's time."""
     kept, fresh, stream = (
         statistics.median(row[column] / other[column] for row, other in zip(rows, others, strict=True))
-        for column in (0, 3, 6)
+        for column in (0, 4, 8)
     )
-    return f"{kept:.2f} keep-alive, {fresh:.2f} new connections, {stream:.2f} throughput"
+    costs = (
+        statistics.median(other[column] / row[column] for row, other in zip(rows, others, strict=True))
+        for column in (3, 7)
+    )
+    requests = f"{kept:.2f} keep-alive, {fresh:.2f} new connections, {stream:.2f} throughput"
+    return f"{requests}; by the processor's time a request: {next(costs):.2f}, {next(costs):.2f}"
 
 
 def main() -> None:
@@ -176,13 +196,17 @@ def main() -> None:
                 kept = ways.load(namespace, address, port, keep=True)
                 fresh = ways.load(namespace, address, port, keep=False)
                 results[name].append((*kept, *fresh, ways.throughput(namespace, address, stream_port)))
-        print(f"{'medians of ' + str(rounds):32} {'keep-alive':>28} {'new connections':>28} {'Gbit/s':>7}")
+        print(
+            f"{'medians of ' + str(rounds):32} {'keep-alive':>28} {'us':>5} {'new connections':>28} {'us':>5} "
+            f"{'Gbit/s':>7}"
+        )
         for name, rows in results.items():
-            rate, median, late, fresh, fresh_median, fresh_late, stream = map(
+            rate, median, late, cost, fresh, fresh_median, fresh_late, fresh_cost, stream = map(
                 statistics.median, zip(*rows, strict=True)
             )
             kept_text = f"{rate:8.0f}/s {median:5.2f} {late:6.2f} ms"
-            print(f"{name:32} {kept_text:>28} {fresh:8.0f}/s {fresh_median:5.2f} {fresh_late:6.2f} ms {stream:7.2f}")
+            fresh_text = f"{fresh:8.0f}/s {fresh_median:5.2f} {fresh_late:6.2f} ms"
+            print(f"{name:32} {kept_text:>28} {cost:5.1f} {fresh_text:>28} {fresh_cost:5.0f} {stream:7.2f}")
         for name, other in PAIRS:
             if other in results:
                 print(f"{name} to {other}: {ratios(results[name], results[other])}")
