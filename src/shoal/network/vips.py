@@ -7,7 +7,9 @@ backend more or less is three entries in one transaction. No entry of a service 
 validates every such entry of a table at each change. Only the first packet of a flow comes here; connection tracking
 does the rest. dataplane.md 2.
 
-What is sent to a task that is no more (set `gone`) is refused at once, so that its clients try elsewhere at once.
+What is sent to a task that is no more (set `gone`) is refused at once, so that its clients try elsewhere at once. This,
+too, is asked of a flow's first packet only: flows under way are cut from connection tracking, and are new with the next
+one. A chain that looked at every packet took a tenth of what a request costs.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ from shoal.network.overlays import Balance, is_ipv4
 TABLE = "shoal_vips"
 FAMILY_INET = 1
 NEW_TABLE, DELETE_TABLE = 0, 2
-HOOK_OUTPUT, PRIORITY_NAT, PRIORITY_FILTER, POLICY_ACCEPT = 3, -100, 0, 1
+HOOK_OUTPUT, PRIORITY_NAT, POLICY_ACCEPT = 3, -100, 1
 TYPE_ADDRESS_6, TYPE_MARK, TYPE_BITS = 8, 19, 6
 DATA_VERDICT, REGISTER_VERDICT = 0xFFFFFF00, 0
 REGISTER_32_0 = 8
@@ -177,15 +179,14 @@ class VipBatch(Batch):
         self._add_rule(REFUSE, _reject(REJECT_ICMP, ICMP_PORT_UNREACHABLE))
         self._add_elements("ways", [_way_element(NOBODY)])
         self._add_hook("output", "nat", PRIORITY_NAT)
-        self._add_hook("leave", "filter", PRIORITY_FILTER)
         for family in (IPV4, IPV6):
             to_address = (
                 _meta_equals(META_FAMILY, family.number),
                 _payload(family.destination_offset, family.address_bytes),
             )
             in_services = _lookup(f"services{family.suffix}", REGISTER_32_0)
+            self._add_rule("output", *to_address, _lookup(f"gone{family.suffix}"), _refuse())
             self._add_rule("output", *to_address, in_services, _lookup("ways", REGISTER_VERDICT))
-            self._add_rule("leave", *to_address, _lookup(f"gone{family.suffix}"), _refuse())
 
     def add_way(self, way: Way) -> None:
         """Add a way of picking, which the table has not yet."""
