@@ -162,7 +162,8 @@ def test_a_network_of_the_swarm_that_each_node_makes(daemon):
     assert "in use by container plain" in docker("network", "rm", "lan", check=False).stderr
     docker("rm", "-f", "plain")
     docker("network", "rm", "lan")
-    docker("network", "rm", "lan-config")
+    # the node lets go of its copy when its last task has gone
+    wait_for(lambda: docker("network", "rm", "lan-config", check=False).returncode == 0, "the configuration is free")
 
     docker(*scope, "-d", "bridge", "yard")
     docker("run", "-d", "--stop-timeout", "0", "--network", "yard", "--name", "dog", "busybox", "sleep", "1000")
