@@ -139,6 +139,11 @@ async def disk_usage(request: web.Request) -> web.Response:
     return json_response(view)
 
 
+async def prune_build_cache(_request: web.Request) -> web.Response:
+    """Say that nothing was built here, and so nothing is left of it: `docker system prune` asks for it."""
+    return json_response({"CachesDeleted": None, "SpaceReclaimed": 0})
+
+
 async def check_login(request: web.Request) -> web.Response:
     """Ask a registry whether it takes credentials, as `docker login` does."""
     asked = await read_body(request, LoginRequest)
@@ -158,5 +163,6 @@ ROUTES = (
     Route("GET", "/version", version),
     Route("GET", "/info", info),
     Route("GET", "/system/df", disk_usage),
+    Route("POST", "/build/prune", prune_build_cache),
     Route("POST", "/auth", check_login),
 )
