@@ -1,8 +1,8 @@
 """What each way to a task costs: direct, overlay, virtual address, mesh with the task here and elsewhere, docker-proxy.
 
-Run as root: python bench/paths.py [seconds]; needs nginx, wrk and iperf3; for docker-proxy its path in DOCKER_PROXY.
-Three hosts are namespaces of this machine, so that every hop of a way shares its processors: compare within a run
-only. Leaves nothing.
+Run as root: python bench/paths.py [seconds [rounds]]; needs nginx, wrk and iperf3; for docker-proxy its path in
+DOCKER_PROXY. Three hosts are namespaces of this machine, so that every hop of a way shares its processors: compare
+within a run only. Leaves nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +24,13 @@ from tests.system.network.place import run
 from shoal.network.settings import names_of
 
 ROUNDS = 3
+# compared round by round: what else the machine does weighs on both alike
+PAIRS = (
+    ("mesh, task on the node asked", "direct, routed to the task"),
+    ("virtual address, same node", "overlay, same node"),
+    ("virtual address, other node", "overlay, other node"),
+    ("mesh, task on another node", "docker-proxy to another node"),
+)
 CLIENTS = 32
 NGINX = """
 daemon off; master_process off; worker_processes 1; pid {root}/{name}.pid; error_log /dev/null;
@@ -146,26 +153,39 @@ def build(hosts: Hosts, ways: Ways) -> dict[str, tuple[str, str, int, int]]:
     return found
 
 
+def ratios(rows: list[tuple[float, ...]], others: list[tuple[float, ...]]) -> str:
+    """Return the medians of the rounds' ratios: requests a second on kept and on new connections, throughput."""
+    kept, fresh, stream = (
+        statistics.median(row[column] / other[column] for row, other in zip(rows, others, strict=True))
+        for column in (0, 3, 6)
+    )
+    return f"{kept:.2f} keep-alive, {fresh:.2f} new connections, {stream:.2f} throughput"
+
+
 def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 3.0
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else ROUNDS
     hosts = Hosts(3)
     ways = Ways(hosts, seconds)
     try:
         found = build(hosts, ways)
         time.sleep(1.0)
         results: dict[str, list[tuple[float, ...]]] = {name: [] for name in found}
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for name, (namespace, address, port, stream_port) in found.items():
                 kept = ways.load(namespace, address, port, keep=True)
                 fresh = ways.load(namespace, address, port, keep=False)
                 results[name].append((*kept, *fresh, ways.throughput(namespace, address, stream_port)))
-        print(f"{'medians of ' + str(ROUNDS):32} {'keep-alive':>28} {'new connections':>28} {'Gbit/s':>7}")
+        print(f"{'medians of ' + str(rounds):32} {'keep-alive':>28} {'new connections':>28} {'Gbit/s':>7}")
         for name, rows in results.items():
             rate, median, late, fresh, fresh_median, fresh_late, stream = map(
                 statistics.median, zip(*rows, strict=True)
             )
             kept_text = f"{rate:8.0f}/s {median:5.2f} {late:6.2f} ms"
             print(f"{name:32} {kept_text:>28} {fresh:8.0f}/s {fresh_median:5.2f} {fresh_late:6.2f} ms {stream:7.2f}")
+        for name, other in PAIRS:
+            if other in results:
+                print(f"{name} to {other}: {ratios(results[name], results[other])}")
     finally:
         ways.close()
         for host in hosts.hosts:

@@ -208,7 +208,7 @@ def test_exec_as_bytes(daemon, sleeper):
         400, {"message": "No exec command specified"},
     )  # fmt: skip
     assert daemon.request("POST", f"/containers/{sleeper}/exec", {"Cmd": ["x"], "DetachKeys": "ctrl-"}) == (
-        500, {"message": "Invalid escape keys (ctrl-) provided"},
+        400, {"message": "Invalid escape keys (ctrl-) provided"},
     )  # fmt: skip
     failing = exec_of(daemon, sleeper, Cmd=["nope"])
     assert daemon.request("POST", f"/exec/{failing}/start", {"Detach": True}) == (400, {"message": NOT_FOUND})

@@ -81,9 +81,11 @@ def test_a_host_port_under_start_first_is_no_dead_end(daemon, docker):
 
 def test_blue_green_gives_all_traffic_to_the_new_tasks_at_once(daemon, docker):
     serve = ("busybox", "sh", "-c", "echo $COLOUR > /www/index.html; exec httpd -f -p 80 -h /www")
+    # a task that runs answers
+    check = ("--health-cmd", "wget -q -O /dev/null http://127.0.0.1/", "--health-interval", "300ms")
     labels = ("--update-strategy", "blue-green", "--canary", "100%")
     words = ("--replicas", "3", "--publish", "18081:80", "--env", "COLOUR=blue", "--name", "web")
-    made = daemon.shoal("service", "create", "-d", *QUICK, *labels, *words, *serve)
+    made = daemon.shoal("service", "create", "-d", *QUICK, *labels, *check, *words, *serve)
     assert made.returncode == 0, made.stderr
     wait_for(lambda: "3/3" in docker("service", "ls"), "three run")
     with asking(f"/run/netns/{daemon.netns}", "127.0.0.1", 18081) as asked:
@@ -106,8 +108,9 @@ def test_blue_green_gives_all_traffic_to_the_new_tasks_at_once(daemon, docker):
         assert "service update paused: update paused due to failure" in failed.stderr
         assert docker("ps", "-q") == before
         assert fetch(daemon) == "green"
-        back = daemon.shoal("service", "rollback", "--to", "1", "web")
+        back = daemon.shoal("service", "rollback", "-d", "--to", "1", "web")
         assert back.returncode == 0, back.stderr
+        wait_for(lambda: status_of(docker, "web")["State"] == "rollback_completed", "it is back")
         assert fetch(daemon) == "blue"
     assert asked.failures() == []
     assert asked.begun_after_first("blue") == {"blue"}

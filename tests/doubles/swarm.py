@@ -287,16 +287,22 @@ class PureSwarm:
         self.now_ns = max(self.now_ns + 1, min(wakes))
         return True
 
-    def settle(self, until_ns: int | None = None) -> int:
-        """Let loops and agents go on, and time pass, until nothing is left to do; returns the rounds it took.
+    def rounds(self, until_ns: int | None = None) -> Iterator[int]:
+        """Let loops and agents go on, and time pass, until nothing is left to do; yields after each round.
 
         With `until_ns` time does not pass that point: what is due later stays undone.
         """
         for round_ in range(ROUNDS_MOST):
             if not self.round(until_ns):
                 self.now_ns = max(self.now_ns, until_ns or 0)
-                return round_
+                return
+            yield round_
         raise AssertionError(f"no rest after {ROUNDS_MOST} rounds: {[self.plan(name)[0][:3] for name in LOOPS]}")
+
+    def settle(self, until_ns: int | None = None) -> None:
+        """Go on until nothing is left to do."""
+        for _ in self.rounds(until_ns):
+            pass
 
     def pass_seconds(self, seconds: float) -> None:
         """Let time pass, with all that is due in it."""

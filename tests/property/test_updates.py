@@ -95,7 +95,7 @@ def test_so_many_run_at_any_time(
     for turn in steps:
         take(swarm, turn)
         check()
-    while swarm.round():
+    for _ in swarm.rounds():
         check()
     assert {task.spec_version for task in swarm.running(id_)} == {2}
     assert len(swarm.running(id_)) == count
@@ -137,7 +137,7 @@ def test_traffic_goes_over_whole(replicas: int, is_awaited: bool, config: Update
         elif running and not over:
             swarm.finish(running[step % len(running)])
         check()
-    while swarm.round():
+    for _ in swarm.rounds():
         check()
     assert sum(is_serving(task) for task in swarm.tasks(id_)) == replicas
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-CLIENTS = 4
+CLIENTS = 2
 PATIENCE_SECONDS = 5.0
 
 

@@ -108,6 +108,13 @@ def test_three_managers_can_spare_one_and_not_two():
         assert "m1 Down Unreachable\n" in listed
         assert sorted(line.split()[-1] for line in listed.splitlines()[1:3]) == ["Leader", "Reachable"]
 
+        # what happened under the first is remembered by the others, with who did it
+        shown = '{{.Action}} {{.Actor.Attributes.name}} by {{index .Actor.Attributes "shoal.actor"}}'
+        words = ("--filter", "type=service", "--filter", "event=create", "--format", shown)
+        for manager in (second, third):
+            told = manager.docker("events", "--since", "1h", "--until", "0s", *words).stdout
+            assert "create web by uid:0\ncreate everywhere by uid:0\n" in told
+
         before = {node.name: containers(node) for node in (second, worker)}
         third.kill()
         wait_for(lambda: refuses_writes(second), "one of three is too few", QUORUM_LOSS_SECONDS)

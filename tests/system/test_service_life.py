@@ -20,7 +20,9 @@ from tests.system.swarm import get, running
 pytestmark = pytest.mark.root
 
 QUICK = ("--no-resolve-image", "--stop-grace-period", "0s", "-d")
-PERIOD_SECONDS = 3
+# a task that runs answers
+LISTENS = ("--health-cmd", "wget -q -O /dev/null http://127.0.0.1/", "--health-interval", "300ms")
+PERIOD_SECONDS = 2
 SERVE = ("busybox", "sh", "-c", "echo $COLOUR > /www/index.html; exec httpd -f -p 80 -h /www")
 
 
@@ -71,7 +73,8 @@ def test_another_leader_goes_on(lab: Lab) -> None:
     """The leader dies at a due time, while new tasks await that all traffic goes over to them."""
     leader, other = leader_and_other(lab)
     words = ("--update-strategy", "blue-green", "--canary", "100%", "--update-monitor", "100ms", "--replicas", "3")
-    other.shoal("service", "create", *QUICK, *words, "--name", "web", "-p", "8080:80", "--env", "COLOUR=blue", *SERVE)
+    names = ("--name", "web", "-p", "8080:80", "--env", "COLOUR=blue")
+    other.shoal("service", "create", *QUICK, *words, *LISTENS, *names, *SERVE)
     times = ("--cron-schedule", f"*/{PERIOD_SECONDS} * * * * *", "--mode", "replicated-job")
     other.shoal("service", "create", *QUICK, *times, "--name", "often", "busybox", "true")
     runs = Runs(other, "often")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shoal.errors import ShoalError
+from shoal.errors import InvalidArgument
 
 DEFAULT_KEYS = bytes((16, 17))  # ctrl-p, ctrl-q
 _CONTROL = "@abcdefghijklmnopqrstuvwxyz[\\]^_"
@@ -12,7 +12,7 @@ def parse_detach_keys(text: str) -> bytes:
     """Read keys in Docker's notation: single characters and `ctrl-x`, with commas between; empty is the default.
 
     Raises:
-        ShoalError: what is no key (500, Docker's own code).
+        InvalidArgument: what is no key.
     """
     if not text:
         return DEFAULT_KEYS
@@ -24,7 +24,7 @@ def parse_detach_keys(text: str) -> bytes:
         elif key.lower().startswith("ctrl-") and len(control) == 1 and control in _CONTROL:
             found.append(_CONTROL.index(control))
         else:
-            raise ShoalError(f"Invalid escape keys ({text}) provided")
+            raise InvalidArgument(f"Invalid escape keys ({text}) provided")
     return bytes(found)
 
 

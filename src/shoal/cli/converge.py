@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import click
 
-from shoal.cli.progress import describe, failure_of, is_job, measure, monitor_ns
+from shoal.cli.progress import describe, failure_of, is_job, measure, monitor_ns, promotion_awaited
 from shoal.client.connection import Client
 from shoal.errors import ShoalError
 
@@ -41,7 +41,7 @@ class _Screen:
 def wait_until_converged(
     client: Client, service_id: str, *, quiet: bool, now: Callable[[], float] = time.monotonic
 ) -> None:
-    """Wait until all tasks of a service run and have held for its monitor time, or until a job is complete.
+    """Wait until all tasks of a service run and have held for its monitor time, a job is complete, or canaries wait.
 
     Ctrl-C leaves it to itself.
 
@@ -55,6 +55,9 @@ def wait_until_converged(
     try:
         while True:
             service = client.get(f"/services/{service_id}")
+            if waiting := promotion_awaited(service):
+                screen.show([waiting])
+                return
             failure = failure_of(service)
             if failure:
                 raise ShoalError(failure)

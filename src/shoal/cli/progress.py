@@ -15,6 +15,8 @@ ENDED = ("complete", "shutdown", "failed", "rejected", "remove", "orphaned")
 _RANK = {state: rank for rank, state in enumerate((*STATES, *ENDED), start=1)}
 _DONE = _RANK["complete"]
 MOST_LINES = 20
+# how the message of an update that waits for its promotion begins (docs/reference/extensions.md)
+AWAITING_PROMOTION = "awaiting promotion"
 DEFAULT_MONITOR_NS = 5_000_000_000
 
 
@@ -51,6 +53,13 @@ def is_job(service: Json) -> bool:
 def monitor_ns(service: Json) -> int:
     """Return how long a service must hold before it counts as converged."""
     return int((service["Spec"].get("UpdateConfig") or {}).get("Monitor") or DEFAULT_MONITOR_NS)
+
+
+def promotion_awaited(service: Json) -> str:
+    """Return what an update says that stands still after its canaries, as it was asked to; else empty."""
+    status = service.get("UpdateStatus") or {}
+    message = str(status.get("Message", ""))
+    return message if status.get("State") == "paused" and message.startswith(AWAITING_PROMOTION) else ""
 
 
 def failure_of(service: Json) -> str:

@@ -22,7 +22,7 @@ def read_file(path: str) -> str:
     """Return a file's content, a letter a byte. Raises NotFound, InvalidArgument (unreadable, too large)."""
     if path == "-":
         return sys.stdin.read()
-    file = Path(path)
+    file = Path(path).expanduser()
     try:
         if file.stat().st_size > FILE_BYTES_MOST:
             raise InvalidArgument(f"{path}: larger than {FILE_BYTES_MOST >> 20} MiB")

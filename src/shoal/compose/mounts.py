@@ -16,13 +16,14 @@ _LONG_KEYS = frozenset({"type", "source", "target", "read_only", "bind", "volume
 
 
 def convert_mounts(
-    fields: Mapping[str, Cursor], directory: str, volumes: Volumes, warn: Callable[[str], None]
+    fields: Mapping[str, Cursor], directory: str, home: str, volumes: Volumes, warn: Callable[[str], None]
 ) -> list[Json]:
     """Return the mounts of a service.
 
     Args:
         fields: of the service.
         directory: absolute; relative sources begin there.
+        home: what `~` stands for.
         volumes: full name and options of the volumes of the stack; no options for an external one.
         warn: takes what is ignored.
 
@@ -32,7 +33,7 @@ def convert_mounts(
     found: list[tuple[Cursor, Json]] = []
     for each in fields["volumes"].elements() if "volumes" in fields else []:
         mount = _long(each, warn) if each.is_mapping else _short(each, warn)
-        found.append((each, _resolved(each, mount, directory, volumes)))
+        found.append((each, _resolved(each, mount, directory, home, volumes)))
     if "tmpfs" in fields:
         tmpfs = fields["tmpfs"]
         found += [(each, _tmpfs(each, warn)) for each in (tmpfs.elements() if tmpfs.is_sequence else [tmpfs])]
@@ -122,13 +123,15 @@ def _tmpfs_options(cursor: Cursor, _warn: Callable[[str], None]) -> Json:
     return options
 
 
-def _resolved(cursor: Cursor, mount: Json, directory: str, volumes: Volumes) -> Json:
+def _resolved(cursor: Cursor, mount: Json, directory: str, home: str, volumes: Volumes) -> Json:
     source = mount.get("Source", "")
     if mount["Type"] == "bind":
         if not source:
             raise cursor.refusal("source is missing: a bind mount has one")
-        if source.startswith("~"):
-            raise cursor.refusal(f"{source}: ~ means nothing on another node, write the whole path")
+        if source == "~" or source.startswith("~/"):
+            if not home:
+                raise cursor.refusal(f"{source}: HOME is not set, write the whole path")
+            source = home + source[1:]
         mount["Source"] = posixpath.normpath(posixpath.join(directory, source))
     elif mount["Type"] == "volume" and source:
         if source not in volumes:

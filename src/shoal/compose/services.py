@@ -166,7 +166,9 @@ def _container(conversion: Conversion, fields: Mapping[str, Cursor], image: str)
         container["DNSConfig"] = dns
     if "security_opt" in fields:
         _privileges(conversion, container, fields["security_opt"])
-    mounts = convert_mounts(fields, conversion.directory, conversion.volumes, conversion.warn)
+    mounts = convert_mounts(
+        fields, conversion.directory, conversion.environment.get("HOME", ""), conversion.volumes, conversion.warn
+    )
     if mounts:
         container["Mounts"] = mounts
     return container

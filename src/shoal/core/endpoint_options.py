@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from shoal.errors import InvalidArgument, NotBuilt
 from shoal.model.netstate import LinkOptions
@@ -17,11 +17,10 @@ _INTERFACE = re.compile(r"(?!\.{1,2}$)[^\s/:%]{1,15}")
 
 
 def parse_link_options(options: Mapping[str, str], field: str) -> LinkOptions:
-    """Return what driver options say of a link.
+    """Return what driver options say of a link; those of other drivers say nothing, as in Docker.
 
     Raises:
         InvalidArgument: a value that is none.
-        NotBuilt: an option that Shoal does not know; the text names it.
     """
     interface, sysctls = "", []
     for name, value in options.items():
@@ -29,17 +28,27 @@ def parse_link_options(options: Mapping[str, str], field: str) -> LinkOptions:
             interface = value
         elif name == SYSCTLS_OPTION:
             sysctls = [_sysctl(part, field) for part in value.split(",")]
-        else:
-            raise NotBuilt(
-                f"{field}: driver option {name} is not built: leave it out; there are {INTERFACE_OPTION} and "
-                f"{SYSCTLS_OPTION}"
-            )
     if interface == "lo" or (INTERFACE_OPTION in options and not _INTERFACE.fullmatch(interface)):
         raise InvalidArgument(
             f'{field}: {INTERFACE_OPTION}: "{interface}" cannot be a link\'s name: 1 to 15 characters without spaces, '
             "slashes, colons and %"
         )
     return LinkOptions(interface=interface, sysctls=tuple(sysctls))
+
+
+def ignored_options(options: Mapping[str, str], field: str) -> Iterator[str]:
+    """Yield for each option that means nothing here what to tell of it."""
+    for name in options:
+        if name not in (INTERFACE_OPTION, SYSCTLS_OPTION):
+            yield (
+                f"{field}: driver option {name} means nothing here; there are {INTERFACE_OPTION} and {SYSCTLS_OPTION}"
+            )
+
+
+def refuse_ignored_options(options: Mapping[str, str], field: str) -> None:
+    """Refuse options that mean nothing here, where nobody can be warned of them. Raises NotBuilt."""
+    for text in ignored_options(options, field):
+        raise NotBuilt(f"{text}: leave it out")
 
 
 def _sysctl(text: str, field: str) -> tuple[str, str]:

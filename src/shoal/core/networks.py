@@ -12,6 +12,8 @@ from shoal.model.objects import Network
 from shoal.model.specs import NetworkSpec
 
 OVERLAY_DRIVER = "overlay"
+# those of this program, as a node tells them of itself
+NETWORK_DRIVERS = ("bridge", "host", "macvlan", "null", OVERLAY_DRIVER)
 BRIDGE_DRIVER = "bridge"
 MACVLAN_DRIVER = "macvlan"
 # of a network that only holds configuration

@@ -11,6 +11,8 @@ from shoal.errors import InvalidArgument
 
 DEFAULT_PORT = 2377
 SIOCGIFADDR = 0x8915
+# addresses to listen on that are no address to be reached at
+EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104
 
 
 def split_address(text: str, default_port: int = DEFAULT_PORT) -> tuple[str, int]:
@@ -57,6 +59,17 @@ def interface_address(name: str) -> str | None:
         except OSError:
             return None
     return socket.inet_ntoa(answer[20:24])
+
+
+def data_path_host(data_path_address: str, advertise_address: str) -> str:
+    """Return the address that other nodes send the traffic of services to; empty: the one they see this node at.
+
+    Args:
+        data_path_address: what was asked for, empty if nothing was.
+        advertise_address: host and port; one that listens everywhere and was told no address has 0.0.0.0 there.
+    """
+    host = data_path_address or split_address(advertise_address)[0]
+    return "" if host in EVERYWHERE else host
 
 
 def choose_advertise_address() -> str:

@@ -10,7 +10,7 @@ from shoal.ca.root import Subject, create_root, make_request, sign_request
 from shoal.ca.tokens import JoinToken, digest_of, make_join_token, make_unlock_key, parse_join_token
 from shoal.core.bootstrap import first_actions
 from shoal.core.validate.cluster import certificate_expiry_ns
-from shoal.daemon.addresses import choose_advertise_address, resolve, split_address
+from shoal.daemon.addresses import EVERYWHERE, choose_advertise_address, resolve, split_address
 from shoal.daemon.credentials import Credentials
 from shoal.daemon.layout import Layout, SwarmMembership
 from shoal.daemon.node_port import CERTIFICATE_PATH
@@ -178,6 +178,6 @@ def advertise_address(wanted: str, listen_host: str, listen_port: int) -> str:
         if ":" not in wanted:
             port = listen_port
         return f"{resolve(host)}:{port}"
-    if listen_host not in ("", "0.0.0.0", "::"):  # noqa: S104
+    if listen_host not in EVERYWHERE:
         return f"{resolve(listen_host)}:{listen_port}"
     return f"{choose_advertise_address()}:{listen_port}"

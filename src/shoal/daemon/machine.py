@@ -8,6 +8,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+from shoal.core.networks import NETWORK_DRIVERS
 from shoal.daemon.settings import Settings
 from shoal.model.base import Struct
 from shoal.model.objects import NodeDescription, Plugin
@@ -15,7 +16,6 @@ from shoal.model.specs import GenericResource, Platform, Resources
 
 DOCKER_VERSION = "28.2.2"
 LOG_DRIVERS = ("journald", "json-file", "local", "none", "syslog")
-NETWORK_DRIVERS = ("bridge", "host", "null", "overlay")
 VOLUME_DRIVERS = ("local",)
 
 

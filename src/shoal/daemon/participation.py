@@ -26,7 +26,7 @@ from shoal.agent.streams import StreamServer
 from shoal.agent.worker import Worker
 from shoal.ca.root import CertificateRequest
 from shoal.ca.tokens import parse_unlock_key
-from shoal.daemon.addresses import split_address
+from shoal.daemon.addresses import data_path_host, split_address
 from shoal.daemon.credentials import Credentials
 from shoal.daemon.layout import Layout, SwarmMembership
 from shoal.daemon.manager import Manager
@@ -245,7 +245,7 @@ class Participation:
     def describe(self) -> NodeDescription:
         """Return what this node says of itself to the swarm."""
         membership = self.membership
-        address = membership.data_path_address or split_address(membership.advertise_address)[0]
+        address = data_path_host(membership.data_path_address, membership.advertise_address)
         return replace(self._machinery.describe(self.credentials.describe()), data_path_address=address)
 
     @property

@@ -18,6 +18,7 @@ import structlog
 from shoal.engine import syscalls
 from shoal.engine.host import Host
 from shoal.engine.oci import FileBind
+from shoal.engine.process_table import pids_of
 from shoal.engine.volumes import LocalVolumes
 from shoal.errors import InvalidArgument, ShoalError
 from shoal.lib.files import remove_tree, write_atomically
@@ -331,6 +332,10 @@ def release(layout: Layout, container_id: str) -> None:
         syscalls.unmount(bundle / "rootfs")
         remove_tree(bundle)
     remove_tree(layout.runc_root / container_id)
+    # one that shared the host's processes leaves its children behind: they end with it
+    for pid in pids_of(layout.host, layout.cgroup(container_id)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     (layout.consoles / container_id[:12]).unlink(missing_ok=True)
     for mount in layout.host.cgroup_mounts:
         _remove_cgroup(Path(mount + layout.cgroup(container_id)))
@@ -345,20 +350,11 @@ def _remove_cgroup(path: Path) -> None:
         except FileNotFoundError:
             return
         except OSError:
-            # Its last process is being taken apart by the kernel; nothing tells when. One that shared the host's
-            # processes has left its children behind: they end with it.
-            _kill_members(path)
+            # its last process is being taken apart by the kernel; nothing tells when
             time.sleep(_CGROUP_WAIT_SECONDS)
         else:
             return
     _log.warning("a cgroup cannot be removed: a process is in it still", path=str(path))
-
-
-def _kill_members(path: Path) -> None:
-    for file in path.rglob("cgroup.procs"):
-        with contextlib.suppress(OSError):
-            for pid in file.read_text().split():
-                os.kill(int(pid), signal.SIGKILL)
 
 
 def discard(layout: Layout, container_id: str) -> None:

@@ -30,7 +30,7 @@ _MASKS: tuple[tuple[str, str], ...] = (
     (r"-----BEGIN CERTIFICATE-----(.|\n)*?-----END CERTIFICATE-----", "CERTIFICATE"),
     (r"SWMKEY-1-\S+", "UNLOCK-KEY"),
     (r"SWMTKN-1-\S+", "TOKEN"),
-    (r"(?m)^( Issuer (Public Key|Subject):\t|( CPUs:|\s*Memory:)\t+).*", r"\1VALUE"),
+    (r"(?m)^( Issuer (Public Key|Subject):\t| (Log|Network|Volume):\t\t|( CPUs:|\s*Memory:)\t+).*", r"\1VALUE"),
     (r"sha256:[0-9a-f]{64}", "DIGEST"),
     (r"\b[0-9a-f]{64}\b", "ID"),
     (r"\b(?=[a-z]*[0-9])[a-z0-9]{25}\b", "ID"),

@@ -105,6 +105,7 @@ ALLOWED: dict[str, tuple[tuple[str, str], ...]] = {
         (r"\.RepoDigests: null expected, list found", "a list, as Docker 28 has it"),
         (r"\.Images\[.*\]: (missing|not in)", "another image"),
     ),
+    "service-create-full": ((r"\.Warnings", "an option of another driver is told"),),
     "err-service-create-badconstraint": (),
     "err-service-create-badconstraintkey": ((r"\.", "a refusal has a message, no id"),),
 }

@@ -43,6 +43,7 @@ C = ("TaskTemplate", "ContainerSpec")
         ("ulimits: {nofile: {soft: 1, hard: 2}}", (*C, "Ulimits"), [{"Name": "nofile", "Soft": 1, "Hard": 2}]),
         ("security_opt: ['no-new-privileges:true']", (*C, "Privileges", "NoNewPrivileges"), True),
         ("tmpfs: /run", (*C, "Mounts"), [{"Type": "tmpfs", "Target": "/run"}]),
+        ("volumes: ['~/a:/b']", (*C, "Mounts"), [{"Type": "bind", "Source": "/home/ann/a", "Target": "/b"}]),
         ("volumes: [/cache]", (*C, "Mounts"), [{"Type": "volume", "Target": "/cache"}]),
         (
             "volumes: ['./a:/b:ro,rslave']",
@@ -122,7 +123,7 @@ C = ("TaskTemplate", "ContainerSpec")
     ],
 )
 def test_what_a_service_becomes(text: str, path: tuple[Any, ...], value: Any) -> None:
-    assert found(service(text, A="from the shell", YES="yes"), *path) == value
+    assert found(service(text, A="from the shell", YES="yes", HOME="/home/ann"), *path) == value
 
 
 @pytest.mark.parametrize(
@@ -143,7 +144,7 @@ def test_what_a_service_becomes(text: str, path: tuple[Any, ...], value: Any) ->
         ("volumes: ['nosuch:/x']", "undefined volume nosuch"),
         ("volumes: ['/a:/b:sideways']", 'unknown option "sideways" of a volume'),
         ("volumes: ['/a:/b', '/c:/b']", "duplicate mount point /b"),
-        ("volumes: ['~/a:/b']", "~ means nothing on another node"),
+        ("volumes: ['~/a:/b']", "HOME is not set"),
         ("volumes: [{type: bind, target: /x}]", "source is missing"),
         ("healthcheck: {test: [curl]}", "a list must begin with NONE, CMD or CMD-SHELL"),
         ("restart: sometimes", "must be no, always"),

@@ -102,6 +102,23 @@ def test_what_a_container_wants_of_its_node():
     assert endpoint_of(plain, "other") is None
 
 
+def test_a_container_on_a_macvlan_goes_out_by_its_gateway_unless_it_is_internal():
+    held = Attachment(task_id="t", network_id="lan", network_name="lan", addresses=("10.8.0.5/24",), driver="macvlan")
+    config = ContainerConfig(name="c", image="i", plain=PlainConfig(network_mode="lan", attachments=(held,)))
+    request = sandbox_request("id", config)
+    assert (request.outside, request.default_network_id) == (False, "lan")
+    assert config.plain is not None
+    sealed = replace(config, plain=replace(config.plain, attachments=(replace(held, internal=True),)))
+    request = sandbox_request("id", sealed)
+    assert (request.outside, request.default_network_id) == (False, "")
+    with_bridge = replace(config, plain=replace(config.plain, network_mode="bridge"))
+    request = sandbox_request("id", with_bridge)
+    assert (request.outside, request.default_network_id) == (True, ""), "by the order of names"
+    higher = replace(config.plain, network_mode="bridge", attachments=(replace(held, priority=1),))
+    request = sandbox_request("id", replace(config, plain=higher))
+    assert (request.outside, request.default_network_id) == (True, "lan")
+
+
 def test_ports_of_an_image_are_published_if_asked_for():
     plain = PlainConfig(
         ports=(PortRequest(protocol="tcp", target_port=80, published_port=8080),),

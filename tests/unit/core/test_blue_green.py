@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from shoal.core.ingress import is_serving
+from shoal.core.ingress import is_serving, publish
 from shoal.core.orchestrate.update import promoted
+from shoal.core.overlay import overlay_service
 from shoal.core.validate.service import prepare_service
 from shoal.errors import InvalidArgument
 from shoal.model.actions import PatchService, SwitchTraffic
@@ -58,6 +59,24 @@ def test_all_traffic_goes_over_in_one_entry(replicas: int | None) -> None:
     assert images(swarm, id_) == ["new"] * 3
     assert swarm.update_state(id_) == UpdateState.COMPLETED
     assert green(swarm, id_) == []
+
+
+def test_what_is_withheld_is_in_no_name_no_balancer_and_no_port_but_reached() -> None:
+    swarm = PureSwarm(2)
+    ports = EndpointSpec(ports=(PortConfig(target_port=80, published_port=8080),))
+    id_ = swarm.create(replace(service_spec("web", 2), endpoint_spec=ports, labels=AWAITED))
+    swarm.settle()
+    swarm.set_image(id_, "new")
+    swarm.pass_seconds(10)
+    tasks, service = swarm.tasks(id_), swarm.service(id_)
+    blue = {task.id for task in swarm.running(id_) if not task.withheld}
+    published = publish(service, tasks, swarm.node, "ingress-id")
+    assert [{each.task_id for each in port.backends} for port in published.ports] == [blue]
+    assert len(published.endpoints) == 4
+    overlay = overlay_service("ingress-id", id_, service, tasks, swarm.node)
+    assert overlay is not None
+    assert {each.task_id for each in overlay.endpoints if each.serving} == blue
+    assert len(overlay.endpoints) == 4
 
 
 def test_the_switch_is_one_action_so_that_no_batch_divides_it() -> None:

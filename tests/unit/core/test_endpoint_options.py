@@ -5,7 +5,9 @@ import pytest
 from shoal.core.endpoint_options import (
     INTERFACE_OPTION,
     SYSCTLS_OPTION,
+    ignored_options,
     parse_link_options,
+    refuse_ignored_options,
     refuse_same_interfaces,
 )
 from shoal.errors import InvalidArgument, NotBuilt
@@ -23,7 +25,6 @@ def test_what_options_mean():
 @pytest.mark.parametrize(
     ("name", "value", "kind"),
     [
-        ("colour", "red", NotBuilt),
         (INTERFACE_OPTION, "", InvalidArgument),
         (INTERFACE_OPTION, "lo", InvalidArgument),
         (INTERFACE_OPTION, "..", InvalidArgument),
@@ -46,3 +47,13 @@ def test_two_links_of_one_name():
     refuse_same_interfaces([LinkOptions(), LinkOptions(), LinkOptions(interface="a"), LinkOptions(interface="b")])
     with pytest.raises(InvalidArgument, match="cannot both be a"):
         refuse_same_interfaces([LinkOptions(interface="a"), LinkOptions(interface="a")])
+
+
+def test_options_of_other_drivers_say_nothing_and_are_told():
+    assert parse_link_options({"colour": "red"}, "DriverOpts") == LinkOptions()
+    told = list(ignored_options({"colour": "red", INTERFACE_OPTION: "lan0"}, "DriverOpts"))
+    assert told == [
+        f"DriverOpts: driver option colour means nothing here; there are {INTERFACE_OPTION} and {SYSCTLS_OPTION}"
+    ]
+    with pytest.raises(NotBuilt, match="colour means nothing here"):
+        refuse_ignored_options({"colour": "red"}, "DriverOpts")

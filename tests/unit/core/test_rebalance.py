@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from shoal.manager.rebalancing import propose
+from shoal.model.actions import PatchTask
 from shoal.model.base import replace
 from shoal.model.objects import Task
 from shoal.model.specs import (
@@ -46,7 +47,7 @@ def test_tasks_move_to_a_node_that_has_returned_one_after_another() -> None:
     swarm, id_ = uneven(service_spec("web", 6))
     assert spread(swarm, id_) == [3, 3, 0]
     began_ns, fewest, at_once = swarm.now_ns, 6, 0
-    while swarm.round():
+    for _ in swarm.rounds():
         fewest = min(fewest, len(swarm.tasks(id_, TaskState.RUNNING)))
         at_once = max(at_once, len(swarm.wanted(id_)) - 6)
     assert spread(swarm, id_) == [2, 2, 2]
@@ -110,6 +111,24 @@ def test_a_move_that_cannot_be_made_leaves_the_task_where_it_is() -> None:
     assert {task.id for task in swarm.wanted(id_)} == before
     swarm.pass_seconds(60)
     assert len([task for task in swarm.tasks(id_) if task.replaces]) == 1, "not to a node where it failed just now"
+
+
+def test_a_place_that_is_taken_meanwhile_is_not_waited_for() -> None:
+    most = ResourceRequirements(reservations=Resources(nano_cpus=1_000_000_000))
+    swarm, id_ = uneven(service_spec("web", 4, resources=most))
+    swarm.decide(("rebalancer",))
+    assert len(guests(swarm, id_)) == 1
+    here = Placement(constraints=("node.id==n3",))
+    other = swarm.create(service_spec("other", 4, resources=most, placement=here))
+    for _ in range(3):
+        swarm.decide(("orchestrator", "allocator"))
+    tasks = [task for task in swarm.wanted(other) if task.status.state == TaskState.PENDING]
+    swarm.apply(
+        *(PatchTask(id=task.id, node_id="n3", status=replace(task.status, state=TaskState.ASSIGNED)) for task in tasks)
+    )
+    swarm.pass_seconds(5)
+    assert guests(swarm, id_) == []
+    assert spread(swarm, id_) == [2, 2, 0]
 
 
 def test_an_update_ends_a_move() -> None:

@@ -34,8 +34,7 @@ def images(swarm: PureSwarm, id_: str) -> list[str]:
 def fewest_running(swarm: PureSwarm, id_: str) -> tuple[int, int]:
     """Settle, and return the fewest and the most tasks that ran meanwhile."""
     counts = [len(swarm.tasks(id_, TaskState.RUNNING))]
-    while swarm.round():
-        counts.append(len(swarm.tasks(id_, TaskState.RUNNING)))
+    counts += [len(swarm.tasks(id_, TaskState.RUNNING)) for _ in swarm.rounds()]
     return min(counts), max(counts)
 
 

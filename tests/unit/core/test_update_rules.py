@@ -51,7 +51,7 @@ def test_the_old_task_is_told_to_stop_when_its_successor_is_prepared() -> None:
     swarm, id_ = started(service_spec("web", 2))
     swarm.set_image(id_, "new")
     told_at = []
-    while swarm.round():
+    for _ in swarm.rounds():
         stopping = [task for task in swarm.tasks(id_) if task.desired_state == TaskState.SHUTDOWN]
         if len(stopping) > len(told_at):
             told_at.append([t.status.state for t in swarm.wanted(id_) if t.spec_version == 2][-1])
@@ -81,7 +81,7 @@ def test_without_room_beside_it_the_old_task_stops_first(
     assert len(swarm.tasks(id_, TaskState.SHUTDOWN)) == 0
     swarm.set_image(id_, "new")
     messages, fewest = set(), 2
-    while swarm.round():
+    for _ in swarm.rounds():
         messages.add(status_of(swarm, id_).message)
         fewest = min(fewest, len(swarm.tasks(id_, TaskState.RUNNING)))
     assert fewest == 1
@@ -108,7 +108,7 @@ def test_without_room_a_successor_is_prepared_where_the_old_task_is(
     assert images(swarm, id_) == ["busybox"] * 2, "an image that is not there costs no replica"
     assert swarm.update_state(id_) == UpdateState.PAUSED
     swarm.set_image(id_, "new")
-    while swarm.round():
+    for _ in swarm.rounds():
         for node_id in ("n1", "n2"):
             running = [task for task in swarm.tasks(id_, TaskState.RUNNING) if task.node_id == node_id]
             assert len(running) <= 1

@@ -10,6 +10,7 @@ from shoal.api.responses import ENCODED_SERVICES, empty_response, json_response,
 from shoal.api.routing import Route, Scope
 from shoal.api.views.service import service_status, service_view
 from shoal.api.views.shared import Json
+from shoal.core.validate.service import warnings_of
 from shoal.errors import InvalidArgument
 from shoal.manager.lookup import find_service
 from shoal.manager.service_plans import ServiceUpdate
@@ -79,7 +80,7 @@ async def create(request: web.Request) -> web.Response:
     spec = await read_body(request, ServiceSpec)
     control = require_manager(request).control
     service_id = await control.create_service(spec, registry_auth(request), actor_of(request))
-    return json_response({"ID": service_id, "Warnings": None}, status=201)
+    return json_response({"ID": service_id, "Warnings": warnings_of(spec) or None}, status=201)
 
 
 async def inspect(request: web.Request) -> web.Response:
@@ -101,7 +102,7 @@ async def update(request: web.Request) -> web.Response:
     )
     await read_view(request)
     await require_manager(request).control.update_service(request.match_info["id"], change, actor_of(request))
-    return json_response({"Warnings": None})
+    return json_response({"Warnings": warnings_of(spec) or None})
 
 
 async def remove(request: web.Request) -> web.Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from urllib.parse import urlsplit
 
@@ -144,13 +145,18 @@ async def prune_build_cache(_request: web.Request) -> web.Response:
     return json_response({"CachesDeleted": None, "SpaceReclaimed": 0})
 
 
+_REGISTRY = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
+
+
 async def check_login(request: web.Request) -> web.Response:
     """Ask a registry whether it takes credentials, as `docker login` does."""
     asked = await read_body(request, LoginRequest)
     registry = urlsplit(asked.server_address).netloc or asked.server_address.partition("/")[0]
     if registry in ("", "index.docker.io"):
         registry = DEFAULT_REGISTRY
-    if not asked.username:
+    if not _REGISTRY.fullmatch(registry):
+        raise InvalidArgument(f"serveraddress: {registry!r} is no registry: write HOST or HOST:PORT")
+    if not asked.username or "\0" in asked.username:
         raise InvalidArgument("username: give the name of a user of the registry, and its password")
     credentials = RegistryCredentials(username=asked.username, password=asked.password)
     await request.app[CONTEXT].engine.images.check_login(registry, credentials)

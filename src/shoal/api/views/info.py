@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from shoal.api.context import HostFacts
 from shoal.api.views.shared import Json, time_text
+from shoal.core.networks import NETWORK_DRIVERS
 from shoal.model.objects import NodeDescription
 
 API_VERSION = "1.50"
 MIN_API_VERSION = "1.24"
 LOG_DRIVERS = ("journald", "json-file", "local", "none", "syslog")
-NETWORK_DRIVERS = ("bridge", "host", "null", "overlay")
 VOLUME_DRIVERS = ("local",)
 BUILD_TIME = "2026-11-23T00:00:00.000000000+00:00"
 

@@ -27,10 +27,11 @@ def rebalance(name: str, detach: bool | None, dry_run: bool | None) -> None:
     for move in told["Moves"]:
         click.echo(f"{name}.{move['Slot']}: {_node(move['From'])} -> {_node(move['To'])} ({move['Why']})")
     if told["Hindrance"]:
-        click.echo(f"nothing moves now: {told['Hindrance']}")
+        later = "" if dry_run else "; it will when that is over"
+        click.echo(f"nothing moves now: {told['Hindrance']}{later}")
     elif not told["Moves"]:
         click.echo("nothing moves: the tasks are spread as evenly as they can be")
-    if dry_run or detach:
+    if dry_run or detach or told["Hindrance"]:
         return
     while client.get(path)["Rebalancing"]:
         time.sleep(POLL_SECONDS)

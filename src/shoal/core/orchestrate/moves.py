@@ -40,8 +40,6 @@ def plan_guests(
     revision_of: RevisionOf,
 ) -> None:
     """Let tasks that were moved away stop where their successors run, and give up successors that cannot come."""
-    status = service.update_status
-    is_updating = status is not None and status.state not in FINISHED_STATES
     for slot in slots.values():
         for task in slot.active if len(slot.active) > 1 else ():
             replaced = next((other for other in slot.active if other.id == task.replaces), None)
@@ -51,7 +49,7 @@ def plan_guests(
                 plan.desire(replaced, TaskState.SHUTDOWN, "it was moved to another node")
             elif task.status.state < TaskState.RUNNING:
                 has_no_room = task.status.state <= TaskState.PENDING and bool(task.status.err)
-                if has_no_room or is_updating or is_dirty(task, service, revision_of, nodes.get(task.node_id)):
+                if has_no_room or is_dirty(task, service, revision_of, nodes.get(task.node_id)):
                     plan.desire(task, TaskState.SHUTDOWN, "it is not moved after all")
 
 

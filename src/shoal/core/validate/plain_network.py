@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from shoal.core.endpoint_options import parse_link_options
+from shoal.core.endpoint_options import parse_link_options, refuse_ignored_options
 from shoal.errors import InvalidArgument, NotBuilt
 from shoal.model.container_request import ContainerRequest, EndpointSettings, PortBinding
+from shoal.model.netstate import LinkOptions
 from shoal.model.plain import BRIDGE, CONTAINER_PREFIX, HOST, NONE, EndpointRequest, PortRequest
 
 PROTOCOLS = ("tcp", "udp", "sctp")
@@ -127,7 +128,7 @@ def endpoint_request(network: str, settings: EndpointSettings, field: str) -> En
         aliases=_words(settings.aliases, field),
         addresses=tuple(wanted),
         driver_options=settings.driver_opts,
-        link=parse_link_options(settings.driver_opts, f"{field}.DriverOpts"),
+        link=_link_options(settings.driver_opts, f"{field}.DriverOpts"),
         priority=settings.gw_priority,
     )
 
@@ -174,3 +175,8 @@ def endpoint_requests(request: ContainerRequest, mode: str) -> tuple[EndpointReq
             )
         return tuple(found.values())
     return (found.pop(mode, EndpointRequest(network=mode)), *found.values())
+
+
+def _link_options(options: Mapping[str, str], field: str) -> LinkOptions:
+    refuse_ignored_options(options, field)
+    return parse_link_options(options, field)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from shoal.core.constraint import check_keys, parse
 from shoal.core.cron import cron_settings
 from shoal.core.dependencies import parse_dependencies
-from shoal.core.endpoint_options import parse_link_options, refuse_same_interfaces
+from shoal.core.endpoint_options import ignored_options, parse_link_options, refuse_same_interfaces
 from shoal.core.extensions import BLUE_GREEN, STRATEGY, parse_extensions
 from shoal.core.privileges import parse_privileges
 from shoal.core.validate.container import normalise_container, validate_container, validate_references
@@ -215,6 +215,15 @@ def _validate_resources(resources: Limit | Resources | None) -> None:
 def _shortest(number: float) -> str:
     """Write a number as Go's %g does for numbers of this size."""
     return repr(number).removesuffix(".0")
+
+
+def warnings_of(spec: ServiceSpec) -> list[str]:
+    """Return what whoever wrote a spec should know of it: what is kept, and means nothing here."""
+    return [
+        text
+        for each in spec.task_template.networks
+        for text in ignored_options(each.driver_opts, f"TaskTemplate.Networks.{each.target}.DriverOpts")
+    ]
 
 
 def _validate_mode(spec: ServiceSpec) -> None:
