@@ -121,7 +121,7 @@ def test_docker_command_on_the_rest() -> None:
                 await command(api, kind, "rm", "one")
         assert len((await command(api, "create", "--name", "plain", "busybox", "true")).strip()) == 64
         assert "plain" in await command(api, "rm", "plain")
-        assert "not built yet" in await command(api, "diff", "plain", fails=True)
+        assert "outside Shoal" in await command(api, "search", "plain", fails=True)
         events = await command(api, "events", "--since=1h", "--until=-1s", "--filter", "type=config")
         assert "config create" in events
         assert "Node left the swarm." in await command(api, "swarm", "leave", "-f")

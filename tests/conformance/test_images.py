@@ -153,6 +153,27 @@ def manifest_of(place, descriptor):
     return json.loads((place.directory / "blobs/sha256" / descriptor["digest"].partition(":")[2]).read_text())
 
 
+def test_push(daemon, docker, place):
+    log_in(daemon, place)
+    name = f"{place.address}/pushed"
+    docker("tag", "busybox", f"{name}:1")
+    docker("tag", "busybox", f"{name}:2")
+    assert "An image does not exist locally with the tag" in docker("push", f"{name}:3", check=False)
+    said = docker("push", f"{name}:1")
+    assert f"The push refers to repository [{name}]" in said
+    digest = said.partition("digest: ")[2].split()[0]
+    by_digest, by_name = (docker("inspect", each, "--format", "{{.Id}}") for each in (f"{name}@{digest}", "busybox"))
+    assert by_digest == by_name
+    assert "2: digest: " in docker("push", "-a", name)
+    docker("rmi", f"{name}:1", f"{name}:2")
+    assert f"Digest: {digest}" in docker("pull", f"{name}:2")
+    docker("rmi", f"{name}:2")
+    daemon.docker("logout", place.address)
+    docker("tag", "busybox", f"{name}:4")
+    assert "no basic auth credentials" in docker("push", f"{name}:4", check=False)
+    docker("rmi", f"{name}:4")
+
+
 def test_layers(daemon, docker, place, busybox):
     lower = layer_tar(
         ("d/", b""), ("d/gone", b"1"), ("d/kept", b"2"), ("opaque/", b""), ("opaque/hidden", b"3"), ("f", b"old\n"),
@@ -240,6 +261,14 @@ def test_what_is_used_of_the_disk(daemon, docker, client):
     assert "Total reclaimed space: 30kB" in docker("container", "prune", "-f")
     docker("volume", "rm", "full")
     docker("rmi", "busybox:other")
+
+
+def test_system_prune(docker):
+    docker("create", "--name", "gone", "busybox", "true")
+    said = docker("system", "prune", "-f", "--volumes", "--filter", "label!=kept")
+    assert "Deleted Containers:" in said
+    assert "Total reclaimed space: 0B" in said
+    assert docker("builder", "prune", "-f") == "Total reclaimed space: 0B\n"
 
 
 def test_events(daemon, docker, client):

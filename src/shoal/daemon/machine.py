@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import socket
+import subprocess
 from pathlib import Path
 
 from shoal.core.networks import NETWORK_DRIVERS
@@ -29,6 +30,7 @@ class Machine(Struct):
     cpus: int
     memory_bytes: int
     cgroup_version: str
+    runc_version: str = ""
 
 
 def survey_machine() -> Machine:
@@ -43,7 +45,17 @@ def survey_machine() -> Machine:
         cpus=len(os.sched_getaffinity(0)),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         cgroup_version="2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "1",
+        runc_version=_runc_version(),
     )
+
+
+def _runc_version() -> str:
+    try:
+        done = subprocess.run(["runc", "--version"], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    first, _, _ = done.stdout.partition("\n")
+    return first.removeprefix("runc version ")
 
 
 def _os_release() -> dict[str, str]:

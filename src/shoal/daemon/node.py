@@ -222,6 +222,7 @@ class SwarmNode:
             cpus=machine.cpus,
             memory_bytes=machine.memory_bytes,
             cgroup_version=machine.cgroup_version,
+            runc_version=machine.runc_version,
             data_root=str(self._settings.data_root),
             labels=self._settings.labels,
             generic_resources=self._settings.generic_resources,

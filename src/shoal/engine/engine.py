@@ -210,6 +210,7 @@ class RuncEngine(InsideContainers):
         live = self._live.add(container)
 
         def make() -> None:
+            rootfs.check_binds(config)
             directory.mkdir(mode=0o710)
             rootfs.put_files(self._layout, container_id, config)
             records.save_container(directory, container)
@@ -217,7 +218,6 @@ class RuncEngine(InsideContainers):
         async with live.lock:
             try:
                 await self._renew_lease()
-                await self._in_thread(lambda: rootfs.check_binds(config))
                 await self.volumes.create_for(config)
                 await self._in_thread(make)
             except BaseException:
@@ -243,9 +243,8 @@ class RuncEngine(InsideContainers):
             live.status = None
             live.ended.clear()
             try:
-                await self._in_thread(lambda: self._prepare_run(live.container))
+                asked = await self._in_thread(lambda: self._prepare_run(live.container))
                 live.guard(self._layout.bundle(live.container.id))
-                asked = await self._in_thread(lambda: run_request(self._layout, live.container))
                 answer = await self._keeper.request("run", **asked)
             except ShoalError as error:
                 await self._fail_start(live, error.message)
@@ -495,8 +494,10 @@ class RuncEngine(InsideContainers):
         if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, ShoalError):
             _log.error("work on a container failed", reason=repr(error))
 
-    def _prepare_run(self, container: Container) -> None:
+    def _prepare_run(self, container: Container) -> dict[str, Any]:
+        """Make what a run needs, and return what the keeper is asked: in one go, as others wait for the thread."""
         prepare_run(self._layout, self.local_images, self.volumes.local, container)
+        return run_request(self._layout, container)
 
     def _release(self, container_id: str) -> None:
         rootfs.release(self._layout, container_id)

@@ -51,8 +51,8 @@ class NodeEvents:
         self._tell("container", action, container.id, attributes)
 
     def tell_of_image(self, action: str, image_id: str, name: str) -> None:
-        """Something has happened to an image; a pull is told of the name that was pulled, as Docker does."""
-        self._tell("image", action, name if action == "pull" else image_id, {"name": name})
+        """Something has happened to an image; pulls and pushes are told of the name, as Docker does."""
+        self._tell("image", action, name if action in ("pull", "push") else image_id, {"name": name})
 
     def tell_of_volume(self, action: str, name: str, **more: str) -> None:
         """Something has happened to a volume."""

@@ -80,6 +80,13 @@ class FakeImages:
         del credentials, timeout_seconds
         raise Unavailable(f"no registry answers for {reference}")
 
+    async def push(self, reference: str, credentials: RegistryCredentials | None = None) -> AsyncIterator[PullProgress]:
+        """Know no registry."""
+        del credentials
+        if reference:
+            raise Unavailable(f"no registry answers for {reference}")
+        yield PullProgress(status="")
+
     async def remote_tags(self, name: str, credentials: RegistryCredentials | None = None) -> tuple[str, ...]:
         """Know no registry."""
         del credentials

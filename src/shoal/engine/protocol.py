@@ -70,6 +70,9 @@ class Images(Protocol):
         `platform`: `os/architecture/variant`, empty for this machine's.
         """
 
+    def push(self, reference: str, credentials: RegistryCredentials | None = None) -> AsyncIterator[PullProgress]:
+        """Send an image to the registry of its name; the last step says the digest. Raises as `pull`."""
+
     async def remote_tags(self, name: str, credentials: RegistryCredentials | None = None) -> tuple[str, ...]:
         """Return all tags that a registry has of a name. Raises NotFound, Unauthenticated, Unavailable."""
 

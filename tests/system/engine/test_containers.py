@@ -200,8 +200,8 @@ def test_logs_tail_follow_and_rotation(ground: Ground) -> None:
             path.name for path in (ground.directory / "data/containers" / engine.get("test").id).glob("*.log*")
         )
         assert len(names) == 3
-        with pytest.raises(InvalidArgument, match="no log driver named 'syslog'"):
-            await start(engine, "true", name="syslog", log_driver="syslog")
+        with pytest.raises(InvalidArgument, match="no log driver named 'moon'"):
+            await start(engine, "true", name="moon", log_driver="moon")
 
     ground.run(work)
 

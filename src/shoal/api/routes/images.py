@@ -20,7 +20,7 @@ from shoal.core.platform import parse_platform
 from shoal.core.reference import parse_reference
 from shoal.engine.images.credentials import decode_credentials
 from shoal.engine.protocol import Images
-from shoal.errors import InvalidArgument, NotBuilt, ShoalError
+from shoal.errors import InvalidArgument, NotBuilt, NotFound, ShoalError
 from shoal.model.container import ImageRecord
 
 _log = structlog.get_logger(__name__)
@@ -114,6 +114,28 @@ async def _pull(request: web.Request) -> web.StreamResponse:
             references = [f"{parsed.familiar}:{each}" for each in tags]
         for reference in references:
             async for step in images.pull(reference, credentials, platform):
+                yield progress_view(step)
+
+    return await _stream_progress(request, steps())
+
+
+async def push(request: web.Request) -> web.StreamResponse:
+    """Send an image, or all tags of a name, to its registry; streams progress."""
+    images, name, tag = _images(request), request.match_info["name"], request.query.get("tag", "")
+    parsed = parse_reference(name)
+    if parsed.digest or (parsed.tag and tag):
+        raise InvalidArgument(f"invalid reference format: name {name} without tag or digest")
+    credentials = decode_credentials(request.headers.get("X-Registry-Auth", ""))
+    chosen = [_reference(parsed.familiar_name, tag or parsed.tag)]
+    if not tag and not parsed.tag:
+        beginning = f"{parsed.familiar_name}:"
+        chosen = [each for image in images.list() for each in image.tags if each.startswith(beginning)]
+        if not chosen:
+            raise NotFound(f"An image does not exist locally with the tag: {parsed.familiar_name}")
+
+    async def steps() -> AsyncIterator[Json]:
+        for reference in chosen:
+            async for step in images.push(reference, credentials):
                 yield progress_view(step)
 
     return await _stream_progress(request, steps())
@@ -223,5 +245,6 @@ ROUTES = (
     Route("GET", "/images/{name:.+}/history", history),
     Route("GET", "/images/{name:.+}/get", save),
     Route("POST", "/images/{name:.+}/tag", tag),
+    Route("POST", "/images/{name:.+}/push", push),
     Route("DELETE", "/images/{name:.+}", remove),
 )

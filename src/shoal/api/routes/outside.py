@@ -9,7 +9,6 @@ from shoal.errors import NotBuilt
 
 BUILD = "building images is outside Shoal: build elsewhere and push, or load an archive"
 PLUGINS = "engine plugins are outside Shoal"
-LATER = "is not built yet"
 
 
 def _refuse(text: str) -> Handler:
@@ -25,7 +24,7 @@ def _routes(text: str, *lines: str) -> tuple[Route, ...]:
 
 
 ROUTES = (
-    *_routes(BUILD, "POST /build", "POST /build/prune", "POST /build/cancel", "POST /session", "POST /grpc"),
+    *_routes(BUILD, "POST /build", "POST /build/cancel", "POST /session", "POST /grpc"),
     *_routes(
         PLUGINS,
         "GET /plugins/{name}/json",
@@ -40,5 +39,4 @@ ROUTES = (
         "POST /plugins/{name}/set",
     ),
     *_routes("searching Docker Hub is outside Shoal", "GET /images/search"),
-    *_routes(f"pushing images {LATER}", "POST /images/{name:.+}/push"),
 )

@@ -140,6 +140,11 @@ async def disk_usage(request: web.Request) -> web.Response:
     return json_response(view)
 
 
+async def prune_build_cache(_request: web.Request) -> web.Response:
+    """Say that nothing was built here, and so nothing is left of it: `docker system prune` asks for it."""
+    return json_response({"CachesDeleted": None, "SpaceReclaimed": 0})
+
+
 _REGISTRY = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 
 
@@ -164,5 +169,6 @@ ROUTES = (
     Route("GET", "/version", version),
     Route("GET", "/info", info),
     Route("GET", "/system/df", disk_usage),
+    Route("POST", "/build/prune", prune_build_cache),
     Route("POST", "/auth", check_login),
 )

@@ -30,6 +30,7 @@ from shoal.engine.images.formats import (
     make_manifest,
     parse_manifest,
     settings_of,
+    sha256,
     short_digest,
 )
 from shoal.engine.images.unpack import DISK_ERRORS, digest_of_content, digest_of_file
@@ -412,6 +413,27 @@ class LocalImages:
                 for platform in found.platforms
             ),
         )
+
+    async def push(self, reference: str, credentials: RegistryCredentials | None = None) -> AsyncIterator[PullProgress]:
+        """Send an image to the registry of its name; the last step says the digest."""
+        target = parse_reference(reference).with_default_tag()
+        image_id = self._find_name(target.canonical)
+        if image_id is None or target.digest:
+            raise NotFound(f"An image does not exist locally with the tag: {target.familiar_name}")
+        manifest = self.content.read_blob(self.content.index.manifest_digest(image_id))
+        layers = parse_manifest(manifest).layers
+        yield PullProgress(status=f"The push refers to repository [{target.name}]")
+        for layer in layers:
+            yield PullProgress(status="Preparing", id=short_digest(layer.digest))
+        client = remote.Skopeo(self.content.temporary, self._insecure_registries)
+        with _without_asking(target.familiar, credentials):
+            await client.push(target, manifest, self.content, credentials)
+        for layer in layers:
+            yield PullProgress(status="Pushed", id=short_digest(layer.digest))
+        digest = sha256(manifest)
+        await self._write(lambda: self.content.index.set_digest(f"{target.name}@{digest}", image_id))
+        self._events.tell_of_image("push", image_id, target.familiar)
+        yield PullProgress(status=f"{target.tag}: digest: {digest} size: {len(manifest)}")
 
     async def remote_tags(self, name: str, credentials: RegistryCredentials | None = None) -> tuple[str, ...]:
         """Return all tags that a registry has of a name. Raises NotFound, Unauthenticated, Unavailable."""

@@ -151,6 +151,22 @@ class Skopeo:
         for layer in missing:
             yield PullProgress(status="Download complete", id=short_digest(layer.digest))
 
+    async def push(
+        self, reference: Reference, manifest: bytes, content: Content, credentials: RegistryCredentials | None
+    ) -> None:
+        """Send an image to a registry, byte for byte. Raises Unauthenticated, Unavailable, ShoalError."""
+        parsed = parse_manifest(manifest)
+        tls = ["--dest-tls-verify=false"] if self._is_plain(reference.registry) else []
+        with content.scratch() as directory:
+            # the form `dir` holds any manifest; its blobs are named by their digests alone
+            (directory / "version").write_text("Directory Transport Version: 1.1\n")
+            (directory / "manifest.json").write_bytes(manifest)
+            for blob in {parsed.config.digest, *(layer.digest for layer in parsed.layers)}:
+                (directory / blob.removeprefix("sha256:")).symlink_to(content.blob_path(blob))
+            with self._authentication(reference, credentials) as authentication:
+                words = ["copy", "--quiet", "--preserve-digests", *tls, *authentication]
+                await self._run([*words, f"dir:{directory}", self._source(reference)], reference, PULL_SECONDS)
+
     async def tags(self, reference: Reference, credentials: RegistryCredentials | None) -> tuple[str, ...]:
         """Return all tags of a name. Raises NotFound, Unauthenticated, Unavailable."""
         tls = ["--tls-verify=false"] if self._is_plain(reference.registry) else []
