@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 import termios
@@ -42,6 +41,12 @@ def join_streams(stream: HijackedStream, *, has_terminal: bool, sends_input: boo
             _write(sys.stderr.buffer if number == STDERR else sys.stdout.buffer, payload)
 
 
+def window_size() -> tuple[int, int]:
+    """Return height and width of the terminal our output is on: not what COLUMNS and LINES say of another one."""
+    size = os.get_terminal_size(sys.stdout.fileno())
+    return size.lines, size.columns
+
+
 @contextmanager
 def raw_terminal(*, enabled: bool) -> Iterator[None]:
     """Have every key passed on as it is typed, and the terminal as it was afterwards."""
@@ -65,8 +70,7 @@ def following_window(resize: Resize | None) -> Iterator[None]:
         return
 
     def tell(_signal: int = 0, _frame: FrameType | None = None) -> None:
-        size = shutil.get_terminal_size()
-        resize(size.lines, size.columns)
+        resize(*window_size())
 
     before = signal.signal(signal.SIGWINCH, tell)
     try:

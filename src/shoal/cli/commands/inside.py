@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -12,7 +11,7 @@ import click
 
 from shoal.cli.grammar import command, flag
 from shoal.cli.session import Column, connect, print_list
-from shoal.cli.terminal import join_streams
+from shoal.cli.terminal import join_streams, window_size
 from shoal.client.connection import Client, RemoteError
 from shoal.errors import InvalidArgument
 from shoal.language.texts import shorten_id, size_text, table_text
@@ -63,8 +62,7 @@ def execute(container: str, words: tuple[str, ...], **given: Any) -> None:
             client.post(f"/exec/{exec_id}/resize", query={"h": height, "w": width})
 
     if has_terminal and sys.stdout.isatty():
-        size = shutil.get_terminal_size()
-        started["ConsoleSize"] = [size.lines, size.columns]
+        started["ConsoleSize"] = list(window_size())
     with client.hijack(f"/exec/{exec_id}/start", started) as stream:
         join_streams(
             stream, has_terminal=has_terminal, sends_input=sends_input, resize=resize if has_terminal else None
