@@ -130,7 +130,7 @@ def check_rest(swarm: PureSwarm, id_: str) -> None:
     assert len(swarm.tasks(id_)) <= 5 * (6 + len(NODES)), "history is bounded"
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     replicas=st.one_of(st.none(), st.integers(0, 5)),
     config=st.one_of(st.none(), update_configs),
@@ -184,7 +184,7 @@ def test_what_is_wanted_runs_in_the_end(
         assert container.image == "final" or (paused and current.spec.mode.global_ is not None)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=70, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     at_once=st.one_of(st.none(), st.integers(1, 3)),
     total=st.integers(1, 5),

@@ -25,7 +25,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.dictionaries(KEYS, VALUES, max_size=6))
 def test_any_json_is_read_or_refused(value: dict[str, Any]) -> None:
     try:
@@ -36,7 +36,7 @@ def test_any_json_is_read_or_refused(value: dict[str, Any]) -> None:
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(spec), type=ServiceSpec) == spec
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
     for read in (lambda: decode_body(raw, ServiceSpec), lambda: parse_filters(raw.decode("latin-1"), frozenset("x"))):
@@ -46,7 +46,7 @@ def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
             continue
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.dictionaries(KEYS, VALUES, max_size=6))
 def test_what_is_shown_reads_back_as_it_is_stored(value: dict[str, Any]) -> None:
     container = {"Image": "busybox", "Env": ["A=1"]}

@@ -65,7 +65,7 @@ def updated(
     return swarm, id_
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     replicas=st.one_of(st.none(), st.integers(1, 5)),
     parallelism=st.integers(1, 3),
@@ -102,7 +102,7 @@ def test_so_many_run_at_any_time(
     assert swarm.update_state(id_) == UpdateState.COMPLETED
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     replicas=st.integers(1, 5),
     is_awaited=st.booleans(),
@@ -142,7 +142,7 @@ def test_traffic_goes_over_whole(replicas: int, is_awaited: bool, config: Update
     assert sum(is_serving(task) for task in swarm.tasks(id_)) == replicas
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     replicas=st.integers(1, 5),
     canaries=st.integers(1, 5),

@@ -163,7 +163,13 @@ async def check_login(request: web.Request) -> web.Response:
     return json_response({"Status": "Login Succeeded", "IdentityToken": ""})
 
 
+async def list_plugins(_request: web.Request) -> web.Response:
+    """Answer that there are no plugins of an engine: what asks for them goes on."""
+    return json_response([])
+
+
 ROUTES = (
+    Route("GET", "/plugins", list_plugins),
     Route("GET", "/_ping", ping),
     Route("HEAD", "/_ping", ping),
     Route("GET", "/version", version),
