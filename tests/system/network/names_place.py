@@ -1,5 +1,6 @@
 """A host and two containers, each a network namespace, with a starter of the resolver on the host."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -134,6 +135,14 @@ class NamesPlace:
             assert time.monotonic() < deadline, "it does not come"
             time.sleep(POLL_SECONDS)
 
+    def _cgroups_are_gone(self):
+        """Remove what is empty: a killed process leaves its group a moment after its command line is gone."""
+        left = list(Path("/sys/fs/cgroup").glob(f"**/{self.cgroup}"))
+        for group in left:
+            with contextlib.suppress(OSError):
+                group.rmdir()
+        return not left
+
     def close(self):
         for child in self.children:
             child.kill()
@@ -141,7 +150,6 @@ class NamesPlace:
         self.until(lambda: not self.resolvers())
         for name in self.names.values():
             run("ip", "netns", "del", name, check=False)
-        for left in Path("/sys/fs/cgroup").glob(f"**/{self.cgroup}"):
-            left.rmdir()
+        self.until(self._cgroups_are_gone)
         self.log.close()
         shutil.rmtree(self.root)
