@@ -94,3 +94,17 @@ def on_terminal(*command: str, environment: Mapping[str, str], size: tuple[int, 
         yield terminal
     finally:
         terminal.close()
+
+
+def check_shell(terminal: Terminal) -> None:
+    """Talk to a shell in a container: it knows the size of the window, hears of another, and its exit code comes back.
+
+    The terminal is 30 by 100 at first.
+    """
+    terminal.wait_for("# ")
+    terminal.type("stty size\n")
+    terminal.wait_for("30 100")
+    terminal.resize(11, 77)
+    terminal.type_until("stty size\n", "11 77")
+    terminal.type("exit 5\n")
+    assert terminal.wait() == 5

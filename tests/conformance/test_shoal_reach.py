@@ -3,14 +3,13 @@
 import json
 import os
 import re
-import stat
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conformance.terminal import on_terminal
-from tests.system.daemon import REPOSITORY, running_daemon, wait_for
+from tests.conformance.terminal import check_shell, on_terminal
+from tests.system.daemon import REPOSITORY, running_daemon, wait_for, write_shoal_program
 
 pytestmark = pytest.mark.root
 
@@ -49,13 +48,7 @@ def test_exec_hands_on_streams_and_exit_code(daemon, web):
 
 def test_exec_on_a_terminal(daemon, web):
     with on_terminal(*SHOAL, "exec", "-it", web, "sh", environment=environment(daemon)) as terminal:
-        terminal.wait_for("# ")
-        terminal.type("stty size\n")
-        terminal.wait_for("30 100")
-        terminal.resize(11, 77)
-        terminal.type_until("stty size\n", "11 77")
-        terminal.type("exit 5\n")
-        assert terminal.wait() == 5
+        check_shell(terminal)
 
 
 def test_what_goes_on_in_a_container(daemon, web):
@@ -91,13 +84,11 @@ def test_formats_are_gos_templates(daemon):
 @pytest.fixture
 def programs(tmp_path):
     """A directory for the PATH with a `shoal`, and an `ssh` that runs on this machine what it should run on another."""
-    shoal, ssh = tmp_path / "shoal", tmp_path / "ssh"
-    shoal.write_text(f'#!/bin/sh\nexec {sys.executable} -m shoal.cli.main "$@"\n')
-    ssh.write_text(
-        f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\nwhile [ "$1" != -- ]; do shift; done; shift 2; exec "$@"\n'
-    )
-    for program in (shoal, ssh):
-        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    write_shoal_program(tmp_path)
+    ssh = tmp_path / "ssh"
+    skips_to_the_command = 'while [ "$1" != -- ]; do shift; done; shift 2; exec "$@"'
+    ssh.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\n{skips_to_the_command}\n')
+    ssh.chmod(0o755)
     return tmp_path
 
 

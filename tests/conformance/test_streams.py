@@ -21,7 +21,7 @@ import pytest
 from docker.types import RestartPolicy
 from docker.utils.socket import frames_iter
 
-from tests.conformance.terminal import on_terminal
+from tests.conformance.terminal import check_shell, on_terminal
 from tests.system.daemon import wait_for
 
 pytestmark = pytest.mark.root
@@ -134,13 +134,7 @@ def test_exec_carries_much_both_ways(daemon, sleeper):
 
 def test_exec_on_a_terminal(daemon, sleeper):
     with on_terminal("docker", "exec", "-it", sleeper, "sh", environment=environment(daemon)) as terminal:
-        terminal.wait_for("# ")
-        terminal.type("stty size\n")
-        terminal.wait_for("30 100")
-        terminal.resize(11, 77)
-        terminal.type_until("stty size\n", "11 77")
-        terminal.type("exit 5\n")
-        assert terminal.wait() == 5
+        check_shell(terminal)
     command = ("docker", "exec", "-it", sleeper, "sh", "-c", "exec sleep 4321")
     with on_terminal(*command, environment=environment(daemon)) as terminal:
         wait_for(lambda: "sleep 4321" in daemon.docker("top", sleeper).stdout, "it runs")

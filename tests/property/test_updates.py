@@ -102,17 +102,22 @@ def test_so_many_run_at_any_time(
     assert swarm.update_state(id_) == UpdateState.COMPLETED
 
 
+# updates some of whose tasks fail: an integer among the steps ends one that runs
+failing_configs = st.builds(
+    UpdateConfig,
+    parallelism=st.integers(0, 3),
+    order=orders,
+    failure_action=st.sampled_from(["pause", "rollback", "continue"]),
+)
+courses = st.lists(st.one_of(turns, st.integers(0, 9)), min_size=15, max_size=60)
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     replicas=st.integers(1, 5),
     is_awaited=st.booleans(),
-    config=st.builds(
-        UpdateConfig,
-        parallelism=st.integers(0, 3),
-        order=orders,
-        failure_action=st.sampled_from(["pause", "rollback", "continue"]),
-    ),
-    steps=st.lists(st.one_of(turns, st.integers(0, 9)), min_size=15, max_size=60),
+    config=failing_configs,
+    steps=courses,
 )
 def test_traffic_goes_over_whole(replicas: int, is_awaited: bool, config: UpdateConfig, steps: list[str | int]) -> None:
     """Blue-green: tasks of one specification take traffic at a time, and no new one before as many run."""
@@ -146,13 +151,8 @@ def test_traffic_goes_over_whole(replicas: int, is_awaited: bool, config: Update
 @given(
     replicas=st.integers(1, 5),
     canaries=st.integers(1, 5),
-    config=st.builds(
-        UpdateConfig,
-        parallelism=st.integers(0, 3),
-        order=orders,
-        failure_action=st.sampled_from(["pause", "rollback", "continue"]),
-    ),
-    steps=st.lists(st.one_of(turns, st.integers(0, 9)), min_size=15, max_size=60),
+    config=failing_configs,
+    steps=courses,
 )
 def test_no_slot_but_the_canaries_has_the_new_spec(
     replicas: int, canaries: int, config: UpdateConfig, steps: list[str | int]

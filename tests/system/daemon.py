@@ -58,6 +58,14 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
+def write_shoal_program(directory: Path) -> Path:
+    """Write a program `shoal` that runs this checkout's command; for the PATH of what a user would type."""
+    program = directory / "shoal"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m shoal.cli.main "$@"\n')
+    program.chmod(0o755)
+    return program
+
+
 class RunningDaemon:
     """One shoald. `netns` names its network namespace, `pid` its process, `socket_path` where its API is."""
 

@@ -8,13 +8,12 @@ import re
 import secrets
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from shoal.lab.lab import take_down
-from tests.system.daemon import REPOSITORY
+from tests.system.daemon import REPOSITORY, write_shoal_program
 from tests.system.lab import running_lab
 
 pytestmark = pytest.mark.root
@@ -45,9 +44,7 @@ def run_page(tmp_path):
     """Run a page in an empty directory, with `shoal` on the PATH."""
     programs = tmp_path / "bin"
     programs.mkdir()
-    shoal = programs / "shoal"
-    shoal.write_text(f'#!/bin/sh\nexec {sys.executable} -m shoal.cli.main "$@"\n')
-    shoal.chmod(0o755)
+    write_shoal_program(programs)
 
     def run(page: Path, **environment: str) -> None:
         work = tmp_path / "work"

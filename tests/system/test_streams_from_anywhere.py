@@ -17,7 +17,7 @@ import pytest
 from shoal.lab.lab import Lab
 from shoal.lab.node import LabNode
 from shoal.rpc.websocket import SILENCE_SECONDS
-from tests.conformance.terminal import on_terminal
+from tests.conformance.terminal import check_shell, on_terminal
 from tests.system.daemon import wait_for
 from tests.system.lab import node_id, nodes, running_lab
 from tests.system.swarm import create, get, running, tasks_of
@@ -94,13 +94,7 @@ def service_of(place: Place) -> str:
 def test_exec_on_a_terminal(place: Place, manager: LabNode) -> None:
     command = ("docker", "exec", "-it", place.task_name, "sh")
     with on_terminal(*command, environment=environment(manager)) as terminal:
-        terminal.wait_for("# ")
-        terminal.type("stty size\n")
-        terminal.wait_for("30 100")
-        terminal.resize(11, 77)
-        terminal.type_until("stty size\n", "11 77")
-        terminal.type("exit 5\n")
-        assert terminal.wait() == 5
+        check_shell(terminal)
 
 
 def test_a_megabyte_both_ways(place: Place, manager: LabNode) -> None:

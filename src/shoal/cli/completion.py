@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from shoal.cli.daemon_address import chosen_host, chosen_tls
+from shoal.cli.grammar import Value
 from shoal.client.connection import Client
 from shoal.errors import ShoalError
 
@@ -24,7 +25,10 @@ def _spec_name(item: Json) -> Iterable[str]:
 
 
 def _stack(item: Json) -> Iterable[str]:
-    if name := (item["Spec"].get("Labels") or {}).get("com.docker.stack.namespace"):
+    # imported where stacks are asked for: it brings the whole of Compose, and somebody waits after a tab
+    from shoal.compose.services import NAMESPACE_LABEL
+
+    if name := (item["Spec"].get("Labels") or {}).get(NAMESPACE_LABEL):
         yield name
 
 
@@ -55,16 +59,10 @@ FLAG_SOURCES = {
     "--config-from": "NETWORK",
     "--network-trace": "SERVICE",
 }
+# words of flags that the daemon judges, in its own texts; those of the others stand with the flag (`grammar.OneOf`)
 CHOICES = {
-    "--mode": ("replicated", "global", "replicated-job", "global-job"),
     "--availability": ("active", "pause", "drain"),
     "--role": ("worker", "manager"),
-    "--update-order": ("stop-first", "start-first"),
-    "--rollback-order": ("stop-first", "start-first"),
-    "--update-failure-action": ("pause", "continue", "rollback"),
-    "--rollback-failure-action": ("pause", "continue"),
-    "--restart-condition": ("none", "on-failure", "any"),
-    "--endpoint-mode": ("vip", "dnsrr"),
     "--driver": ("overlay", "bridge", "macvlan"),
 }
 
@@ -84,9 +82,11 @@ def _offer_for(param: click.Parameter) -> Offer | None:
         kinds = list(SOURCES) if kinds == ["NAME", "ID"] else [kind for kind in kinds if kind in SOURCES]
         return _names_of(kinds) if kinds else None
     name = max(param.opts, key=len)
-    if name in CHOICES:
+    offered = param.type.allowed if isinstance(param.type, Value) else ()
+    offered = offered or CHOICES.get(name, ())
+    if offered:
         return lambda _context, _param, incomplete: [
-            CompletionItem(word) for word in CHOICES[name] if word.startswith(incomplete)
+            CompletionItem(word) for word in offered if word.startswith(incomplete)
         ]
     return _names_of([FLAG_SOURCES[name]]) if name in FLAG_SOURCES else None
 

@@ -27,11 +27,15 @@ _FALSE = {"0", "f", "false"}
 Parse = Callable[[str], Any]
 
 
-class _Value(click.ParamType[Any]):
-    """A value of one of the small languages: `parse` raises ValueError or ShoalError with what is wrong."""
+class Value(click.ParamType[Any]):
+    """A value of one of the small languages: `parse` raises ValueError or ShoalError with what is wrong.
+
+    `allowed`: the words it can be, empty if they are not few.
+    """
 
     def __init__(self, name: str, parse: Parse) -> None:
         self.name = name
+        self.allowed: tuple[str, ...] = parse.allowed if isinstance(parse, OneOf) else ()
         self._parse = parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -43,6 +47,19 @@ class _Value(click.ParamType[Any]):
         except (ValueError, ShoalError) as error:
             flag = max(param.opts, key=len) if param is not None else self.name
             raise click.UsageError(f'invalid argument "{value}" for "{flag}" flag: {error}', ctx) from None
+
+
+class OneOf:
+    """Parses one of a few words; the shell offers them."""
+
+    def __init__(self, *allowed: str) -> None:
+        self.allowed = allowed
+
+    def __call__(self, text: str) -> str:
+        """Return `text`; raises ValueError for another word."""
+        if text not in self.allowed:
+            raise ValueError(f"use one of {', '.join(self.allowed)}")
+        return text
 
 
 def flag(
@@ -72,7 +89,7 @@ def flag(
         declaration = f"{name}/{NEGATION}{name.removeprefix('--')}"
         extra = [short] if short else []
         return click.option(declaration, *extra, default=None, help=shown)
-    kind = _Value(word, parse or str)
+    kind = Value(word, parse or str)
     return click.option(*names, type=kind, metavar=word, multiple=many, help=shown)
 
 

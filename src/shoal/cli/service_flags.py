@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from shoal.cli.grammar import Parse, flag, flags
+from shoal.cli.grammar import OneOf, flag, flags
 from shoal.cli.service_labels import LABEL_FLAGS
 from shoal.cli.service_references import parse_network, parse_payload
 from shoal.language.mounts import parse_mount
@@ -28,15 +28,6 @@ from shoal.language.values import (
 Add = Callable[[Any], Any]
 
 
-def _one_of(*allowed: str) -> Parse:
-    def parse(text: str) -> str:
-        if text not in allowed:
-            raise ValueError(f"use one of {', '.join(allowed)}")
-        return text
-
-    return parse
-
-
 def _rollout(name: str, actions: tuple[str, ...], *, with_defaults: bool) -> tuple[Add, ...]:
     def default(text: str) -> str:
         return text if with_defaults else ""
@@ -54,7 +45,7 @@ def _rollout(name: str, actions: tuple[str, ...], *, with_defaults: bool) -> tup
             f"--{name}-failure-action",
             "string",
             f"What a failure leads to ({quoted})",
-            parse=_one_of(*actions),
+            parse=OneOf(*actions),
             default=default('"pause"'),
         ),
         flag(
@@ -75,7 +66,7 @@ def _rollout(name: str, actions: tuple[str, ...], *, with_defaults: bool) -> tup
             f"--{name}-order",
             "string",
             'What comes first ("start-first", "stop-first")',
-            parse=_one_of("start-first", "stop-first"),
+            parse=OneOf("start-first", "stop-first"),
             default=default('"stop-first"'),
         ),
         flag(f"--{name}-parallelism", "uint", "Tasks at a time (0: all)", parse=parse_uint, default=default("1")),
@@ -96,7 +87,7 @@ def _shared(*, with_defaults: bool) -> tuple[Add, ...]:
             "--endpoint-mode",
             "string",
             "How names resolve (vip, dnsrr)",
-            parse=_one_of("vip", "dnsrr"),
+            parse=OneOf("vip", "dnsrr"),
             default=default('"vip"'),
         ),
         flag("--entrypoint", "command", "Replace the image's entrypoint", parse=parse_command),
@@ -141,7 +132,7 @@ def _shared(*, with_defaults: bool) -> tuple[Add, ...]:
             "--restart-condition",
             "string",
             'When an ended task is replaced ("none", "on-failure", "any")',
-            parse=_one_of("none", "on-failure", "any"),
+            parse=OneOf("none", "on-failure", "any"),
             default=default('"any"'),
         ),
         flag(
@@ -190,7 +181,7 @@ CREATE = flags(
         "--mode",
         "string",
         "Kind of service (replicated, global, replicated-job, global-job)",
-        parse=_one_of("replicated", "global", "replicated-job", "global-job"),
+        parse=OneOf("replicated", "global", "replicated-job", "global-job"),
         default='"replicated"',
     ),
     flag("--mount", "mount", "Mount of the containers", many=True, parse=parse_mount),

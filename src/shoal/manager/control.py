@@ -124,20 +124,17 @@ class Control:
             OutOfSequence: its spec has changed since `update.version`.
             InvalidArgument, NotBuilt: the spec is bad; another name or mode.
         """
-        found: list[Service] = []
 
-        def change(view: View) -> Service:
-            service = find_service(view, reference)
-            found[:] = [service]
+        def change(view: View, service: Service) -> Service:
             return updated_service(view, service, update, self._clock.now_ns())
 
-        await self._write_spec(reference, update.version, change, actor)
-        _log.info("service updated", service_id=found[0].id, rollback=update.rollback, actor=actor)
+        service_id = await self._write_spec(reference, update.version, change, actor)
+        _log.info("service updated", service_id=service_id, rollback=update.rollback, actor=actor)
 
     async def _write_spec(
-        self, reference: str, seen_version: int, change: Callable[[View], Service], actor: str
-    ) -> None:
-        """Write what `change` makes of a service, if whoever asks has seen the spec that it has now.
+        self, reference: str, seen_version: int, change: Callable[[View, Service], Service], actor: str
+    ) -> str:
+        """Write what `change` makes of a service, if whoever asks has seen the spec that it has now; returns its id.
 
         What the loops note on a service meanwhile (an update's course, addresses) is no reason to refuse: it is kept.
 
@@ -145,9 +142,12 @@ class Control:
             OutOfSequence: the spec is another one than at `seen_version`, or the loops write without end.
         """
 
+        found: list[Service] = []
+
         def plan(view: View) -> Sequence[Action]:
-            changed = change(view)
             service = find_service(view, reference)
+            found[:] = [service]
+            changed = change(view, service)
             revision = view.revision(service.id, service.spec_version)
             written_at = revision.meta.version if revision else service.meta.version
             if not written_at <= seen_version <= service.meta.version:
@@ -155,6 +155,7 @@ class Control:
             return [Replace(object=changed, expected_version=service.meta.version)]
 
         await self._update_unless_outrun(plan, actor)
+        return found[0].id
 
     async def roll_back_service(self, reference: str, version: int, spec_version: int, actor: str = "") -> None:
         """Lead a service back to the revision `spec_version`.
@@ -165,8 +166,8 @@ class Control:
             InvalidArgument: no such revision, or what it needs is gone or another's.
         """
 
-        def change(view: View) -> Service:
-            return rolled_back_to(view, find_service(view, reference), spec_version, self._clock.now_ns())
+        def change(view: View, service: Service) -> Service:
+            return rolled_back_to(view, service, spec_version, self._clock.now_ns())
 
         await self._write_spec(reference, version, change, actor)
         _log.info("service rolled back", service=reference, to=spec_version, actor=actor)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from shoal.core.defaults import is_replicated
 from shoal.core.orchestrate.moves import is_rebalanced, move_task, next_move_at_ns, what_hinders
 from shoal.core.orchestrate.plan import NewId
+from shoal.core.schedule.filters import takes_tasks
 from shoal.core.schedule.nodes import survey
 from shoal.core.schedule.plan import request_for
 from shoal.core.schedule.rebalance import GAP_LEAST, Move, plan_moves
@@ -17,7 +18,6 @@ from shoal.manager.loop import LeaderLoop, Round
 from shoal.model.actions import PatchService
 from shoal.model.base import Struct
 from shoal.model.objects import Node, Service, Task
-from shoal.model.states import Availability, NodeState
 from shoal.store.apply import Change
 from shoal.store.store import Store
 from shoal.store.view import View
@@ -86,17 +86,13 @@ def propose(view: View, service: Service, now_ns: int, most: int = MOVES_SHOWN_M
         return Proposal(hindrance=hindrance)
     request = request_for(tasks[0], view.revision_of(tasks[0]), service)
     counts = Counter(task.node_id for task in tasks)
-    open_nodes = [node for node in nodes.values() if _takes_tasks(node)]
+    open_nodes = [node for node in nodes.values() if takes_tasks(node)]
     gap = max(counts.values()) - min((counts[node.id] for node in open_nodes), default=0)
     if gap < GAP_LEAST and not request.spread:
         # the common case, and no need to survey what all nodes carry
         return Proposal()
     infos = survey(open_nodes, view.tasks_of_node, view.revision_of, lambda id_: view.get(Service, id_), now_ns)
     return Proposal(moves=tuple(plan_moves(tasks, request, infos, most)))
-
-
-def _takes_tasks(node: Node) -> bool:
-    return node.status.state == NodeState.READY and node.spec.availability == Availability.ACTIVE
 
 
 def order_rebalancing(service: Service) -> PatchService:

@@ -15,9 +15,7 @@ from shoal.cli.service_flags import CREATE, UPDATE
 from shoal.cli.service_references import set_references
 from shoal.cli.service_sending import print_warnings, with_digest
 from shoal.cli.service_spec import change_spec, is_given, make_spec
-from shoal.cli.session import (
-    connect,
-)
+from shoal.cli.session import connect
 from shoal.client.connection import Client
 from shoal.errors import InvalidArgument, NotBuilt
 

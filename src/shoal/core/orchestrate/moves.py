@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from shoal.core.defaults import SECOND_NS, is_replicated
 from shoal.core.extensions import REBALANCE
 from shoal.core.orchestrate.phase import FINISHED_STATES
-from shoal.core.orchestrate.plan import NewId, Plan
+from shoal.core.orchestrate.plan import NewId, Plan, new_task
 from shoal.core.orchestrate.slots import Place, RevisionOf, Slot, group, is_dirty
 from shoal.model.actions import Create
-from shoal.model.objects import Node, Service, Task, TaskStatus
+from shoal.model.objects import Node, Service, Task
 from shoal.model.states import TaskState
 
 MOVES_A_MINUTE = 6
@@ -81,16 +81,15 @@ def next_move_at_ns(tasks: Iterable[Task]) -> int:
 
 def move_task(task: Task, to_node_id: str, new_id: NewId, now_ns: int) -> Create:
     """Return the making of the task that takes the place of `task` on another node."""
-    status = TaskStatus(state=TaskState.NEW, timestamp_ns=now_ns, applied_at_ns=now_ns, message="created")
     return Create(
-        object=Task(
-            id=new_id(),
+        object=new_task(
+            new_id(),
+            now_ns,
             service_id=task.service_id,
             spec_version=task.spec_version,
             slot=task.slot,
             node_id=to_node_id,
             desired_state=TaskState.RUNNING,
-            status=status,
             replaces=task.id,
         )
     )

@@ -62,19 +62,22 @@ class Plan:
 
         `more`: other fields of the task; another `spec_version` takes another revision.
         """
-        task = Task(
-            id=new_id(),
-            service_id=service.id,
-            spec_version=more.pop("spec_version", service.spec_version),
-            slot=slot,
-            node_id=node_id,
-            desired_state=desired,
-            status=TaskStatus(state=TaskState.NEW, timestamp_ns=now_ns, applied_at_ns=now_ns, message="created"),
-            job_iteration=service.job_status.iteration if service.job_status else None,
+        fields = {
+            "spec_version": service.spec_version,
+            "job_iteration": service.job_status.iteration if service.job_status else None,
             **more,
+        }
+        task = new_task(
+            new_id(), now_ns, service_id=service.id, slot=slot, node_id=node_id, desired_state=desired, **fields
         )
         self.created_places.add(node_id or slot)
         self.add(Create(object=task), f"{task_label(task)}: new, {why}")
+
+
+def new_task(task_id: str, now_ns: int, **fields: Any) -> Task:
+    """Return a task as it is when it is made; `fields`: whose it is, where it belongs and what is desired of it."""
+    status = TaskStatus(state=TaskState.NEW, timestamp_ns=now_ns, applied_at_ns=now_ns, message="created")
+    return Task(id=task_id, status=status, **fields)
 
 
 def goal_of(service: Service) -> TaskState:

@@ -14,6 +14,7 @@ from shoal.core.schedule.nodes import NodeInfo
 from shoal.core.schedule.resources import Needs
 from shoal.language.texts import size_text
 from shoal.model.base import Struct
+from shoal.model.objects import Node
 from shoal.model.specs import Platform
 from shoal.model.states import Availability, NodeState
 
@@ -41,9 +42,14 @@ class Filter(Struct):
     explain: Callable[[int], str]
 
 
+def takes_tasks(node: Node) -> bool:
+    """Whether a node is there and takes new tasks."""
+    return node.status.state == NodeState.READY and node.spec.availability == Availability.ACTIVE
+
+
 def is_ready(_request: Request, info: NodeInfo) -> bool:
     """Whether a node is there and takes new tasks."""
-    return info.node.status.state == NodeState.READY and info.node.spec.availability == Availability.ACTIVE
+    return takes_tasks(info.node)
 
 
 def _resources(request: Request, info: NodeInfo) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from shoal.core import constraint
+from shoal.core.defaults import replicas_of
 from shoal.core.schedule.filters import Request, first_failure, is_ready
 from shoal.core.schedule.nodes import NodeInfo
 from shoal.core.schedule.place import explain, place
+from shoal.core.schedule.plan import request_of
 from shoal.core.schedule.resources import needs_of
 from shoal.model.base import Struct
 from shoal.model.objects import Service, Task
@@ -56,15 +58,7 @@ def _fit(
             is_counted = task.is_wanted and TaskState.ASSIGNED <= task.status.state <= TaskState.RUNNING
             if is_counted and task.node_id in infos:
                 infos[task.node_id].release(present.id, needs, task.generic_resources)
-    placement = spec.task_template.placement
-    request = Request(
-        service_id=service_id,
-        spec_version=0,
-        needs=needs_of(spec, None),
-        constraints=constraint.parse(placement.constraints) if placement else (),
-        platforms=placement.platforms if placement else (),
-        max_replicas=placement.max_replicas if placement else 0,
-    )
+    request = request_of(spec, None, service_id, 0)
     mode = spec.mode
     if mode.global_ is not None or mode.global_job is not None:
         return _fit_global(spec.name, request, infos)
@@ -72,8 +66,7 @@ def _fit(
         total = mode.replicated_job.total_completions or 1
         count = min(mode.replicated_job.max_concurrent or total, total)
     else:
-        replicated = mode.replicated
-        count = 1 if replicated is None or replicated.replicas is None else replicated.replicas
+        count = replicas_of(spec)
     found = place(request, count, infos)
     return Fit(name=spec.name, wanted=count, placed=len(found.node_ids), explanation=found.explanation)
 

@@ -11,6 +11,7 @@ from shoal.core.schedule.place import Placement, confirm, place
 from shoal.core.schedule.resources import needs_of
 from shoal.model.actions import PatchTask
 from shoal.model.objects import Revision, Service, Task, TaskStatus
+from shoal.model.specs import ServiceSpec
 from shoal.model.states import TaskState
 
 ASSIGNED_MESSAGE = "scheduler assigned task to node"
@@ -19,15 +20,31 @@ CONFIRMED_MESSAGE = "scheduler confirmed task can run on preassigned node"
 
 def request_for(task: Task, revision: Revision, service: Service | None) -> Request:
     """Return what a task asks of a node."""
-    placement = revision.spec.task_template.placement
+    is_encrypted = any(attachment.encrypted for attachment in task.attachments)
+    return request_of(revision.spec, service, task.service_id, task.spec_version, is_encrypted=is_encrypted)
+
+
+def request_of(
+    spec: ServiceSpec, service: Service | None, service_id: str, spec_version: int, *, is_encrypted: bool = False
+) -> Request:
+    """Return what a task made from a spec asks of a node.
+
+    Args:
+        spec: of the service.
+        service: as the store has it; None: none yet, and no ports were given to it.
+        service_id: by which nodes count its tasks.
+        spec_version: by which nodes count its failures.
+        is_encrypted: a network of it is.
+    """
+    placement = spec.task_template.placement
     preferences = placement.preferences if placement else ()
     return Request(
-        service_id=task.service_id,
-        spec_version=task.spec_version,
-        needs=needs_of(revision.spec, service),
+        service_id=service_id,
+        spec_version=spec_version,
+        needs=needs_of(spec, service),
         constraints=constraint.parse(placement.constraints) if placement else (),
         platforms=placement.platforms if placement else (),
-        is_encrypted=any(attachment.encrypted for attachment in task.attachments),
+        is_encrypted=is_encrypted,
         max_replicas=placement.max_replicas if placement else 0,
         spread=tuple(preference.spread.spread_descriptor for preference in preferences if preference.spread),
     )
