@@ -10,7 +10,8 @@ from tests.system.left import left_on_machine
 
 pytestmark = pytest.mark.root
 
-SUBNET = ("--subnet", "10.88.0.0/24", "--gateway", "10.88.0.1", "--aux-address", "printer=10.88.0.9")
+RANGE = ("--subnet", "10.88.0.0/24", "--ip-range", "10.88.0.128/25")
+SUBNET = (*RANGE, "--gateway", "10.88.0.1", "--aux-address", "printer=10.88.0.9")
 SUBNET_6 = ("--ipv6", "--subnet", "fd88::/64", "--gateway", "fd88::1")
 LOCAL = ("--no-resolve-image", "--stop-grace-period", "0s", "-d")
 

@@ -463,9 +463,9 @@ class RuncEngine(InsideContainers):
 
     async def _send_signal(self, live: Live, number: int) -> bool:
         """Send a signal to the first process; a paused container goes on, since it could not end otherwise."""
+        # told first: the end that it brings about may be told before the keeper's answer is here
+        self.events.tell(live.container, "kill", signal=str(number))
         answer = await self._keeper.request("kill", id=live.container.id, signal=number)
-        if answer.get("sent"):
-            self.events.tell(live.container, "kill", signal=str(number))
         if live.container.state.paused:
             with contextlib.suppress(Conflict):
                 await self._set_paused(live, False)
