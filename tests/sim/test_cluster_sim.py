@@ -16,7 +16,7 @@ import pytest
 from tests.sim.cluster_mutations import MUTATIONS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-CI_SEEDS = 10
+CI_SEEDS = 6
 LONG_SEEDS = 1000
 LONG_BLOCKS = 10
 

@@ -13,7 +13,7 @@ from shoal.engine.protocol import ContainerStream
 from shoal.errors import Conflict, Unavailable
 from shoal.model.container import ContainerConfig
 from shoal.model.streams import AttachOptions, ExecConfig
-from tests.system.engine.conftest import Ground, kill_hard, until
+from tests.system.engine.conftest import Ground, kill_hard, run_program, until
 
 pytestmark = pytest.mark.root
 
@@ -37,6 +37,11 @@ async def started(engine: RuncEngine, config: ContainerConfig = SLEEPER) -> str:
     container = await engine.create(config)
     await engine.start(container.id)
     return container.id
+
+
+def has_unread(path: Path) -> bool:
+    """Tell whether something was sent to a program that listens at a path, and it has not read it."""
+    return any(int(line.split()[2]) for line in run_program("ss", "-xH", "src", str(path)).splitlines())
 
 
 def test_many_execs_at_once_each_with_its_own_streams(ground: Ground) -> None:
@@ -193,7 +198,7 @@ def test_an_exec_under_way_when_the_keeper_dies_is_not_run_twice(ground: Ground)
         old = engine.keeper_pid
         os.kill(old, 19)  # it does not answer
         start = asyncio.create_task(engine.exec_start(record.id, detach=True))
-        await until((ground.directory / "exec" / "execs" / record.id / "process.json").exists)
+        await until(lambda: has_unread(ground.directory / "exec" / "keeper.sock"))
         kill_hard(old)
         with pytest.raises(Unavailable, match="the keeper died"):
             await start
