@@ -91,7 +91,9 @@ class Mesh:
 
     def delete(self) -> None:
         """Take the link away at once: the kernel ends a namespace in its own time, and its UDP port with it."""
-        self._plumbing.sandbox_links.talk([rtnetlink.delete_link(self._plumbing.names.mesh_link)])
+        plumbing = self._plumbing
+        plumbing.sandbox_links.talk([rtnetlink.delete_link(plumbing.names.mesh_link)])
+        nft_process.load(plumbing.settings.nft_command, mesh_rules.render_no_path(plumbing.names))
         self._is_known = False
 
     def _give_up(self, error: Exception) -> None:
@@ -163,6 +165,8 @@ class Mesh:
     def _load(self, numbers: frozenset[int]) -> None:
         """Load the rules whole, and make the way back."""
         plumbing, command = self._plumbing, self._plumbing.settings.nft_command
+        if self._actual.link is not None:
+            nft_process.load(command, mesh_rules.render_path(plumbing.names, self._actual.link.port))
         with namespace.inside(plumbing.sandbox, plumbing.home):
             nft_process.load(command, mesh_rules.render_mesh(plumbing.names, plumbing.ranges, numbers))
             if self._has_egress_hook:

@@ -57,21 +57,27 @@ table ip {table} {{
     type filter hook prerouting priority -300; policy accept;
     iifname {mesh} ct original zone set ether saddr map @node_zone
   }}
+  chain from_node {{
+    ct direction original ct mark set ether saddr map @node_mark
+    ct direction original ct mark 0 drop
+  }}
   chain entry {{
     type filter hook prerouting priority -150; policy accept;
-    iifname {mesh} ct direction original ct mark set ether saddr map @node_mark
-    iifname {mesh} ct direction original ct mark 0 drop
+    iifname {mesh} goto from_node
     iifname {bridge} ct direction reply ct mark & {RETURN_BIT:#x} != 0 meta mark set ct mark
   }}
   chain refusal {{
     type route hook output priority -150; policy accept;
     ct direction reply ct mark & {RETURN_BIT:#x} != 0 meta mark set ct mark
   }}
+  chain forward_from_node {{
+    oifname {bridge} accept
+    ct direction original meta l4proto tcp reject with tcp reset
+    ct direction original reject
+  }}
   chain forward {{
     type filter hook forward priority 0; policy accept;
-    iifname {mesh} oifname {bridge} accept
-    iifname {mesh} ct direction original meta l4proto tcp reject with tcp reset
-    iifname {mesh} ct direction original reject
+    iifname {mesh} goto forward_from_node
   }}
   chain postrouting {{
     type nat hook postrouting priority 100; policy accept;
@@ -79,6 +85,34 @@ table ip {table} {{
   }}
 }}
 """
+
+
+def render_path(names: Names, port: int) -> str:
+    """Return the table that keeps VXLAN's packets of this host out of its connection tracking.
+
+    Every flow within has a port of its own outside, and its own entry where it comes from and goes to: a second one for
+    the packets around it, on the way out and another on the way in, costs time and says nothing.
+
+    Args:
+        names: of the daemon.
+        port: UDP, of the data path.
+    """
+    return f"""{render_no_path(names)}table inet {names.path_table} {{
+  chain incoming {{
+    type filter hook prerouting priority -300; policy accept;
+    udp dport {port} fib daddr type local notrack
+  }}
+  chain outgoing {{
+    type filter hook output priority -300; policy accept;
+    udp dport {port} notrack
+  }}
+}}
+"""
+
+
+def render_no_path(names: Names) -> str:
+    """Return the commands that take the table of `render_path` away, whether or not it is there."""
+    return f"table inet {names.path_table} {{\n}}\ndelete table inet {names.path_table}\n"
 
 
 def render_return(names: Names, numbers: Iterable[int]) -> str:

@@ -62,7 +62,7 @@ def render_host(names: Names, ranges: Ranges, state: KernelState) -> str:
 {addressed}  }}
   chain guard {{
     type filter hook prerouting priority -300; policy accept;
-    iifname != "lo" ip daddr 127.0.0.0/8 drop
+    ip daddr 127.0.0.0/8 iifname != "lo" drop
   }}
   chain prerouting {{
     type nat hook prerouting priority -100; policy accept;
@@ -72,7 +72,7 @@ def render_host(names: Names, ranges: Ranges, state: KernelState) -> str:
 {publish}  }}
   chain forward {{
     type filter hook forward priority 0; policy accept;
-    oifname {link} ct state new ct status & dnat == 0 drop
+    ct state new oifname {link} ct status & dnat == 0 drop
   }}
   chain postrouting {{
     type nat hook postrouting priority 100; policy accept;
@@ -118,12 +118,18 @@ def render_sandbox(names: Names, ranges: Ranges, state: KernelState) -> str:
     iifname {link} meta l4proto tcp reject with tcp reset
     iifname {link} meta l4proto != icmp reject
   }}
+  chain refuse {{
+    meta l4proto tcp reject with tcp reset
+    reject
+  }}
+  chain between_tasks {{
+    ip saddr {ranges.gateway_network} drop
+    ip daddr {ranges.gateway_network} drop
+  }}
   chain forward {{
     type filter hook forward priority 0; policy accept;
-    iifname {link} oifname {link} meta l4proto tcp reject with tcp reset
-    iifname {link} oifname {link} reject
-    iifname {bridge} oifname {bridge} ct state new ip saddr {ranges.gateway_network} drop
-    iifname {bridge} oifname {bridge} ct state new ip daddr {ranges.gateway_network} drop
+    iifname {link} oifname {link} goto refuse
+    ct state new iifname {bridge} oifname {bridge} goto between_tasks
   }}
   chain postrouting {{
     type nat hook postrouting priority 100; policy accept;

@@ -76,6 +76,11 @@ class Names(Struct):
         return f"{self.table}_mesh"
 
     @property
+    def path_table(self) -> str:
+        """The table that keeps VXLAN's packets out of connection tracking, in the host's namespace."""
+        return f"{self.table}_path"
+
+    @property
     def secret_link(self) -> str:
         """The WireGuard link of encrypted networks, in the host's namespace."""
         return f"shwg-{self.mark}"

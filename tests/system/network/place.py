@@ -24,6 +24,7 @@ class Driver:
     """The process of driver.py in the host's namespace. `nsenter`, not `ip netns exec`: mounts must outlive it."""
 
     def __init__(self, place, daemon_id="test-daemon", settings="{}"):
+        self.log_path = place.log.name
         self.process = subprocess.Popen(
             ["nsenter", f"--net=/run/netns/{place.host}", sys.executable, str(HERE / "driver.py"),
              str(place.exec_root), daemon_id, settings],
@@ -34,7 +35,7 @@ class Driver:
 
     def _answer(self):
         line = self.process.stdout.readline()
-        assert line, "the driver ended: see its log"
+        assert line, f"the driver ended:\n{Path(self.log_path).read_text()}"
         answer = json.loads(line)
         assert "error" not in answer, answer
         return answer["ok"]

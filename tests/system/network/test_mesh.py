@@ -64,6 +64,10 @@ def test_every_node_leads_to_every_task_and_keeps_the_client(hosts, kind, port):
             answers = hosts.ask(client, kind, address_of(number), port, 6)
             assert names_in(answers) == set(TASKS), number
             assert sources_in(answers) == {address}
+    for host in hosts.hosts.values():
+        tracked = run("nsenter", f"--net={host.path}", "conntrack", "-L", "-p", "udp").stdout
+        assert "dport=4789" not in tracked, "what is around them needs no tracking"
+        assert kind == "tcp" or f"dport={port}" in tracked, "the flows themselves do"
 
 
 @pytest.mark.parametrize(("kind", "port"), KINDS)

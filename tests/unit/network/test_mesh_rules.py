@@ -1,4 +1,12 @@
-from shoal.network.mesh_rules import mesh_batch, render_mesh, render_return, render_return_removal, return_batch
+from shoal.network.mesh_rules import (
+    mesh_batch,
+    render_mesh,
+    render_no_path,
+    render_path,
+    render_return,
+    render_return_removal,
+    return_batch,
+)
 from shoal.network.nfnetlink import sandbox_batch
 from shoal.network.nft import render_sandbox
 from shoal.network.settings import names_of
@@ -18,6 +26,9 @@ def test_rulesets_replace_their_table_and_know_the_nodes():
     assert "elements = { 0x10003 : 02:42:0a:ff:00:03 }" in back
     assert 'hook egress device "ing0"' in back
     assert back.startswith(render_return_removal(NAMES))
+    path = render_path(NAMES, 4790)
+    assert path.startswith(render_no_path(NAMES))
+    assert path.count("udp dport 4790") == 2
 
 
 def test_batches_name_the_nodes_that_come_or_go():
