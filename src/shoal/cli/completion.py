@@ -14,6 +14,7 @@ from click.shell_completion import CompletionItem
 from shoal.cli.daemon_address import chosen_host, chosen_tls
 from shoal.cli.grammar import Value
 from shoal.client.connection import Client
+from shoal.compose.labels import NAMESPACE_LABEL
 from shoal.errors import ShoalError
 
 Json = Mapping[str, Any]
@@ -25,9 +26,6 @@ def _spec_name(item: Json) -> Iterable[str]:
 
 
 def _stack(item: Json) -> Iterable[str]:
-    # imported where stacks are asked for: it brings the whole of Compose, and somebody waits after a tab
-    from shoal.compose.services import NAMESPACE_LABEL
-
     if name := (item["Spec"].get("Labels") or {}).get(NAMESPACE_LABEL):
         yield name
 

@@ -1,21 +1,22 @@
 """The grammar of the command line: Docker's help layout, flags and groups on click; commands are imported when used.
 
 A flag is declared by a line of a table (`flag`), so that a command's flags read like the reference. A flag that is not
-given is None, an empty tuple if it is a list: Docker sends nothing then.
+given is None, an empty tuple if it is a list: Docker sends nothing then. What most commands do not need is imported
+where it is used, here and in `session`: a list is to appear at once (`bench/command_start.py`).
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
-from click.shell_completion import CompletionItem
 
-from shoal.cli.examples import EXAMPLES
 from shoal.errors import ShoalError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 EXIT_USAGE = 125  # as Docker has it for a wrong flag
 EXIT_FAILED = 1
@@ -137,6 +138,8 @@ class DockerCommand(click.Command):
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write help in Docker's layout."""
+        from shoal.cli.examples import EXAMPLES
+
         formatter.write(f"Usage:  {ctx.command_path} {self.usage}".rstrip() + f"\n\n{self.help or ''}\n")
         _write_aliases(ctx, formatter)
         _write_options(self, formatter)
@@ -241,6 +244,8 @@ class LazyGroup(click.Group):
         name = args[0]
         command = self.get_command(ctx, name)
         if command is None:
+            import difflib
+
             near = difflib.get_close_matches(name, [*self._lazy, *self.aliases])
             hint = f" Did you mean {near[0]}?" if near else ""
             raise click.UsageError(f"unknown command: {ctx.command_path} {name}.{hint}", ctx)
@@ -250,6 +255,8 @@ class LazyGroup(click.Group):
         """Return what the shell may offer, without importing the commands."""
         if incomplete.startswith("-"):
             return super().shell_complete(ctx, incomplete)
+        from click.shell_completion import CompletionItem
+
         names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
         return [CompletionItem(name, help=self._lazy[name][1]) for name in names]
 

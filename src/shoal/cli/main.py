@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from typing import NoReturn
 
@@ -100,6 +99,8 @@ def _error_text(error: ShoalError) -> str:
 def _usage_text(error: click.UsageError) -> str:
     message = error.format_message()
     if isinstance(error, click.NoSuchOption):
+        import difflib
+
         # click knows the hidden negations of switches, too
         known = [name for name in error.possibilities or () if not name.startswith(NEGATION)]
         near = difflib.get_close_matches(error.option_name, known, n=1)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from shoal.model.base import Struct
+from typing import Any, NamedTuple
 
 Json = Mapping[str, Any]
 
@@ -20,7 +18,7 @@ AWAITING_PROMOTION = "awaiting promotion"
 DEFAULT_MONITOR_NS = 5_000_000_000
 
 
-class Slot(Struct):
+class Slot(NamedTuple):
     """A task that should run: its number or node, how far it is, and what went wrong last."""
 
     name: str
@@ -28,7 +26,7 @@ class Slot(Struct):
     error: str = ""
 
 
-class Progress(Struct):
+class Progress(NamedTuple):
     """`running` of `wanted` tasks run (of a job: are complete); `slots` say how far each is."""
 
     running: int

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from shoal.cli.daemon_address import chosen_host, chosen_tls
 from shoal.client.connection import Client, RemoteError
 from shoal.errors import InvalidArgument, ShoalError
-from shoal.language.golang_functions import as_text
-from shoal.language.templates import Row, fields_of, parse_template
 from shoal.language.texts import table_text
 from shoal.language.values import parse_filters
+
+if TYPE_CHECKING:
+    from shoal.language.templates import Row
 
 STATUS_NOT_FOUND = 404
 
@@ -70,6 +71,8 @@ def print_list(columns: Sequence[Column], items: Sequence[Any], template: str | 
         rows = [[column.head for column in shown], *([column.value(item) for column in shown] for item in items)]
         click.echo(table_text(rows), nl=False)
         return
+    from shoal.language.templates import Row, parse_template
+
     rows_of = [Row((column.field, column.value(item)) for column in columns) for item in items]
     if template.startswith("table "):
         _print_template_table(columns, rows_of, template.removeprefix("table ").strip())
@@ -81,6 +84,8 @@ def print_list(columns: Sequence[Column], items: Sequence[Any], template: str | 
 
 
 def _print_template_table(columns: Sequence[Column], rows: Sequence[Row], template: str) -> None:
+    from shoal.language.templates import fields_of, parse_template
+
     render = parse_template(template)
     heads = {column.field: column.head for column in columns}
     unknown = [field for field in fields_of(template) if field not in heads]
@@ -96,11 +101,14 @@ def print_inspected(names: Sequence[str], find: Callable[[str], Any], template: 
     Raises:
         ShoalError: the errors, one a line.
     """
-    render = parse_template(template) if template else None
-    found, errors = collect(names, find)
-    if render is None:
+    if not template:
+        found, errors = collect(names, find)
         click.echo(json.dumps(found, indent=4, ensure_ascii=False))
     else:
+        from shoal.language.templates import parse_template
+
+        render = parse_template(template)
+        found, errors = collect(names, find)
         for item in found:
             click.echo(render(item))
     if errors:
@@ -167,4 +175,6 @@ def for_each(names: Sequence[str], act: Callable[[str], None]) -> None:
 
 def labels_text(labels: Mapping[str, str] | None) -> str:
     """Write labels in one line."""
+    from shoal.language.golang_functions import as_text
+
     return ",".join(f"{key}={as_text(value)}" for key, value in sorted((labels or {}).items()))

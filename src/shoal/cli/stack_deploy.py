@@ -9,31 +9,15 @@ from typing import Any
 import click
 
 from shoal.cli.service_sending import print_warnings, with_digest
-from shoal.cli.session import STATUS_NOT_FOUND, filter_query
+from shoal.cli.session import STATUS_NOT_FOUND
+from shoal.cli.stack_objects import KINDS, found_by_stack, id_of
 from shoal.client.connection import Client, RemoteError
+from shoal.compose.labels import IMAGE_LABEL
 from shoal.compose.plan import CREATE, KEEP, REMOVE, UPDATE, Change, differences, service_change
-from shoal.compose.services import IMAGE_LABEL, NAMESPACE_LABEL
 from shoal.compose.stack import Stack
 from shoal.errors import ShoalError
 
 Json = Mapping[str, Any]
-KINDS = ("service", "secret", "config", "network")
-
-
-def found_by_stack(client: Client, kind: str, stack: str) -> dict[str, Any]:
-    """Return what carries a stack's label, by name."""
-    query = filter_query((f"label={NAMESPACE_LABEL}={stack}",))
-    return {name_of(kind, item): item for item in client.get(f"/{kind}s", query)}
-
-
-def name_of(kind: str, item: Json) -> str:
-    """Return the name of a thing of a kind."""
-    return str(item["Name"] if kind == "network" else item["Spec"]["Name"])
-
-
-def id_of(kind: str, item: Json) -> str:
-    """Return the id of a thing of a kind."""
-    return str(item["Id"] if kind == "network" else item["ID"])
 
 
 class Present:

@@ -9,7 +9,6 @@ import click
 
 from shoal.cli.commands.service import print_tasks
 from shoal.cli.grammar import LazyGroup, command, flag
-from shoal.cli.pretty import node_lines
 from shoal.cli.session import (
     Column,
     collect,
@@ -126,6 +125,8 @@ def inspect(names: tuple[str, ...], format: str | None, pretty: bool | None) -> 
     if not pretty:
         print_inspected(names, find, format)
         return
+    from shoal.cli.pretty import node_lines
+
     print_pretty(names, find, node_lines)
 
 

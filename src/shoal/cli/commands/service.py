@@ -9,10 +9,7 @@ from typing import Any
 
 import click
 
-from shoal.cli.converge import wait_until_converged
 from shoal.cli.grammar import LazyGroup, command, flag
-from shoal.cli.pretty import service_lines
-from shoal.cli.service_sending import print_warnings
 from shoal.cli.session import (
     STATUS_NOT_FOUND,
     Column,
@@ -27,7 +24,6 @@ from shoal.cli.tasks_table import arrange, columns, ports_text
 from shoal.client.connection import Client, RemoteError
 from shoal.errors import InvalidArgument, ShoalError
 from shoal.language.texts import shorten_id
-from shoal.language.values import parse_scale
 
 _HERE = "shoal.cli.commands.service"
 _REVISIONS = "shoal.cli.commands.service_revisions"
@@ -46,53 +42,13 @@ service = LazyGroup(
         "rebalance": (f"{_HERE}_rebalance:rebalance", "Move tasks from full nodes to emptier ones"),
         "rm": (f"{_HERE}:remove", "Remove services"),
         "rollback": (f"{_REVISIONS}:rollback", "Go back to a previous specification of a service"),
-        "scale": (f"{_HERE}:scale", "Change the number of tasks"),
+        "scale": (f"{_HERE}_scale:scale", "Change the number of tasks"),
         "update": (f"{_HERE}_change:update", "Change a service"),
     },
     aliases={"list": "ls", "remove": "rm"},
     help="Work with services",
     context_settings={"help_option_names": ["--help"]},
 )
-
-
-@command("scale", "SERVICE=REPLICAS [SERVICE=REPLICAS...]", "Change the number of tasks of services")
-@flag("--detach", text="Do not wait until the services have converged", short="-d")
-@click.argument("scales", metavar="SERVICE=REPLICAS", nargs=-1, required=True)
-def scale(scales: tuple[str, ...], detach: bool | None) -> None:
-    """Scale; a service that cannot be is told after the others."""
-    try:
-        wanted = [parse_scale(text) for text in scales]
-    except ValueError as error:
-        raise InvalidArgument(str(error)) from None
-    client = connect()
-    scaled, errors = [], []
-    for name, count in wanted:
-        try:
-            scaled.append(_scale_one(client, name, count))
-        except ShoalError as error:
-            errors.append(f"{name}: {error.message}")
-        else:
-            click.echo(f"{name} scaled to {count}")
-    if not detach:
-        for service_id in scaled:
-            wait_until_converged(client, service_id, quiet=False)
-    if errors:
-        raise ShoalError("\n".join(errors))
-
-
-def _scale_one(client: Client, name: str, count: int) -> str:
-    found = client.get(f"/services/{name}")
-    mode = found["Spec"]["Mode"]
-    if "Replicated" in mode:
-        mode["Replicated"]["Replicas"] = count
-    elif "ReplicatedJob" in mode:
-        mode["ReplicatedJob"]["TotalCompletions"] = count
-    else:
-        raise InvalidArgument("scale can only be used with replicated or replicated-job mode")
-    print_warnings(
-        client.post(f"/services/{found['ID']}/update", found["Spec"], {"version": found["Version"]["Index"]})
-    )
-    return str(found["ID"])
 
 
 @command("rm", "SERVICE [SERVICE...]", "Remove services")
@@ -174,6 +130,8 @@ def inspect(names: tuple[str, ...], format: str | None, pretty: bool | None) -> 
     if not pretty:
         print_inspected(names, find, format)
         return
+    from shoal.cli.pretty import service_lines
+
     networks = {item["Id"]: item["Name"] for item in client.get("/networks")}
     found, errors = collect(names, find)
     for item in found:

@@ -17,7 +17,6 @@ from shoal.cli.grammar import LazyGroup, command, flag
 from shoal.cli.session import connect
 from shoal.client.connection import API_VERSION, CHUNK_BYTES
 from shoal.errors import InvalidArgument
-from shoal.language.templates import parse_template
 from shoal.language.texts import duration_text, size_text
 
 Json = Mapping[str, Any]
@@ -61,7 +60,7 @@ def info(format: str | None) -> None:  # noqa: A002
     client = connect()
     found = client.get("/info")
     if format:
-        click.echo(parse_template(format)(found))
+        click.echo(_filled_in(format, found))
         return
     cluster = client.get("/swarm") if found["Swarm"].get("ControlAvailable") else {}
     click.echo(f"Client:\n Version:    {__version__}\n\nServer:")
@@ -70,6 +69,12 @@ def info(format: str | None) -> None:  # noqa: A002
     click.echo("\n".join(_machine_lines(found)))
     for warning in found.get("Warnings") or ():
         click.echo(warning, err=True)
+
+
+def _filled_in(template: str, value: Any) -> str:
+    from shoal.language.templates import parse_template
+
+    return parse_template(template)(value)
 
 
 def _server_lines(found: Json) -> Iterator[str]:
@@ -133,7 +138,7 @@ def version(format: str | None) -> None:  # noqa: A002
     client = connect()
     own = {"Version": __version__, "ApiVersion": API_VERSION}
     if format:
-        click.echo(parse_template(format)({"Client": own, "Server": client.get("/version")}))
+        click.echo(_filled_in(format, {"Client": own, "Server": client.get("/version")}))
         return
     # what is ours is shown also where no daemon answers
     click.echo(f"Client:\n Version:           {own['Version']}\n API version:       {own['ApiVersion']}\n")
