@@ -51,6 +51,28 @@ def test_exec_on_a_terminal(daemon, web):
         check_shell(terminal)
 
 
+def on_narrow_terminal(daemon, *words, more=None):
+    """Return what a command prints on a terminal of 70 columns, by lines."""
+    told = environment(daemon) | {"TERM": "xterm", "NO_COLOR": ""} | (more or {})
+    with on_terminal(*SHOAL, *words, environment=told, size=(30, 70)) as terminal:
+        assert terminal.wait() == 0
+        return terminal.said.split("\r\n")[:-1]
+
+
+def test_a_table_fits_the_terminal_it_is_on(daemon):
+    whole = daemon.shoal("service", "ps", "--no-trunc", "web").stdout
+    assert max(map(len, whole.splitlines())) > 70
+    shown = on_narrow_terminal(daemon, "service", "ps", "web", more={"NO_COLOR": "1"})
+    assert max(map(len, shown)) <= 70
+    assert shown[0].startswith("ID            NAME   ")
+    assert "  DESIRE…  " in shown[0]
+    assert shown[1].startswith(f"{whole.splitlines()[1][:12]}  web.1  ")
+    longer = on_narrow_terminal(daemon, "service", "ps", "--no-trunc", "web", more={"NO_COLOR": "1"})
+    assert longer[0] == whole.splitlines()[0]
+    template = "{{.ID}} {{.Image}} {{.Name}} {{.CurrentState}} {{.Node}} {{.DesiredState}} {{.Image}} end"
+    assert on_narrow_terminal(daemon, "service", "ps", "--format", template, "web")[0].endswith(" end")
+
+
 def test_what_goes_on_in_a_container(daemon, web):
     assert "sleep 1000" in daemon.shoal("top", web).stdout
     shown = daemon.shoal("stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}} {{.MemUsage}}", web).stdout

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shoal.cli.daemon_address import chosen_host, chosen_tls
+from shoal.cli.screen import terminal_width
 from shoal.client.connection import Client, RemoteError
 from shoal.errors import InvalidArgument, ShoalError
-from shoal.language.texts import table_text
+from shoal.language.tables import table_text
 from shoal.language.values import parse_filters
 
 if TYPE_CHECKING:
@@ -60,16 +61,23 @@ class Column:
         self.shown = shown
 
 
-def print_list(columns: Sequence[Column], items: Sequence[Any], template: str | None) -> None:
+def print_list(columns: Sequence[Column], items: Sequence[Any], template: str | None, *, truncate: bool = True) -> None:
     """Print items as a table, or as a template says.
+
+    Args:
+        columns: those not shown are for templates.
+        items: a line each.
+        template: None for the table; what it makes is left as it is.
+        truncate: cut the table to the width of the terminal it is on.
 
     Raises:
         InvalidArgument, NotBuilt: of the template.
     """
     if template is None or template == "table":
         shown = [column for column in columns if column.shown]
-        rows = [[column.head for column in shown], *([column.value(item) for column in shown] for item in items)]
-        click.echo(table_text(rows), nl=False)
+        rows = [[column.head for column in shown], *([str(column.value(item)) for column in shown] for item in items)]
+        width = terminal_width() if truncate and template is None else None
+        click.echo(table_text(rows, width), nl=False)
         return
     from shoal.language.templates import Row, parse_template
 

@@ -69,7 +69,7 @@ def list_containers(filter: tuple[str, ...], format: str | None, **given: Any) -
         Column("State", "STATE", lambda item: str(item["State"]), shown=False),
         Column("Labels", "LABELS", lambda item: labels_text(item.get("Labels")), shown=False),
     ]
-    print_list(shown, found, format)
+    print_list(shown, found, format, truncate=not whole)
 
 
 def _ports_text(item: Json) -> str:

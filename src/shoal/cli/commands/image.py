@@ -76,7 +76,7 @@ def list_images(filter: tuple[str, ...], format: str | None, **given: Any) -> No
         Column("CreatedSince", "CREATED", lambda row: f"{age_text(now - row[2]['Created'])} ago"),
         Column("Size", "SIZE", lambda row: size_text(row[2]["Size"])),
     ]
-    print_list(shown, rows, format)
+    print_list(shown, rows, format, truncate=not given["no_trunc"])
 
 
 @contextmanager

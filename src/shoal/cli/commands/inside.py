@@ -14,7 +14,8 @@ from shoal.cli.session import Column, connect, print_list
 from shoal.cli.terminal import join_streams, window_size
 from shoal.client.connection import Client, RemoteError
 from shoal.errors import InvalidArgument
-from shoal.language.texts import shorten_id, size_text, table_text
+from shoal.language.tables import table_text
+from shoal.language.texts import shorten_id, size_text
 
 Json = Mapping[str, Any]
 CLEAR_SCREEN = "\x1b[2J\x1b[H"
@@ -106,7 +107,7 @@ def stats(names: tuple[str, ...], format: str | None, **given: Any) -> None:  # 
         samples = list(_samples(client, names, all_of_them=bool(given["all"])))
         if not given["no_stream"] and sys.stdout.isatty() and format is None:
             click.echo(CLEAR_SCREEN, nl=False)
-        print_list(columns, samples, format)
+        print_list(columns, samples, format, truncate=not whole)
         if given["no_stream"]:
             return
 

@@ -16,7 +16,7 @@ from shoal.cli.grammar import LazyGroup, command, flag
 from shoal.errors import InvalidArgument, ShoalError
 from shoal.lab.lab import DEFAULT_SCRATCH, Lab, take_down
 from shoal.lab.plan import DEFAULT_NAME, Way
-from shoal.language.texts import table_text
+from shoal.language.tables import table_text
 from shoal.language.values import parse_uint
 
 _HERE = "shoal.cli.commands.lab"

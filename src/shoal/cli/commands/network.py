@@ -181,7 +181,7 @@ def list_networks(filter: tuple[str, ...], format: str | None, no_trunc: bool | 
         Column("Labels", "LABELS", lambda item: labels_text(item["Labels"]), shown=False),
         Column("CreatedAt", "CREATED AT", lambda item: str(item["Created"]), shown=False),
     ]
-    print_list(shown, found, format)
+    print_list(shown, found, format, truncate=not no_trunc)
 
 
 @command("inspect", "[OPTIONS] NETWORK [NETWORK...]", "Show all there is of networks")

@@ -171,7 +171,7 @@ def print_tasks(client: Client, tasks: Sequence[Mapping[str, Any]], given: Mappi
         click.echo("".join(f"{row.task['ID']}\n" for row in rows), nl=False)
         return
     shown = columns(time.time_ns(), truncate=not given["no_trunc"], indent=given["format"] is None)
-    print_list(shown, rows, given["format"])
+    print_list(shown, rows, given["format"], truncate=not given["no_trunc"])
 
 
 def find_service_or_task(client: Client, name: str) -> tuple[str, Mapping[str, Any]]:
