@@ -73,6 +73,26 @@ def test_a_table_fits_the_terminal_it_is_on(daemon):
     assert on_narrow_terminal(daemon, "service", "ps", "--format", template, "web")[0].endswith(" end")
 
 
+def test_colours_on_a_terminal(daemon):
+    green, red, plain = "\x1b[32m", "\x1b[31m", "\x1b[0m"
+    assert f"{green}Ready{plain} " in on_narrow_terminal(daemon, "node", "ls")[1]
+    for no_colour in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+        assert "\x1b[" not in "".join(on_narrow_terminal(daemon, "node", "ls", more=no_colour))
+    told = environment(daemon) | {"TERM": "xterm", "NO_COLOR": ""}
+    with on_terminal(*SHOAL, "service", "update", "none", environment=told) as terminal:
+        terminal.wait_for(f"{red}Error response from daemon:{plain} ")
+        assert terminal.wait() == 1
+
+
+def test_progress_on_a_terminal(daemon):
+    shown = on_narrow_terminal(daemon, "service", "update", "--force", "web", more={"NO_COLOR": "1"})
+    assert any(line.endswith(f"1/1: running   [{'=' * 24}>]") for line in shown)
+    assert "\x1b[2K" in "".join(shown)
+    shown = on_narrow_terminal(daemon, "service", "update", "--force", "web", more={"TERM": "dumb"})
+    assert "1/1: running" in shown
+    assert "\x1b" not in "".join(shown)
+
+
 def test_what_goes_on_in_a_container(daemon, web):
     assert "sleep 1000" in daemon.shoal("top", web).stdout
     shown = daemon.shoal("stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}} {{.MemUsage}}", web).stdout

@@ -92,8 +92,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def _error_text(error: ShoalError) -> str:
     from shoal.client.connection import RemoteError
 
-    prefix = "Error response from daemon: " if isinstance(error, RemoteError) else ""
-    return prefix + error.message
+    if not isinstance(error, RemoteError):
+        return error.message
+    from shoal.cli.screen import RED, paint
+
+    return f"{paint('Error response from daemon:', RED, sys.stderr)} {error.message}"
 
 
 def _usage_text(error: click.UsageError) -> str:

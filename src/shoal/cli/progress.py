@@ -139,8 +139,13 @@ def _slot(name: str, task: Json) -> Slot:
     return Slot(name=name, state=task["Status"]["State"], error=task["Status"].get("Err", ""))
 
 
-def describe(progress: Progress) -> list[str]:
-    """Return the lines that show a state: one for all, one a task while there are few."""
+def describe(progress: Progress, bar_width: int = 0) -> list[str]:
+    """Return the lines that show a state: one for all, one a task while there are few.
+
+    Args:
+        progress: the state.
+        bar_width: of the bar a task, which shows how far it is on its way; 0 for none.
+    """
     if progress.waiting:
         return ["overall progress: waiting for new tasks"]
     what = "complete" if progress.job else "tasks"
@@ -148,5 +153,14 @@ def describe(progress: Progress) -> list[str]:
     if progress.wanted <= MOST_LINES:
         for slot in progress.slots[:MOST_LINES]:
             place = f"{slot.name}/{progress.wanted}" if slot.name.isdecimal() else slot.name
-            lines.append(f"{place}: {slot.state.ljust(9)}{f' {slot.error}' if slot.error else ''}".rstrip())
+            told = slot.error or _bar(slot.state, bar_width)
+            lines.append(f"{place}: {slot.state.ljust(9)} {told}".rstrip())
     return lines
+
+
+def _bar(state: str, width: int) -> str:
+    """Draw how far a state is from running; none for what has ended otherwise than it should."""
+    if not width or _RANK.get(state, _DONE + 1) > _DONE:
+        return ""
+    full = width * min(_RANK[state], len(STATES)) // len(STATES)
+    return f"[{'=' * (full - 1)}>{' ' * (width - full)}]"

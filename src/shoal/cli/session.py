@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shoal.cli.daemon_address import chosen_host, chosen_tls
-from shoal.cli.screen import terminal_width
+from shoal.cli.screen import paint, terminal_width
 from shoal.client.connection import Client, RemoteError
 from shoal.errors import InvalidArgument, ShoalError
 from shoal.language.tables import table_text
@@ -52,13 +52,22 @@ def filter_query(texts: Sequence[str], **more: Iterable[str]) -> dict[str, str]:
 
 
 class Column:
-    """A column of a list: the field's name in formats, the head, and how to get it from an item."""
+    """A column of a list: the field's name in formats, the head, how to get it from an item, a cell's colour."""
 
-    def __init__(self, field: str, head: str, value: Callable[[Any], Any], *, shown: bool = True) -> None:
+    def __init__(
+        self,
+        field: str,
+        head: str,
+        value: Callable[[Any], Any],
+        *,
+        shown: bool = True,
+        colour: Callable[[str], str] | None = None,
+    ) -> None:
         self.field = field
         self.head = head
         self.value = value
         self.shown = shown
+        self.colour = colour
 
 
 def print_list(columns: Sequence[Column], items: Sequence[Any], template: str | None, *, truncate: bool = True) -> None:
@@ -76,8 +85,16 @@ def print_list(columns: Sequence[Column], items: Sequence[Any], template: str | 
     if template is None or template == "table":
         shown = [column for column in columns if column.shown]
         rows = [[column.head for column in shown], *([str(column.value(item)) for column in shown] for item in items)]
-        width = terminal_width() if truncate and template is None else None
-        click.echo(table_text(rows, width), nl=False)
+
+        def painted(column: int, cell: str) -> str:
+            colour = shown[column].colour
+            return paint(cell, colour(cell)) if colour is not None else cell
+
+        if template is None:
+            text = table_text(rows, terminal_width() if truncate else None, painted)
+        else:
+            text = table_text(rows)
+        click.echo(text, nl=False)
         return
     from shoal.language.templates import Row, parse_template
 

@@ -11,6 +11,7 @@ import click
 
 from shoal.cli.grammar import LazyGroup, command, flag
 from shoal.cli.log_output import log_query, print_raw
+from shoal.cli.screen import state_colour
 from shoal.cli.session import Column, connect, filter_query, labels_text, print_list
 from shoal.client.streams import MULTIPLEXED, STDERR, read_frames
 from shoal.language.texts import age_text, ellipsis, shorten_id
@@ -63,7 +64,7 @@ def list_containers(filter: tuple[str, ...], format: str | None, **given: Any) -
             lambda item: f'"{item["Command"] if whole else ellipsis(item["Command"], MOST_COMMAND)}"',
         ),
         Column("CreatedAt", "CREATED", lambda item: f"{age_text(now - item['Created'])} ago"),
-        Column("Status", "STATUS", lambda item: str(item["Status"])),
+        Column("Status", "STATUS", lambda item: str(item["Status"]), colour=state_colour),
         Column("Ports", "PORTS", _ports_text),
         Column("Names", "NAMES", lambda item: ",".join(name.lstrip("/") for name in item["Names"])),
         Column("State", "STATE", lambda item: str(item["State"]), shown=False),

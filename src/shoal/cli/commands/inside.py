@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from shoal.cli.grammar import command, flag
+from shoal.cli.screen import redraws
 from shoal.cli.session import Column, connect, print_list
 from shoal.cli.terminal import join_streams, window_size
 from shoal.client.connection import Client, RemoteError
@@ -105,7 +106,7 @@ def stats(names: tuple[str, ...], format: str | None, **given: Any) -> None:  # 
     ]
     while True:
         samples = list(_samples(client, names, all_of_them=bool(given["all"])))
-        if not given["no_stream"] and sys.stdout.isatty() and format is None:
+        if not given["no_stream"] and redraws() and format is None:
             click.echo(CLEAR_SCREEN, nl=False)
         print_list(columns, samples, format, truncate=not whole)
         if given["no_stream"]:

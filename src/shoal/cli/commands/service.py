@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from shoal.cli.grammar import LazyGroup, command, flag
+from shoal.cli.screen import share_colour
 from shoal.cli.session import (
     STATUS_NOT_FOUND,
     Column,
@@ -107,7 +108,7 @@ def print_services(found: Sequence[Mapping[str, Any]], template: str | None, *, 
         Column("ID", "ID", lambda item: shorten_id(item["ID"])),
         Column("Name", "NAME", lambda item: str(item["Spec"]["Name"])),
         Column("Mode", "MODE", _mode_word),
-        Column("Replicas", "REPLICAS", _replicas_text),
+        Column("Replicas", "REPLICAS", _replicas_text, colour=share_colour),
         Column("Image", "IMAGE", _image_text),
         Column("Ports", "PORTS", lambda item: ports_text((item.get("Endpoint") or {}).get("Ports") or ())),
     ]
