@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -181,3 +182,61 @@ def test_a_container_joins_a_network_by_shoal(daemon):
     daemon.shoal("network", "disconnect", "back", "toolbox")
     daemon.docker("rm", "--force", "toolbox")
     wait_for(lambda: daemon.shoal("network", "rm", "back", check=False).returncode == 0, "the network can go")
+
+
+def test_what_was_changed_and_what_takes_room(daemon):
+    """As docker says it; an answer other than `y` removes nothing."""
+    daemon.docker("run", "--name", "done", "busybox", "sh", "-c", "echo hi > /tmp/new; rm /etc/passwd")
+    for words in (
+        ("diff", "done"),
+        ("history", "--human=false", "busybox"),
+        ("history", "--quiet", "--no-trunc", "busybox"),
+        ("history", "--format", "{{.ID}} {{.CreatedAt}} {{.CreatedBy}} {{.Size}} {{.Comment}}", "busybox"),
+        ("system", "df"),
+        ("system", "df", "--format", "json"),
+        ("ps", "--all", "--format", "{{.Names}} {{.Size}} {{.Mounts}} {{.LocalVolumes}} {{.Networks}} {{.CreatedAt}}"),
+        ("ps", "--latest", "--size", "--format", "{{.Names}} {{.Size}}"),
+    ):
+        assert daemon.shoal(*words).stdout == daemon.docker(*words).stdout, words
+    assert " done" in daemon.shoal("system", "df", "--verbose").stdout
+    for kind in ("container", "image", "volume", "network", "system"):
+        asked = daemon.shoal(kind, "prune", input="no\n")
+        told = daemon.docker(kind, "prune", input="no\n").stdout
+        assert asked.stdout == told.replace("  - unused build cache\n", "")
+    assert daemon.shoal("ps", "--all", "--quiet", "--filter", "name=done").stdout
+    removed = daemon.shoal("container", "prune", input="y\n").stdout
+    assert re.search(
+        r"\nDeleted Containers:\n[0-9a-f]{64}\n\nTotal reclaimed space: 3B\n$", removed.replace("] ", "]\n")
+    )
+
+
+def test_archives_of_containers_and_images(daemon, web):
+    exported, saved = daemon.root / "web.tar", daemon.root / "saved.tar"
+    daemon.shoal("export", "--output", str(exported), web)
+    with tarfile.open(exported) as archive:
+        assert "bin/busybox" in archive.getnames()
+    refused = daemon.shoal("export", "--output", str(saved), "nothing", check=False)
+    assert (refused.returncode, saved.exists()) == (1, False)
+    daemon.shoal("tag", "busybox", "other:1")
+    daemon.shoal("save", "--output", str(saved), "other:1")
+    daemon.shoal("rmi", "other:1")
+    assert "Loaded image: other:1" in daemon.shoal("load", "--input", str(saved)).stdout
+    daemon.shoal("rmi", "other:1")
+    daemon.shoal("import", str(exported), "spare:1")
+    assert "Deleted Images:\nuntagged: spare:1\ndeleted: sha256:" in daemon.shoal("image", "prune", "-af").stdout
+    with on_terminal(*SHOAL, "save", "busybox", environment=environment(daemon)) as terminal:
+        terminal.wait_for("cowardly refusing to save to a terminal")
+        assert terminal.wait() == 1
+
+
+def test_a_system_is_tidied(daemon):
+    daemon.docker("run", "--name", "done", "busybox", "true")
+    daemon.docker("volume", "create")
+    daemon.docker("network", "create", "--driver", "bridge", "idle")
+    done = daemon.shoal("system", "prune", "--force", "--volumes", "--filter", "label!=kept").stdout
+    assert re.fullmatch(
+        r"Deleted Containers:\n[0-9a-f]{64}\n\nDeleted Networks:\nidle\n\nDeleted Volumes:\n[0-9a-f]{64}\n\n"
+        r"Total reclaimed space: \S+\n",
+        done,
+    )
+    assert "until" in daemon.shoal("system", "prune", "--volumes", "--filter", "until=1h", check=False).stderr

@@ -15,6 +15,8 @@ EXIT_INTERRUPTED = 130
 _IMAGES = "shoal.cli.commands.image"
 _CONTAINERS = "shoal.cli.commands.container"
 _INSIDE = "shoal.cli.commands.inside"
+_FILES = "shoal.cli.commands.files"
+_REGISTRY = "shoal.cli.commands.image_registry"
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "swarm": ("shoal.cli.commands.swarm:swarm", "Make, join, change and leave a swarm"),
@@ -34,16 +36,21 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "image": (f"{_IMAGES}:image", "Work with the images of this node"),
     "system": ("shoal.cli.commands.system:system", "Work with the daemon"),
     "events": ("shoal.cli.commands.events:events", "Show what happens"),
+    "diff": (f"{_FILES}:diff", "Show which files of a container were changed"),
     "exec": (f"{_INSIDE}:execute", "Run a command in a container"),
+    "export": (f"{_FILES}:export", "Write a container's files as a tar archive"),
     "top": (f"{_INSIDE}:top", "Show the processes of a container"),
     "stats": (f"{_INSIDE}:stats", "Show what containers use"),
     "inspect": ("shoal.cli.commands.inspect:inspect", "Show objects whole"),
     "ps": (f"{_CONTAINERS}:list_containers", "List the containers of this node"),
     "logs": (f"{_CONTAINERS}:logs", "Show the output of a container"),
     "images": (f"{_IMAGES}:list_images", "List the images of this node"),
+    "history": (f"{_IMAGES}:history", "Show how an image was made"),
     "import": (f"{_IMAGES}:import_image", "Make an image out of a root filesystem"),
     "load": (f"{_IMAGES}:load", "Load images from an archive"),
-    "pull": (f"{_IMAGES}:pull", "Get an image from a registry"),
+    "pull": (f"{_REGISTRY}:pull", "Get an image from a registry"),
+    "push": (f"{_REGISTRY}:push", "Send an image to its registry"),
+    "save": (f"{_FILES}:save", "Write images as a tar archive"),
     "tag": (f"{_IMAGES}:tag", "Give an image another name"),
     "rmi": (f"{_IMAGES}:remove", "Remove images"),
 }

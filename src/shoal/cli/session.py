@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,15 @@ def connect() -> Client:
             click.echo(f"Warning: {text}", err=True)
 
     return Client(chosen_host(given), warn, chosen_tls(given))
+
+
+def confirm(warning: str, *, force: bool = False) -> None:
+    """Warn and ask, unless by force; without the answer `y` the command ends here, which is no failure."""
+    if force:
+        return
+    click.echo(f"{warning}\nAre you sure you want to continue? [y/N] ", nl=False)
+    if sys.stdin.readline().strip().lower() != "y":
+        raise SystemExit(0)
 
 
 def filter_query(texts: Sequence[str], **more: Iterable[str]) -> dict[str, str]:

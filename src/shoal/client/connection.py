@@ -22,7 +22,8 @@ ANSWER_TIMEOUT_SECONDS = 90.0
 STALE_HEADER = "X-Shoal-Stale"
 STALE = "the swarm has no leader: this is what the manager that was asked knew last, and it may be old"
 
-Query = Mapping[str, str | int | bool | None]
+# a tuple is given once for each of its values
+Query = Mapping[str, str | int | bool | tuple[str, ...] | None]
 Body = bytes | IO[bytes] | Iterable[bytes]
 
 
@@ -62,14 +63,14 @@ class Client:
         self._dialer = make_dialer(host, tls)
         self.host = host
 
-    def get(self, path: str, query: Query | None = None) -> Any:
+    def get(self, path: str, query: Query | None = None, headers: Mapping[str, str] | None = None) -> Any:
         """Ask for JSON.
 
         Raises:
             RemoteError: the daemon refuses; its message.
             NoDaemon: nobody answers.
         """
-        return self._answer("GET", path, query)
+        return self._answer("GET", path, query, None, headers)
 
     def post(
         self, path: str, body: object = None, query: Query | None = None, headers: Mapping[str, str] | None = None
@@ -199,7 +200,7 @@ class Client:
 
 def _target(path: str, query: Query | None) -> str:
     given = {key: _query_text(value) for key, value in (query or {}).items() if value is not None}
-    return f"/v{API_VERSION}{quote(path, safe='/@:+')}" + (f"?{urlencode(given)}" if given else "")
+    return f"/v{API_VERSION}{quote(path, safe='/@:+')}" + (f"?{urlencode(given, doseq=True)}" if given else "")
 
 
 def _decode(raw: bytes, kind: str) -> Any:
@@ -210,7 +211,9 @@ def _decode(raw: bytes, kind: str) -> Any:
     return raw.decode(errors="replace")
 
 
-def _query_text(value: str | int | bool | None) -> str:
+def _query_text(value: str | int | bool | tuple[str, ...]) -> str | tuple[str, ...]:
+    if isinstance(value, tuple):
+        return value
     if isinstance(value, bool):
         return "1" if value else "0"
     return str(value)

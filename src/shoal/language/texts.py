@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 SHORT_ID = 12
 SECOND_NS = 1_000_000_000
 _AGES = (  # from this many seconds on, in units of so many seconds
@@ -78,6 +80,11 @@ def ellipsis(text: str, most: int) -> str:
 def go_time_text(text: str) -> str:
     """Write a time of the API as `--pretty` does: `2026-11-23 14:23:43.62 +0000 utc`."""
     return f"{text.rstrip('Z').replace('T', ' ')} +0000 utc"
+
+
+def utc_text(seconds: float) -> str:
+    """Write a time as docker's lists do: `2026-11-26 11:35:37 +0000 UTC`."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} +0000 UTC"
 
 
 def capitalize(text: str) -> str:

@@ -11,6 +11,7 @@ import click
 from shoal.cli.grammar import LazyGroup, command, flag
 from shoal.cli.session import (
     Column,
+    confirm,
     connect,
     delete_each,
     filter_query,
@@ -18,12 +19,12 @@ from shoal.cli.session import (
     print_inspected,
     print_list,
 )
-from shoal.errors import InvalidArgument, ShoalError
+from shoal.errors import InvalidArgument
 from shoal.language.values import parse_int, parse_pair
 
 _HERE = "shoal.cli.commands.network"
 SHORT_ID_LENGTH = 12
-PRUNE_QUESTION = "WARNING! This will remove all custom networks not used by at least one container.\nAre you sure?"
+PRUNE_WARNING = "WARNING! This will remove all custom networks not used by at least one container."
 
 network = LazyGroup(
     "network",
@@ -208,8 +209,7 @@ def remove(names: tuple[str, ...], force: bool | None) -> None:
 @flag("--force", text="Do not ask", short="-f")
 def prune(filter: tuple[str, ...], force: bool | None) -> None:  # noqa: A002
     """Remove networks, after asking."""
-    if not force and not click.confirm(PRUNE_QUESTION, prompt_suffix=" "):
-        raise ShoalError("network prune has been cancelled")
+    confirm(PRUNE_WARNING, force=bool(force))
     removed = connect().post("/networks/prune", query=filter_query(filter)).get("NetworksDeleted")
     if removed:
         click.echo("Deleted Networks:\n" + "".join(f"{name}\n" for name in removed))

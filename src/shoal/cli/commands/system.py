@@ -25,9 +25,11 @@ _HERE = "shoal.cli.commands.system"
 system = LazyGroup(
     "system",
     lazy={
+        "df": ("shoal.cli.commands.disk_usage:disk_usage", "Show what images, containers and volumes take"),
         "dial-stdio": (f"{_HERE}:dial_standard_streams", "Join our input and output to the daemon: what ssh:// runs"),
         "events": ("shoal.cli.commands.events:events", "Show what happens"),
         "info": (f"{_HERE}:info", "Show what the daemon says of itself and its swarm"),
+        "prune": ("shoal.cli.commands.prune:prune_system", "Remove all that nothing uses"),
     },
     help="Work with the daemon",
     context_settings={"help_option_names": ["--help"]},
