@@ -11,6 +11,7 @@ import yaml
 
 from shoal.cli.converge import wait_until_converged
 from shoal.cli.grammar import command, flag
+from shoal.cli.registry_logins import read_logins
 from shoal.cli.session import connect
 from shoal.cli.stack_deploy import Present, carry_out, plan_deploy
 from shoal.cli.stack_files import load_project, load_stack
@@ -79,8 +80,6 @@ def deploy(name: str, **given: Any) -> None:
     resolve = given["resolve_image"] or "always"
     if resolve not in RESOLVES:
         raise InvalidArgument(f'--resolve-image "{resolve}": use {", ".join(RESOLVES)}')
-    if given["with_registry_auth"]:
-        raise InvalidArgument("--with-registry-auth: shoal keeps no credentials of registries; use the docker command")
     wanted = load_stack(name, given["compose_file"], given["env_file"], given["profile"])
     client = connect()
     present = Present(client, wanted)
@@ -89,7 +88,8 @@ def deploy(name: str, **given: Any) -> None:
         _print_plan(changes)
         _print_fit(client, wanted, changes)
         return
-    touched = carry_out(present, wanted, changes, resolve=resolve)
+    logins = read_logins() if given["with_registry_auth"] else None
+    touched = carry_out(present, wanted, changes, resolve=resolve, logins=logins)
     if given["wait"] or given["detach"] is False:
         _wait(client, touched, given["timeout"] or DEFAULT_WAIT_NS, quiet=bool(given["quiet"]))
 
