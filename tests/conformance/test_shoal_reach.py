@@ -240,3 +240,24 @@ def test_a_system_is_tidied(daemon):
         done,
     )
     assert "until" in daemon.shoal("system", "prune", "--volumes", "--filter", "until=1h", check=False).stderr
+
+
+def test_refusals_of_both_commands_are_alike(daemon):
+    for words in (
+        ("service", "inspect", "none"),
+        ("service", "ps", "none", "web", "--format", "{{.Name}}"),
+        ("service", "rm", "none", "neither"),
+        ("service", "scale", "none=2"),
+        ("service", "logs", "none"),
+        ("node", "inspect", "none"),
+        ("secret", "rm", "none"),
+        ("volume", "inspect", "none"),
+        ("rmi", "none"),
+        ("inspect", "none"),
+        ("swarm", "leave"),
+    ):
+        ours, theirs = daemon.shoal(*words, check=False), daemon.docker(*words, check=False)
+        assert (ours.stdout, ours.stderr, ours.returncode) == (theirs.stdout, theirs.stderr, theirs.returncode), words
+    for words in (("service", "creat"), ("service", "rm"), ("node", "ls", "x"), ("service", "ls", "-f", "bogus"),
+                  ("info", "--format", "{{.Nope}}"), ("service",)):  # fmt: skip
+        assert daemon.shoal(*words, check=False).returncode == daemon.docker(*words, check=False).returncode, words

@@ -8,7 +8,7 @@ from typing import NoReturn
 import click
 
 from shoal import __version__
-from shoal.cli.grammar import EXIT_FAILED, EXIT_USAGE, NEGATION, LazyGroup
+from shoal.cli.grammar import EXIT_FAILED, EXIT_USAGE, NEGATION, LazyGroup, WrongWords
 from shoal.errors import ShoalError
 
 EXIT_INTERRUPTED = 130
@@ -75,12 +75,16 @@ def shoal(**given: object) -> None:
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run a command line and exit: 0 done, 1 refused or failed, 125 not understood, 130 interrupted."""
+    """Run a command line and exit: 0 done, 1 refused or failed, 125 a flag not understood, 130 interrupted."""
     try:
         shoal.main(args=arguments, prog_name="shoal", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        # a group by itself shows what it has, as docker's do
+        click.echo(error.format_message(), err=True)
     except click.UsageError as error:
         click.echo(_usage_text(error), err=True)
-        sys.exit(EXIT_USAGE)
+        # docker's codes: a flag that is not understood is another matter than a word too few or too many
+        sys.exit(EXIT_FAILED if isinstance(error, WrongWords) else EXIT_USAGE)
     except click.ClickException as error:
         click.echo(error.format_message(), err=True)
         sys.exit(EXIT_FAILED)
@@ -97,13 +101,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _error_text(error: ShoalError) -> str:
-    from shoal.client.connection import RemoteError
-
-    if not isinstance(error, RemoteError):
-        return error.message
     from shoal.cli.screen import RED, paint
+    from shoal.client.connection import REFUSAL, RemoteError
 
-    return f"{paint('Error response from daemon:', RED, sys.stderr)} {error.message}"
+    text = error.text if isinstance(error, RemoteError) else error.message
+    # of several things each may have been refused
+    return text.replace(REFUSAL, paint(REFUSAL, RED, sys.stderr))
 
 
 def _usage_text(error: click.UsageError) -> str:

@@ -186,7 +186,7 @@ def collect(names: Sequence[str], find: Callable[[str], Any]) -> tuple[list[Any]
         try:
             found.append(find(name))
         except RemoteError as error:
-            errors.append(error.message)
+            errors.append(error.text)
     return found, errors
 
 
@@ -201,7 +201,7 @@ def for_each(names: Sequence[str], act: Callable[[str], None]) -> None:
         try:
             act(name)
         except RemoteError as error:
-            errors.append(error.message)
+            errors.append(error.text)
         else:
             click.echo(name)
     if errors:

@@ -19,6 +19,8 @@ CHUNK_BYTES = 65536
 # A stream may be silent for as long as it likes; a plain answer may not.
 ANSWER_TIMEOUT_SECONDS = 90.0
 
+# how docker begins what its daemon says
+REFUSAL = "Error response from daemon:"
 STALE_HEADER = "X-Shoal-Stale"
 STALE = "the swarm has no leader: this is what the manager that was asked knew last, and it may be old"
 
@@ -28,11 +30,20 @@ Body = bytes | IO[bytes] | Iterable[bytes]
 
 
 class RemoteError(ShoalError):
-    """What the daemon refused; `http_status` is the status it gave."""
+    """What the daemon refused; `http_status` is the status it gave, `text` what people read.
 
-    def __init__(self, message: str, http_status: int) -> None:
-        super().__init__(message)
+    `is_quoted`: the message is the daemon's own.
+    """
+
+    def __init__(self, message: str, http_status: int, *, is_quoted: bool = True) -> None:
+        super().__init__(message.rstrip())
         self.http_status = http_status
+        self.is_quoted = is_quoted
+
+    @property
+    def text(self) -> str:
+        """The message, with who says so."""
+        return f"{REFUSAL} {self.message}" if self.is_quoted else self.message
 
 
 class Answer(NamedTuple):

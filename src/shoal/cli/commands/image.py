@@ -202,6 +202,6 @@ def remove(names: tuple[str, ...], force: bool | None, no_prune: bool | None) ->
                     if key in item:
                         click.echo(f"{key}: {item[key]}")
         except RemoteError as error:
-            errors.append(error.message)
+            errors.append(error.text)
     if errors:
         raise ShoalError("\n".join(errors))

@@ -126,7 +126,7 @@ def inspect(names: tuple[str, ...], format: str | None, pretty: bool | None) -> 
     client = connect()
 
     def find(name: str) -> Any:
-        return client.get(f"/services/{name}", {"insertDefaults": True})
+        return _find(client, name, "Error: ")
 
     if not pretty:
         print_inspected(names, find, format)
@@ -151,12 +151,22 @@ def inspect(names: tuple[str, ...], format: str | None, pretty: bool | None) -> 
 def list_tasks(names: tuple[str, ...], filter: tuple[str, ...], **given: Any) -> None:  # noqa: A002
     """List tasks; a service that is not there is told after the others."""
     client = connect()
-    found, errors = collect(names, lambda name: client.get(f"/services/{name}"))
+    found, errors = collect(names, lambda name: _find(client, name))
     if found:
         query = filter_query(filter, service=[item["ID"] for item in found])
         print_tasks(client, client.get("/tasks", query), given)
     if errors:
         raise ShoalError("\n".join(errors))
+
+
+def _find(client: Client, name: str, prefix: str = "") -> Any:
+    """Return a service with its defaults, or refuse in docker's own words: those of its command, not of the daemon."""
+    try:
+        return client.get(f"/services/{name}", {"insertDefaults": True})
+    except RemoteError as error:
+        if error.http_status != STATUS_NOT_FOUND:
+            raise
+        raise RemoteError(f"{prefix}no such service: {name}", STATUS_NOT_FOUND, is_quoted=False) from None
 
 
 def print_tasks(client: Client, tasks: Sequence[Mapping[str, Any]], given: Mapping[str, Any]) -> None:
@@ -190,7 +200,7 @@ def find_service_or_task(client: Client, name: str) -> tuple[str, Mapping[str, A
         return "tasks", client.get(f"/tasks/{name}")
     except RemoteError as error:
         if error.http_status == STATUS_NOT_FOUND:
-            raise RemoteError(f"no such task or service: {name}", STATUS_NOT_FOUND) from None
+            raise RemoteError(f"no such task or service: {name}", STATUS_NOT_FOUND, is_quoted=False) from None
         raise
 
 

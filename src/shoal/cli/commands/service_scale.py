@@ -8,7 +8,7 @@ from shoal.cli.converge import wait_until_converged
 from shoal.cli.grammar import command, flag
 from shoal.cli.service_sending import print_warnings
 from shoal.cli.session import connect
-from shoal.client.connection import Client
+from shoal.client.connection import Client, RemoteError
 from shoal.errors import InvalidArgument, ShoalError
 from shoal.language.values import parse_scale
 
@@ -27,7 +27,9 @@ def scale(scales: tuple[str, ...], detach: bool | None) -> None:
     for name, count in wanted:
         try:
             scaled.append(_scale_one(client, name, count))
-        except ShoalError as error:
+        except RemoteError as error:
+            errors.append(f"{name}: {error.text}")
+        except InvalidArgument as error:
             errors.append(f"{name}: {error.message}")
         else:
             click.echo(f"{name} scaled to {count}")

@@ -12,6 +12,7 @@ from shoal.cli.commands.service import print_services, print_tasks
 from shoal.cli.grammar import LazyGroup, command, flag
 from shoal.cli.session import Column, connect, filter_query, print_list
 from shoal.cli.stack_objects import KINDS, found_by_stack, id_of
+from shoal.client.connection import RemoteError
 from shoal.compose.labels import NAMESPACE_LABEL
 from shoal.errors import ShoalError
 
@@ -99,8 +100,8 @@ def remove(names: tuple[str, ...], detach: bool | None, wait: bool | None) -> No
                 click.echo(f"Removing {kind} {item_name}")
                 try:
                     client.delete(f"/{kind}s/{id_of(kind, item)}")
-                except ShoalError as error:
-                    errors.append(f"Failed to remove {kind} {id_of(kind, item)}: {error.message}")
+                except RemoteError as error:
+                    errors.append(f"Failed to remove {kind} {id_of(kind, item)}: {error.text}")
         if wait or detach is False:
             query = filter_query((f"label={NAMESPACE_LABEL}={name}",))
             while client.get("/tasks", query):

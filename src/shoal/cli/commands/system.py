@@ -73,10 +73,11 @@ def info(format: str | None) -> None:  # noqa: A002
         click.echo(warning, err=True)
 
 
-def _filled_in(template: str, value: Any) -> str:
-    from shoal.language.templates import parse_template
+def _filled_in(template: str, value: Json) -> str:
+    """Write a value as a template says; a field that there is not is a mistake. Raises InvalidArgument."""
+    from shoal.language.templates import Row, parse_template
 
-    return parse_template(template)(value)
+    return parse_template(template)(Row(value))
 
 
 def _server_lines(found: Json) -> Iterator[str]:
