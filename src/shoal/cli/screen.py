@@ -16,7 +16,7 @@ RED = "31"
 GREEN = "32"
 YELLOW = "33"
 _COLOURS = {
-    GREEN: ("active", "complete", "good", "ready", "running", "up"),
+    GREEN: ("complete", "good", "ready", "running", "up"),
     RED: ("dead", "down", "failed", "orphaned", "problem", "rejected", "unreachable"),
     YELLOW: ("drain", "locked", "note", "pause", "paused", "pending", "restarting", "unknown"),
 }
