@@ -261,3 +261,19 @@ def test_refusals_of_both_commands_are_alike(daemon):
     for words in (("service", "creat"), ("service", "rm"), ("node", "ls", "x"), ("service", "ls", "-f", "bogus"),
                   ("info", "--format", "{{.Nope}}"), ("service",)):  # fmt: skip
         assert daemon.shoal(*words, check=False).returncode == daemon.docker(*words, check=False).returncode, words
+
+
+def test_life_of_a_container_by_shoal(daemon):
+    daemon.docker("run", "--detach", "--name", "first", "busybox", "sleep", "1000")
+    seen = []
+    for words in (
+        ("pause", "first"), ("unpause", "first"), ("rename", "first", "second"), ("restart", "-t", "0", "second"),
+        ("kill", "--signal", "KILL", "second"), ("wait", "second"), ("start", "second"), ("rm", "second"),
+        ("stop", "--timeout", "0", "nothing", "second"), ("rm", "second"), ("rm", "--force", "second"),
+    ):  # fmt: skip
+        done = daemon.shoal(*words, check=False)
+        seen.append((done.stdout.strip(), done.returncode))
+    assert seen == [
+        ("first", 0), ("first", 0), ("", 0), ("second", 0), ("second", 0), ("137", 0), ("second", 0), ("", 1),
+        ("second", 1), ("second", 0), ("", 0),
+    ]  # fmt: skip

@@ -15,6 +15,7 @@ EXIT_INTERRUPTED = 130
 _IMAGES = "shoal.cli.commands.image"
 _CONTAINERS = "shoal.cli.commands.container"
 _INSIDE = "shoal.cli.commands.inside"
+_LIFE = "shoal.cli.commands.container_life"
 _FILES = "shoal.cli.commands.files"
 _REGISTRY = "shoal.cli.commands.image_registry"
 
@@ -52,6 +53,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "push": (f"{_REGISTRY}:push", "Send an image to its registry"),
     "save": (f"{_FILES}:save", "Write images as a tar archive"),
     "tag": (f"{_IMAGES}:tag", "Give an image another name"),
+    "kill": (f"{_LIFE}:kill", "Send containers a signal"),
+    "pause": (f"{_LIFE}:pause", "Freeze containers"),
+    "rename": (f"{_LIFE}:rename", "Give a container another name"),
+    "restart": (f"{_LIFE}:restart", "Stop containers and start them again"),
+    "rm": (f"{_LIFE}:remove", "Remove containers"),
+    "start": (f"{_LIFE}:start", "Start containers that were stopped"),
+    "stop": (f"{_LIFE}:stop", "Stop containers"),
+    "unpause": (f"{_LIFE}:unpause", "Let frozen containers go on"),
+    "wait": (f"{_LIFE}:wait", "Wait until containers have ended"),
     "rmi": (f"{_IMAGES}:remove", "Remove images"),
 }
 
