@@ -149,20 +149,22 @@ def test_a_daemon_is_reached_over_ssh(daemon, programs, web):
     assert asked == f"-l ann -p 2222 -- host.test shoal -H unix://{daemon.socket_path} system dial-stdio"
 
 
-def test_a_shell_completes_commands_flags_and_names(daemon, programs):
-    def offered(*words: str) -> list[str]:
-        asked = {"_SHOAL_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
-        settings = [f"{key}={value}" for key, value in asked.items()]
-        shown = run_with(daemon, programs, "env", *settings, "shoal").stdout
-        return [line.partition(",")[2] for line in shown.splitlines()]
+def offered(daemon, programs, *words):
+    """Return what a shell is offered for the last word."""
+    asked = {"_SHOAL_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+    settings = [f"{key}={value}" for key, value in asked.items()]
+    shown = run_with(daemon, programs, "env", *settings, "shoal").stdout
+    return [line.partition(",")[2] for line in shown.splitlines()]
 
-    assert offered("shoal", "serv") == ["service"]
-    assert offered("shoal", "service", "ro") == ["rollback"]
-    assert offered("shoal", "service", "rm", "w") == ["web"]
-    assert offered("shoal", "service", "create", "--update-or") == ["--update-order"]
-    assert offered("shoal", "service", "create", "--update-order", "start") == ["start-first"]
-    assert offered("shoal", "service", "create", "--network", "ing") == ["ingress"]
-    assert not [word for word in offered("shoal", "service", "ls", "--") if word.startswith("--not-")]
+
+def test_a_shell_completes_commands_flags_and_names(daemon, programs):
+    assert offered(daemon, programs, "shoal", "serv") == ["service"]
+    assert offered(daemon, programs, "shoal", "service", "ro") == ["rollback"]
+    assert offered(daemon, programs, "shoal", "service", "rm", "w") == ["web"]
+    assert offered(daemon, programs, "shoal", "service", "create", "--update-or") == ["--update-order"]
+    assert offered(daemon, programs, "shoal", "service", "create", "--update-order", "start") == ["start-first"]
+    assert offered(daemon, programs, "shoal", "service", "create", "--network", "ing") == ["ingress"]
+    assert not [word for word in offered(daemon, programs, "shoal", "service", "ls", "--") if word.startswith("--not-")]
     for shell in ("bash", "zsh", "fish"):
         assert "_SHOAL_COMPLETE" in run_with(daemon, programs, "shoal", "completion", shell).stdout
 
@@ -263,7 +265,7 @@ def test_refusals_of_both_commands_are_alike(daemon):
         assert daemon.shoal(*words, check=False).returncode == daemon.docker(*words, check=False).returncode, words
 
 
-def test_life_of_a_container_by_shoal(daemon):
+def test_life_of_a_container_by_shoal(daemon, programs):
     daemon.docker("run", "--detach", "--name", "first", "busybox", "sleep", "1000")
     seen = []
     for words in (
@@ -273,6 +275,9 @@ def test_life_of_a_container_by_shoal(daemon):
     ):  # fmt: skip
         done = daemon.shoal(*words, check=False)
         seen.append((done.stdout.strip(), done.returncode))
+        if words[0] == "wait":
+            assert offered(daemon, programs, "shoal", "start", "sec") == ["second"]
+            assert offered(daemon, programs, "shoal", "exec", "sec") == []
     assert seen == [
         ("first", 0), ("first", 0), ("", 0), ("second", 0), ("second", 0), ("137", 0), ("second", 0), ("", 1),
         ("second", 1), ("second", 0), ("", 0),

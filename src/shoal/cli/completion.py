@@ -42,6 +42,8 @@ SOURCES: dict[str, tuple[str, Callable[[Json], Iterable[str]]]] = {
     "CONTAINER": ("/containers/json", lambda item: [name.lstrip("/") for name in item["Names"]]),
     "IMAGE": ("/images/json", lambda item: item.get("RepoTags") or ()),
 }
+# commands that mean containers that run; the others are offered those that have ended, too
+RUNNING_ONLY = frozenset({"connect", "exec", "kill", "pause", "stats", "stop", "top", "unpause"})
 # flags whose value is such a name
 FLAG_SOURCES = {
     "--network": "NETWORK",
@@ -97,7 +99,8 @@ def _names_of(kinds: list[str]) -> Offer:
             client = Client(chosen_host(given), tls=chosen_tls(given))
             for kind in kinds:
                 path, read = SOURCES[kind]
-                answer = client.get(path)
+                ended_too = kind == "CONTAINER" and context.info_name not in RUNNING_ONLY
+                answer = client.get(path, {"all": True} if ended_too else None)
                 items = answer["Volumes"] or () if kind == "VOLUME" else answer
                 found.update(name for item in items for name in read(item))
         except (ShoalError, OSError, KeyError, TypeError):
