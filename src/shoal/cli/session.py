@@ -80,6 +80,11 @@ class Column:
         self.colour = colour
 
 
+def absent_column(field: str) -> Column:
+    """Return a column that docker has for templates, and that says nothing here."""
+    return Column(field, field.upper(), lambda _: "N/A", shown=False)
+
+
 def print_list(columns: Sequence[Column], items: Sequence[Any], template: str | None, *, truncate: bool = True) -> None:
     """Print items as a table, or as a template says.
 

@@ -77,9 +77,14 @@ def ellipsis(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def go_utc_text(text: str) -> str:
+    """Write a time of the API as Go prints it: `2026-11-23 14:23:43.62 +0000 UTC`."""
+    return f"{text.rstrip('Z').replace('T', ' ')} +0000 UTC"
+
+
 def go_time_text(text: str) -> str:
     """Write a time of the API as `--pretty` does: `2026-11-23 14:23:43.62 +0000 utc`."""
-    return f"{text.rstrip('Z').replace('T', ' ')} +0000 utc"
+    return go_utc_text(text).lower()
 
 
 def utc_text(seconds: float) -> str:

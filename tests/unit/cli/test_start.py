@@ -12,7 +12,7 @@ NEEDLESS = {
     "shoal.cli.converge", "shoal.cli.examples", "shoal.cli.pretty", "shoal.compose.services",
     "shoal.language.golang_template", "shoal.model",
 }  # fmt: skip
-LISTS = ("service ls", "service ps web", "node ls", "stack ls", "network ls", "volume ls", "ps", "images", "version")
+LISTS = ("service ls", "node ls", "stack ls", "network ls", "ps", "images", "version")
 
 
 @pytest.mark.parametrize("words", LISTS)

@@ -110,6 +110,7 @@ def container_columns(now: float, *, whole: bool, with_size: bool = False) -> li
             lambda item: ",".join((item.get("NetworkSettings") or {}).get("Networks") or ()),
             shown=False,
         ),
+        Column("Platform", "PLATFORM", lambda _: None, shown=False),
         Column("State", "STATE", lambda item: str(item["State"]), shown=False),
     ]
 

@@ -11,7 +11,7 @@ from typing import IO, Any
 import click
 
 from shoal.cli.grammar import LazyGroup, command, flag
-from shoal.cli.session import Column, connect, filter_query, print_list
+from shoal.cli.session import Column, absent_column, connect, filter_query, print_list
 from shoal.client.connection import RemoteError
 from shoal.client.streams import Readable, read_objects
 from shoal.errors import InvalidArgument, ShoalError
@@ -55,15 +55,18 @@ def split_reference(reference: str) -> tuple[str, str]:
     return f"{head}{slash}{short}", tag
 
 
-@command("images", "[OPTIONS]", "List the images of this node")
+@command("images", "[OPTIONS] [REPOSITORY[:TAG]]", "List the images of this node")
 @flag("--all", text="Also those without a name", short="-a")
+@flag("--digests", text="Also their digests")
 @flag("--filter", "filter", "Condition on what is listed", short="-f", many=True)
 @flag("--format", "string", "json, or a template such as {{.Repository}}")
 @flag("--no-trunc", text="Cut nothing short")
 @flag("--quiet", text="Ids only", short="-q")
-def list_images(filter: tuple[str, ...], format: str | None, **given: Any) -> None:  # noqa: A002
+@click.argument("reference", metavar="REPOSITORY[:TAG]", default="")
+def list_images(reference: str, filter: tuple[str, ...], format: str | None, **given: Any) -> None:  # noqa: A002
     """List images, a line a name."""
-    found = connect().get("/images/json", {"all": bool(given["all"]), **filter_query(filter)})
+    query = filter_query(filter, reference=[reference] if reference else [])
+    found = connect().get("/images/json", {"all": bool(given["all"]), **query})
     rows: list[tuple[str, str, Mapping[str, Any]]] = []
     for item in sorted(found, key=lambda item: item["Created"], reverse=True):
         names = [split_reference(tag) for tag in item.get("RepoTags") or ()] or [(NONE, NONE)]
@@ -79,12 +82,20 @@ def list_images(filter: tuple[str, ...], format: str | None, **given: Any) -> No
     shown = [
         Column("Repository", "REPOSITORY", lambda row: str(row[0])),
         Column("Tag", "TAG", lambda row: str(row[1])),
+        Column("Digest", "DIGEST", _digest_text, shown=bool(given["digests"])),
         Column("ID", "IMAGE ID", identity),
         Column("CreatedSince", "CREATED", lambda row: f"{age_text(now - row[2]['Created'])} ago"),
         Column("Size", "SIZE", lambda row: size_text(row[2]["Size"])),
         Column("CreatedAt", "CREATED AT", lambda row: utc_text(row[2]["Created"]), shown=False),
+        Column("VirtualSize", "SIZE", lambda row: size_text(row[2]["Size"], digits=4), shown=False),
+        *(absent_column(name) for name in ("Containers", "SharedSize", "UniqueSize")),
     ]
     print_list(shown, rows, format, truncate=not given["no_trunc"])
+
+
+def _digest_text(row: tuple[str, str, Mapping[str, Any]]) -> str:
+    digests = [text.partition("@")[2] for text in row[2].get("RepoDigests") or () if text.startswith(f"{row[0]}@")]
+    return digests[0] if digests else NONE
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from shoal.cli.session import (
     print_list,
 )
 from shoal.errors import InvalidArgument
+from shoal.language.texts import go_utc_text
 from shoal.language.values import parse_int, parse_pair
 
 _HERE = "shoal.cli.commands.network"
@@ -176,13 +177,17 @@ def list_networks(filter: tuple[str, ...], format: str | None, no_trunc: bool | 
         Column("Name", "NAME", lambda item: str(item["Name"])),
         Column("Driver", "DRIVER", lambda item: str(item["Driver"])),
         Column("Scope", "SCOPE", lambda item: str(item["Scope"])),
-        Column("IPv4", "IPV4", lambda item: item.get("EnableIPv4", True), shown=False),
-        Column("IPv6", "IPV6", lambda item: item["EnableIPv6"], shown=False),
-        Column("Internal", "INTERNAL", lambda item: item["Internal"], shown=False),
+        Column("IPv4", "IPV4", lambda item: _truth(item.get("EnableIPv4", True)), shown=False),
+        Column("IPv6", "IPV6", lambda item: _truth(item["EnableIPv6"]), shown=False),
+        Column("Internal", "INTERNAL", lambda item: _truth(item["Internal"]), shown=False),
         Column("Labels", "LABELS", lambda item: labels_text(item["Labels"]), shown=False),
-        Column("CreatedAt", "CREATED AT", lambda item: str(item["Created"]), shown=False),
+        Column("CreatedAt", "CREATED AT", lambda item: go_utc_text(item["Created"]), shown=False),
     ]
     print_list(shown, found, format, truncate=not no_trunc)
+
+
+def _truth(value: bool) -> str:
+    return str(value).lower()
 
 
 @command("inspect", "[OPTIONS] NETWORK [NETWORK...]", "Show all there is of networks")

@@ -118,7 +118,7 @@ def _list(kind: str, conditions: tuple[str, ...], template: str | None, *, quiet
     shown = [
         Column("ID", "ID", lambda item: str(item["ID"])),
         Column("Name", "NAME", lambda item: str(item["Spec"]["Name"])),
-        Column("Driver", "DRIVER", driver, shown=kind == "secret"),
+        *([Column("Driver", "DRIVER", driver)] if kind == "secret" else []),
         Column("CreatedAt", "CREATED", lambda item: age("CreatedAt", item)),
         Column("UpdatedAt", "UPDATED", lambda item: age("UpdatedAt", item)),
         Column("Labels", "LABELS", lambda item: labels_text(item["Spec"].get("Labels")), shown=False),

@@ -7,6 +7,7 @@ import click
 from shoal.cli.grammar import LazyGroup, command, flag
 from shoal.cli.session import (
     Column,
+    absent_column,
     confirm,
     connect,
     delete_each,
@@ -63,6 +64,7 @@ def list_volumes(filter: tuple[str, ...], format: str | None, quiet: bool | None
         Column("Scope", "SCOPE", lambda item: str(item["Scope"]), shown=False),
         Column("Mountpoint", "MOUNTPOINT", lambda item: str(item["Mountpoint"]), shown=False),
         Column("Labels", "LABELS", lambda item: labels_text(item["Labels"]), shown=False),
+        *(absent_column(name) for name in ("Availability", "Group", "Links", "Size", "Status")),
     ]
     print_list(shown, found, format)
 
