@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tarfile
 
 import docker as docker_py
@@ -105,6 +106,58 @@ def test_credentials(daemon, docker, place, busybox):
     wait_for(lambda: docker("ps", "-aq") == "", "its task has gone")
     docker("image", "prune", "-af", "--filter", "label!=kept")
     daemon.import_busybox()
+
+
+def test_credentials_by_shoal(daemon, place, busybox, tmp_path):
+    """A helper's credentials go to the registry with push and pull, and to the nodes with a service."""
+    name, shoal = f"{place.address}/helped", daemon.shoal
+    helper = tmp_path / "docker-credential-told"
+    helper.write_text('#!/bin/sh\necho \'{"Username": "bob", "Secret": "secret"}\'\n')
+    helper.chmod(0o755)
+    kept = daemon.root / "docker" / "config.json"
+    kept.parent.mkdir(exist_ok=True)
+    before = kept.read_text() if kept.exists() else "{}"
+    program = ("env", f"PATH={tmp_path}:{os.environ['PATH']}", sys.executable, "-m", "shoal.cli.main")
+
+    def told(*words, check=True):
+        done = daemon.execute(*program, *words, check=check)
+        return done.stdout + done.stderr
+
+    create = ("service", "create", "--detach", "--stop-grace-period", "0s", "--name", "helped")
+    stack = tmp_path / "stack.yaml"
+    one = {"image": f"{name}:1", "command": ["sleep", "1000"], "stop_grace_period": "0s"}
+    stack.write_text(json.dumps({"services": {"one": one}}))
+    try:
+        shoal("tag", "busybox", f"{name}:1")
+        kept.write_text("{}")
+        assert "no basic auth credentials" in told("push", f"{name}:1", check=False)
+        kept.write_text(json.dumps({"credHelpers": {place.address: "told"}}))
+        assert f"The push refers to repository [{name}]" in told("push", f"{name}:1")
+        shoal("rmi", f"{name}:1", "busybox")
+        assert f"Downloaded newer image for {name}:1" in told("pull", f"{name}:1")
+        shoal("rmi", f"{name}:1")
+        told(*create, "--with-registry-auth", f"{name}:1", "sleep", "1000")
+        wait_for(lambda: "1/1" in shoal("service", "ls").stdout, "it was pulled and runs")
+        shown = shoal("service", "inspect", "helped").stdout
+        assert f"{name}:1@sha256:" in shown
+        assert "secret" not in shown
+        # an update without the flag keeps what the nodes were sent
+        shoal("service", "update", "--detach", "--label-add", "a=b", "helped")
+        shoal("service", "scale", "--detach", "helped=0")
+        wait_for(lambda: shoal("ps", "--all", "--quiet").stdout == "", "its task has gone")
+        assert "Deleted Images:" in shoal("image", "prune", "--all", "--force").stdout
+        shoal("service", "scale", "--detach", "helped=1")
+        wait_for(lambda: "1/1" in shoal("service", "ls").stdout, "it was pulled again and runs")
+        shoal("service", "rm", "helped")
+        wait_for(lambda: shoal("ps", "--all", "--quiet").stdout == "", "its task has gone")
+        shoal("image", "prune", "--all", "--force")
+        told("stack", "deploy", "--with-registry-auth", "--compose-file", str(stack), "helped")
+        wait_for(lambda: "1/1" in shoal("stack", "services", "helped").stdout, "the stack's image was pulled")
+    finally:
+        kept.write_text(before)
+        shoal("stack", "rm", "--wait", "helped")
+        shoal("image", "prune", "--all", "--force")
+        daemon.import_busybox()
 
 
 def test_progress_and_an_index_of_platforms(daemon, client, place, busybox):

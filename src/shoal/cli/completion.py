@@ -14,6 +14,7 @@ from click.shell_completion import CompletionItem
 from shoal.cli.daemon_address import chosen_host, chosen_tls
 from shoal.cli.grammar import Value
 from shoal.client.connection import Client
+from shoal.compose.labels import NAMESPACE_LABEL
 from shoal.errors import ShoalError
 
 Json = Mapping[str, Any]
@@ -25,9 +26,6 @@ def _spec_name(item: Json) -> Iterable[str]:
 
 
 def _stack(item: Json) -> Iterable[str]:
-    # imported where stacks are asked for: it brings the whole of Compose, and somebody waits after a tab
-    from shoal.compose.services import NAMESPACE_LABEL
-
     if name := (item["Spec"].get("Labels") or {}).get(NAMESPACE_LABEL):
         yield name
 
@@ -44,6 +42,8 @@ SOURCES: dict[str, tuple[str, Callable[[Json], Iterable[str]]]] = {
     "CONTAINER": ("/containers/json", lambda item: [name.lstrip("/") for name in item["Names"]]),
     "IMAGE": ("/images/json", lambda item: item.get("RepoTags") or ()),
 }
+# commands that mean containers that run; the others are offered those that have ended, too
+RUNNING_ONLY = frozenset({"connect", "exec", "kill", "pause", "stats", "stop", "top", "unpause"})
 # flags whose value is such a name
 FLAG_SOURCES = {
     "--network": "NETWORK",
@@ -99,7 +99,8 @@ def _names_of(kinds: list[str]) -> Offer:
             client = Client(chosen_host(given), tls=chosen_tls(given))
             for kind in kinds:
                 path, read = SOURCES[kind]
-                answer = client.get(path)
+                ended_too = kind == "CONTAINER" and context.info_name not in RUNNING_ONLY
+                answer = client.get(path, {"all": True} if ended_too else None)
                 items = answer["Volumes"] or () if kind == "VOLUME" else answer
                 found.update(name for item in items for name in read(item))
         except (ShoalError, OSError, KeyError, TypeError):

@@ -10,10 +10,14 @@ from collections.abc import Callable
 import click
 
 from shoal.cli.progress import describe, failure_of, is_job, measure, monitor_ns, promotion_awaited
+from shoal.cli.screen import paint, redraws, state_colour, terminal_width
 from shoal.client.connection import Client
 from shoal.errors import ShoalError
+from shoal.language.texts import ellipsis
 
 POLL_SECONDS = 0.2
+WIDE_BAR = 50
+WIDE_TERMINAL = 110
 
 
 class _Screen:
@@ -21,21 +25,37 @@ class _Screen:
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
-        self._in_place = sys.stdout.isatty()
+        # lines that wrap could not be written over
+        self._width = terminal_width() if redraws() else None
         self._shown: list[str] = []
+
+    @property
+    def bar_width(self) -> int:
+        """How wide bars are: as docker's, half of that on a narrow terminal; 0 where lines stay."""
+        if self._width is None:
+            return 0
+        return WIDE_BAR if self._width > WIDE_TERMINAL else WIDE_BAR // 2
 
     def show(self, lines: list[str]) -> None:
         if self._quiet or lines == self._shown:
             return
-        if self._in_place:
+        if self._width is not None:
             up = f"\x1b[{len(self._shown)}A" if self._shown else ""
-            click.echo(up + "".join(f"\x1b[2K{line}\n" for line in lines) + "\x1b[J", nl=False)
+            written = "".join(f"\x1b[2K{_painted(ellipsis(line, self._width - 1))}\n" for line in lines)
+            click.echo(f"{up}{written}\x1b[J", nl=False)
         else:
             for line in lines:
                 if line not in self._shown:
                     click.echo(line)
         sys.stdout.flush()
         self._shown = lines
+
+
+def _painted(line: str) -> str:
+    """Give the state in `NAME: STATE …` its colour."""
+    name, found, rest = line.partition(": ")
+    state, gap, more = rest.partition(" ")
+    return f"{name}{found}{paint(state, state_colour(state))}{gap}{more}"
 
 
 def wait_until_converged(
@@ -62,7 +82,7 @@ def wait_until_converged(
             if failure:
                 raise ShoalError(failure)
             progress = measure(service, client.get("/tasks", query), client.get("/nodes"))
-            lines = describe(progress)
+            lines = describe(progress, screen.bar_width)
             if is_job(service) and progress.converged:
                 screen.show([*lines, "job complete"])
                 return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from shoal.client.connection import DEFAULT_HOST
@@ -13,7 +12,7 @@ from shoal.client.dialing import TlsFiles
 HOST_VARIABLES = ("SHOAL_HOST", "DOCKER_HOST")
 VERIFY_VARIABLE = "DOCKER_TLS_VERIFY"
 CERTIFICATES_VARIABLE = "DOCKER_CERT_PATH"
-CERTIFICATES = Path("~/.docker")
+CERTIFICATES = "~/.docker"
 
 
 def chosen_host(given: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> str:
@@ -33,6 +32,8 @@ def chosen_tls(given: Mapping[str, Any], environment: Mapping[str, str] = os.env
     named = [given.get(name) for name in ("tlscacert", "tlscert", "tlskey")]
     if not (verifies or given.get("tls") or any(named)):
         return None
+    from pathlib import Path
+
     folder = Path(environment.get(CERTIFICATES_VARIABLE) or CERTIFICATES).expanduser()
     authority, certificate, key = (
         Path(path) if path else folder / f"{name}.pem" for path, name in zip(named, ("ca", "cert", "key"), strict=True)

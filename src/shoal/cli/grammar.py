@@ -1,30 +1,37 @@
 """The grammar of the command line: Docker's help layout, flags and groups on click; commands are imported when used.
 
 A flag is declared by a line of a table (`flag`), so that a command's flags read like the reference. A flag that is not
-given is None, an empty tuple if it is a list: Docker sends nothing then.
+given is None, an empty tuple if it is a list: Docker sends nothing then. What most commands do not need is imported
+where it is used, here and in `session`: a list is to appear at once (`bench/command_start.py`).
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
-from click.shell_completion import CompletionItem
 
-from shoal.cli.examples import EXAMPLES
 from shoal.errors import ShoalError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 EXIT_USAGE = 125  # as Docker has it for a wrong flag
 EXIT_FAILED = 1
 HELP_COLUMN_GAP = 3
 NEGATION = "--not-"
+# how click begins what it says of words too many
+EXTRA_WORDS = "Got unexpected extra argument"
 _TRUE = {"1", "t", "true"}
 _FALSE = {"0", "f", "false"}
 
 Parse = Callable[[str], Any]
+
+
+class WrongWords(click.UsageError):
+    """A command that is not there, or more words than a command takes."""
 
 
 class Value(click.ParamType[Any]):
@@ -89,8 +96,16 @@ def flag(
         declaration = f"{name}/{NEGATION}{name.removeprefix('--')}"
         extra = [short] if short else []
         return click.option(declaration, *extra, default=None, help=shown)
-    kind = Value(word, parse or str)
+    kind = Value(word, parse or (check_filter if word == "filter" else str))
     return click.option(*names, type=kind, metavar=word, multiple=many, help=shown)
+
+
+def check_filter(text: str) -> str:
+    """Return a condition as it was given. Raises ValueError: it is none."""
+    from shoal.language.values import parse_filters
+
+    parse_filters([text])
+    return text
 
 
 def flags(*added: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -113,7 +128,29 @@ class DockerCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Take flags and arguments apart."""
-        return super().parse_args(ctx, self._rewrite_switches(ctx, args))
+        rewritten = self._rewrite_switches(ctx, args)
+        try:
+            return super().parse_args(ctx, rewritten)
+        except click.MissingParameter as error:
+            if not isinstance(error.param, click.Argument):
+                raise
+        except click.UsageError as error:
+            if type(error) is not click.UsageError or not error.message.startswith(EXTRA_WORDS):
+                raise
+        said = f"'{ctx.command_path}' {self._words_text()}"
+        raise WrongWords(f"{said}\n\nUsage:  {ctx.command_path} {self.usage}".rstrip() + "\n", ctx)
+
+    def _words_text(self) -> str:
+        """Say how many words there may be."""
+        words = [param for param in self.params if isinstance(param, click.Argument)]
+        least = sum(word.required for word in words)
+        most = None if any(word.nargs < 0 for word in words) else len(words)
+        if most == 0:
+            return "accepts no arguments"
+        if most is None:
+            return f"requires at least {least} argument{'' if least == 1 else 's'}"
+        span = str(most) if least == most else f"{least} to {most}" if least else f"at most {most}"
+        return f"requires {span} argument{'' if most == 1 else 's'}"
 
     def _rewrite_switches(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Turn `--detach=false` into what click understands."""
@@ -137,6 +174,8 @@ class DockerCommand(click.Command):
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write help in Docker's layout."""
+        from shoal.cli.examples import EXAMPLES
+
         formatter.write(f"Usage:  {ctx.command_path} {self.usage}".rstrip() + f"\n\n{self.help or ''}\n")
         _write_aliases(ctx, formatter)
         _write_options(self, formatter)
@@ -241,15 +280,19 @@ class LazyGroup(click.Group):
         name = args[0]
         command = self.get_command(ctx, name)
         if command is None:
+            import difflib
+
             near = difflib.get_close_matches(name, [*self._lazy, *self.aliases])
             hint = f" Did you mean {near[0]}?" if near else ""
-            raise click.UsageError(f"unknown command: {ctx.command_path} {name}.{hint}", ctx)
+            raise WrongWords(f"unknown command: {ctx.command_path} {name}.{hint}", ctx)
         return self.aliases.get(name, name), command, args[1:]
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Return what the shell may offer, without importing the commands."""
         if incomplete.startswith("-"):
             return super().shell_complete(ctx, incomplete)
+        from click.shell_completion import CompletionItem
+
         names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
         return [CompletionItem(name, help=self._lazy[name][1]) for name in names]
 

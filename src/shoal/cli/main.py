@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from typing import NoReturn
 
 import click
 
 from shoal import __version__
-from shoal.cli.grammar import EXIT_FAILED, EXIT_USAGE, NEGATION, LazyGroup
+from shoal.cli.grammar import EXIT_FAILED, EXIT_USAGE, NEGATION, LazyGroup, WrongWords
 from shoal.errors import ShoalError
 
 EXIT_INTERRUPTED = 130
 _IMAGES = "shoal.cli.commands.image"
 _CONTAINERS = "shoal.cli.commands.container"
 _INSIDE = "shoal.cli.commands.inside"
+_LIFE = "shoal.cli.commands.container_life"
+_FILES = "shoal.cli.commands.files"
+_REGISTRY = "shoal.cli.commands.image_registry"
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "swarm": ("shoal.cli.commands.swarm:swarm", "Make, join, change and leave a swarm"),
@@ -35,17 +37,31 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "image": (f"{_IMAGES}:image", "Work with the images of this node"),
     "system": ("shoal.cli.commands.system:system", "Work with the daemon"),
     "events": ("shoal.cli.commands.events:events", "Show what happens"),
+    "diff": (f"{_FILES}:diff", "Show which files of a container were changed"),
     "exec": (f"{_INSIDE}:execute", "Run a command in a container"),
+    "export": (f"{_FILES}:export", "Write a container's files as a tar archive"),
     "top": (f"{_INSIDE}:top", "Show the processes of a container"),
     "stats": (f"{_INSIDE}:stats", "Show what containers use"),
     "inspect": ("shoal.cli.commands.inspect:inspect", "Show objects whole"),
     "ps": (f"{_CONTAINERS}:list_containers", "List the containers of this node"),
     "logs": (f"{_CONTAINERS}:logs", "Show the output of a container"),
     "images": (f"{_IMAGES}:list_images", "List the images of this node"),
+    "history": (f"{_IMAGES}:history", "Show how an image was made"),
     "import": (f"{_IMAGES}:import_image", "Make an image out of a root filesystem"),
     "load": (f"{_IMAGES}:load", "Load images from an archive"),
-    "pull": (f"{_IMAGES}:pull", "Get an image from a registry"),
+    "pull": (f"{_REGISTRY}:pull", "Get an image from a registry"),
+    "push": (f"{_REGISTRY}:push", "Send an image to its registry"),
+    "save": (f"{_FILES}:save", "Write images as a tar archive"),
     "tag": (f"{_IMAGES}:tag", "Give an image another name"),
+    "kill": (f"{_LIFE}:kill", "Send containers a signal"),
+    "pause": (f"{_LIFE}:pause", "Freeze containers"),
+    "rename": (f"{_LIFE}:rename", "Give a container another name"),
+    "restart": (f"{_LIFE}:restart", "Stop containers and start them again"),
+    "rm": (f"{_LIFE}:remove", "Remove containers"),
+    "start": (f"{_LIFE}:start", "Start containers that were stopped"),
+    "stop": (f"{_LIFE}:stop", "Stop containers"),
+    "unpause": (f"{_LIFE}:unpause", "Let frozen containers go on"),
+    "wait": (f"{_LIFE}:wait", "Wait until containers have ended"),
     "rmi": (f"{_IMAGES}:remove", "Remove images"),
 }
 
@@ -69,12 +85,16 @@ def shoal(**given: object) -> None:
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run a command line and exit: 0 done, 1 refused or failed, 125 not understood, 130 interrupted."""
+    """Run a command line and exit: 0 done, 1 refused or failed, 125 a flag not understood, 130 interrupted."""
     try:
         shoal.main(args=arguments, prog_name="shoal", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        # a group by itself shows what it has, as docker's do
+        click.echo(error.format_message(), err=True)
     except click.UsageError as error:
         click.echo(_usage_text(error), err=True)
-        sys.exit(EXIT_USAGE)
+        # docker's codes: a flag that is not understood is another matter than a word too few or too many
+        sys.exit(EXIT_FAILED if isinstance(error, WrongWords) else EXIT_USAGE)
     except click.ClickException as error:
         click.echo(error.format_message(), err=True)
         sys.exit(EXIT_FAILED)
@@ -91,15 +111,19 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _error_text(error: ShoalError) -> str:
-    from shoal.client.connection import RemoteError
+    from shoal.cli.screen import RED, paint
+    from shoal.client.connection import REFUSAL, RemoteError
 
-    prefix = "Error response from daemon: " if isinstance(error, RemoteError) else ""
-    return prefix + error.message
+    text = error.text if isinstance(error, RemoteError) else error.message
+    # of several things each may have been refused
+    return text.replace(REFUSAL, paint(REFUSAL, RED, sys.stderr))
 
 
 def _usage_text(error: click.UsageError) -> str:
     message = error.format_message()
     if isinstance(error, click.NoSuchOption):
+        import difflib
+
         # click knows the hidden negations of switches, too
         known = [name for name in error.possibilities or () if not name.startswith(NEGATION)]
         near = difflib.get_close_matches(error.option_name, known, n=1)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from shoal.model.base import Struct
+from typing import Any, NamedTuple
 
 Json = Mapping[str, Any]
 
@@ -20,7 +18,7 @@ AWAITING_PROMOTION = "awaiting promotion"
 DEFAULT_MONITOR_NS = 5_000_000_000
 
 
-class Slot(Struct):
+class Slot(NamedTuple):
     """A task that should run: its number or node, how far it is, and what went wrong last."""
 
     name: str
@@ -28,7 +26,7 @@ class Slot(Struct):
     error: str = ""
 
 
-class Progress(Struct):
+class Progress(NamedTuple):
     """`running` of `wanted` tasks run (of a job: are complete); `slots` say how far each is."""
 
     running: int
@@ -141,8 +139,13 @@ def _slot(name: str, task: Json) -> Slot:
     return Slot(name=name, state=task["Status"]["State"], error=task["Status"].get("Err", ""))
 
 
-def describe(progress: Progress) -> list[str]:
-    """Return the lines that show a state: one for all, one a task while there are few."""
+def describe(progress: Progress, bar_width: int = 0) -> list[str]:
+    """Return the lines that show a state: one for all, one a task while there are few.
+
+    Args:
+        progress: the state.
+        bar_width: of the bar a task, which shows how far it is on its way; 0 for none.
+    """
     if progress.waiting:
         return ["overall progress: waiting for new tasks"]
     what = "complete" if progress.job else "tasks"
@@ -150,5 +153,14 @@ def describe(progress: Progress) -> list[str]:
     if progress.wanted <= MOST_LINES:
         for slot in progress.slots[:MOST_LINES]:
             place = f"{slot.name}/{progress.wanted}" if slot.name.isdecimal() else slot.name
-            lines.append(f"{place}: {slot.state.ljust(9)}{f' {slot.error}' if slot.error else ''}".rstrip())
+            told = slot.error or _bar(slot.state, bar_width)
+            lines.append(f"{place}: {slot.state.ljust(9)} {told}".rstrip())
     return lines
+
+
+def _bar(state: str, width: int) -> str:
+    """Draw how far a state is from running; none for what has ended otherwise than it should."""
+    if not width or _RANK.get(state, _DONE + 1) > _DONE:
+        return ""
+    full = width * min(_RANK[state], len(STATES)) // len(STATES)
+    return f"[{'=' * (full - 1)}>{' ' * (width - full)}]"

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from shoal.cli.daemon_address import chosen_host, chosen_tls
+from shoal.cli.screen import paint, terminal_width
 from shoal.client.connection import Client, RemoteError
 from shoal.errors import InvalidArgument, ShoalError
-from shoal.language.golang_functions import as_text
-from shoal.language.templates import Row, fields_of, parse_template
-from shoal.language.texts import table_text
+from shoal.language.tables import table_text
 from shoal.language.values import parse_filters
+
+if TYPE_CHECKING:
+    from shoal.language.templates import Row
 
 STATUS_NOT_FOUND = 404
 
@@ -31,6 +34,15 @@ def connect() -> Client:
             click.echo(f"Warning: {text}", err=True)
 
     return Client(chosen_host(given), warn, chosen_tls(given))
+
+
+def confirm(warning: str, *, force: bool = False) -> None:
+    """Warn and ask, unless by force; without the answer `y` the command ends here, which is no failure."""
+    if force:
+        return
+    click.echo(f"{warning}\nAre you sure you want to continue? [y/N] ", nl=False)
+    if sys.stdin.readline().strip().lower() != "y":
+        raise SystemExit(0)
 
 
 def filter_query(texts: Sequence[str], **more: Iterable[str]) -> dict[str, str]:
@@ -50,26 +62,57 @@ def filter_query(texts: Sequence[str], **more: Iterable[str]) -> dict[str, str]:
 
 
 class Column:
-    """A column of a list: the field's name in formats, the head, and how to get it from an item."""
+    """A column of a list: the field's name in formats, the head, how to get it from an item, a cell's colour."""
 
-    def __init__(self, field: str, head: str, value: Callable[[Any], Any], *, shown: bool = True) -> None:
+    def __init__(
+        self,
+        field: str,
+        head: str,
+        value: Callable[[Any], Any],
+        *,
+        shown: bool = True,
+        colour: Callable[[str], str] | None = None,
+    ) -> None:
         self.field = field
         self.head = head
         self.value = value
         self.shown = shown
+        self.colour = colour
 
 
-def print_list(columns: Sequence[Column], items: Sequence[Any], template: str | None) -> None:
+def absent_column(field: str) -> Column:
+    """Return a column that docker has for templates, and that says nothing here."""
+    return Column(field, field.upper(), lambda _: "N/A", shown=False)
+
+
+def print_list(columns: Sequence[Column], items: Sequence[Any], template: str | None, *, truncate: bool = True) -> None:
     """Print items as a table, or as a template says.
+
+    Args:
+        columns: those not shown are for templates.
+        items: a line each.
+        template: None for the table; what it makes is left as it is.
+        truncate: cut the table to the width of the terminal it is on.
 
     Raises:
         InvalidArgument, NotBuilt: of the template.
     """
     if template is None or template == "table":
         shown = [column for column in columns if column.shown]
-        rows = [[column.head for column in shown], *([column.value(item) for column in shown] for item in items)]
-        click.echo(table_text(rows), nl=False)
+        rows = [[column.head for column in shown], *([str(column.value(item)) for column in shown] for item in items)]
+
+        def painted(column: int, cell: str) -> str:
+            colour = shown[column].colour
+            return paint(cell, colour(cell)) if colour is not None else cell
+
+        if template is None:
+            text = table_text(rows, terminal_width() if truncate else None, painted)
+        else:
+            text = table_text(rows)
+        click.echo(text, nl=False)
         return
+    from shoal.language.templates import Row, parse_template
+
     rows_of = [Row((column.field, column.value(item)) for column in columns) for item in items]
     if template.startswith("table "):
         _print_template_table(columns, rows_of, template.removeprefix("table ").strip())
@@ -81,6 +124,8 @@ def print_list(columns: Sequence[Column], items: Sequence[Any], template: str | 
 
 
 def _print_template_table(columns: Sequence[Column], rows: Sequence[Row], template: str) -> None:
+    from shoal.language.templates import fields_of, parse_template
+
     render = parse_template(template)
     heads = {column.field: column.head for column in columns}
     unknown = [field for field in fields_of(template) if field not in heads]
@@ -96,11 +141,14 @@ def print_inspected(names: Sequence[str], find: Callable[[str], Any], template: 
     Raises:
         ShoalError: the errors, one a line.
     """
-    render = parse_template(template) if template else None
-    found, errors = collect(names, find)
-    if render is None:
+    if not template:
+        found, errors = collect(names, find)
         click.echo(json.dumps(found, indent=4, ensure_ascii=False))
     else:
+        from shoal.language.templates import parse_template
+
+        render = parse_template(template)
+        found, errors = collect(names, find)
         for item in found:
             click.echo(render(item))
     if errors:
@@ -143,7 +191,7 @@ def collect(names: Sequence[str], find: Callable[[str], Any]) -> tuple[list[Any]
         try:
             found.append(find(name))
         except RemoteError as error:
-            errors.append(error.message)
+            errors.append(error.text)
     return found, errors
 
 
@@ -158,7 +206,7 @@ def for_each(names: Sequence[str], act: Callable[[str], None]) -> None:
         try:
             act(name)
         except RemoteError as error:
-            errors.append(error.message)
+            errors.append(error.text)
         else:
             click.echo(name)
     if errors:
@@ -167,4 +215,6 @@ def for_each(names: Sequence[str], act: Callable[[str], None]) -> None:
 
 def labels_text(labels: Mapping[str, str] | None) -> str:
     """Write labels in one line."""
+    from shoal.language.golang_functions import as_text
+
     return ",".join(f"{key}={as_text(value)}" for key, value in sorted((labels or {}).items()))

@@ -8,32 +8,17 @@ from typing import Any
 
 import click
 
+from shoal.cli.registry_logins import Logins
 from shoal.cli.service_sending import print_warnings, with_digest
-from shoal.cli.session import STATUS_NOT_FOUND, filter_query
+from shoal.cli.session import STATUS_NOT_FOUND
+from shoal.cli.stack_objects import KINDS, found_by_stack, id_of
 from shoal.client.connection import Client, RemoteError
+from shoal.compose.labels import IMAGE_LABEL
 from shoal.compose.plan import CREATE, KEEP, REMOVE, UPDATE, Change, differences, service_change
-from shoal.compose.services import IMAGE_LABEL, NAMESPACE_LABEL
 from shoal.compose.stack import Stack
 from shoal.errors import ShoalError
 
 Json = Mapping[str, Any]
-KINDS = ("service", "secret", "config", "network")
-
-
-def found_by_stack(client: Client, kind: str, stack: str) -> dict[str, Any]:
-    """Return what carries a stack's label, by name."""
-    query = filter_query((f"label={NAMESPACE_LABEL}={stack}",))
-    return {name_of(kind, item): item for item in client.get(f"/{kind}s", query)}
-
-
-def name_of(kind: str, item: Json) -> str:
-    """Return the name of a thing of a kind."""
-    return str(item["Name"] if kind == "network" else item["Spec"]["Name"])
-
-
-def id_of(kind: str, item: Json) -> str:
-    """Return the id of a thing of a kind."""
-    return str(item["Id"] if kind == "network" else item["ID"])
 
 
 class Present:
@@ -130,8 +115,20 @@ def _size(data: str | None) -> str:
     return f"{len(base64.b64decode(data or ''))} bytes"
 
 
-def carry_out(present: Present, stack: Stack, changes: list[Change], *, resolve: str) -> list[str]:
-    """Do what was planned; says each step. Returns the ids of the services made or updated."""
+def carry_out(
+    present: Present, stack: Stack, changes: list[Change], *, resolve: str, logins: Logins | None = None
+) -> list[str]:
+    """Do what was planned; says each step.
+
+    Args:
+        present: what there is.
+        stack: what there is to be.
+        changes: from one to the other.
+        resolve: when a registry is asked for digests.
+        logins: what nodes are sent to pull with; None to send nothing.
+
+    Returns: the ids of the services made or updated.
+    """
     client, touched = present.client, []
     for change in changes:
         if change.action == REMOVE:
@@ -143,7 +140,7 @@ def carry_out(present: Present, stack: Stack, changes: list[Change], *, resolve:
         elif change.kind in {"secret", "config"}:
             _write_payload(present, change, stack)
         elif change.kind == "service":
-            touched.append(_write_service(present, change.name, stack.services[change.name], resolve))
+            touched.append(_write_service(present, change.name, stack.services[change.name], resolve, logins))
     return touched
 
 
@@ -159,27 +156,28 @@ def _write_payload(present: Present, change: Change, stack: Stack) -> None:
         present.client.post(f"/{kind}s/{item['ID']}/update", body, query)
 
 
-def _write_service(present: Present, name: str, wanted: Json, resolve: str) -> str:
+def _write_service(present: Present, name: str, wanted: Json, resolve: str, logins: Logins | None) -> str:
     client = present.client
     spec = _with_ids(present, wanted)
     item = present.by_kind["service"].get(name)
     container = spec["TaskTemplate"]["ContainerSpec"]
     asked = container["Image"]
     was = ((item or {}).get("Spec") or {}).get("Labels", {}).get(IMAGE_LABEL)
+    headers = logins.headers(asked) if logins is not None else {}
     if resolve == "always" or (resolve == "changed" and was != asked):
-        container["Image"] = with_digest(client, asked)
+        container["Image"] = with_digest(client, asked, headers)
     elif item is not None and was == asked:
         container["Image"] = item["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]
     if item is None:
         click.echo(f"Creating service {name}")
-        made = client.post("/services/create", spec)
+        made = client.post("/services/create", spec, headers=headers)
         print_warnings(made)
         return str(made["ID"])
     click.echo(f"Updating service {name} (id: {item['ID']})")
     spec["TaskTemplate"]["ForceUpdate"] = item["Spec"]["TaskTemplate"].get("ForceUpdate", 0)
     # its version may have moved on since it was listed: a payload that changed rolls it
     version = client.get(f"/services/{item['ID']}")["Version"]["Index"]
-    print_warnings(client.post(f"/services/{item['ID']}/update", spec, {"version": version}))
+    print_warnings(client.post(f"/services/{item['ID']}/update", spec, {"version": version}, headers))
     return str(item["ID"])
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from shoal.cli.screen import RED, state_colour
 from shoal.cli.session import Column
 from shoal.language.texts import age_text, capitalize, ellipsis, shorten_id
 from shoal.lib.units import parse_time_ns
@@ -94,7 +95,7 @@ def columns(now_ns: int, *, truncate: bool, indent: bool) -> list[Column]:
         Column("Image", "IMAGE", image),
         Column("Node", "NODE", lambda row: row.node),
         Column("DesiredState", "DESIRED STATE", lambda row: capitalize(row.task["DesiredState"])),
-        Column("CurrentState", "CURRENT STATE", state),
-        Column("Error", "ERROR", error),
+        Column("CurrentState", "CURRENT STATE", state, colour=state_colour),
+        Column("Error", "ERROR", error, colour=lambda _: RED),
         Column("Ports", "PORTS", ports),
     ]

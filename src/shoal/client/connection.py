@@ -19,19 +19,31 @@ CHUNK_BYTES = 65536
 # A stream may be silent for as long as it likes; a plain answer may not.
 ANSWER_TIMEOUT_SECONDS = 90.0
 
+# how docker begins what its daemon says
+REFUSAL = "Error response from daemon:"
 STALE_HEADER = "X-Shoal-Stale"
 STALE = "the swarm has no leader: this is what the manager that was asked knew last, and it may be old"
 
-Query = Mapping[str, str | int | bool | None]
+# a tuple is given once for each of its values
+Query = Mapping[str, str | int | bool | tuple[str, ...] | None]
 Body = bytes | IO[bytes] | Iterable[bytes]
 
 
 class RemoteError(ShoalError):
-    """What the daemon refused; `http_status` is the status it gave."""
+    """What the daemon refused; `http_status` is the status it gave, `text` what people read.
 
-    def __init__(self, message: str, http_status: int) -> None:
-        super().__init__(message)
+    `is_quoted`: the message is the daemon's own.
+    """
+
+    def __init__(self, message: str, http_status: int, *, is_quoted: bool = True) -> None:
+        super().__init__(message.rstrip())
         self.http_status = http_status
+        self.is_quoted = is_quoted
+
+    @property
+    def text(self) -> str:
+        """The message, with who says so."""
+        return f"{REFUSAL} {self.message}" if self.is_quoted else self.message
 
 
 class Answer(NamedTuple):
@@ -62,14 +74,14 @@ class Client:
         self._dialer = make_dialer(host, tls)
         self.host = host
 
-    def get(self, path: str, query: Query | None = None) -> Any:
+    def get(self, path: str, query: Query | None = None, headers: Mapping[str, str] | None = None) -> Any:
         """Ask for JSON.
 
         Raises:
             RemoteError: the daemon refuses; its message.
             NoDaemon: nobody answers.
         """
-        return self._answer("GET", path, query)
+        return self._answer("GET", path, query, None, headers)
 
     def post(
         self, path: str, body: object = None, query: Query | None = None, headers: Mapping[str, str] | None = None
@@ -199,7 +211,7 @@ class Client:
 
 def _target(path: str, query: Query | None) -> str:
     given = {key: _query_text(value) for key, value in (query or {}).items() if value is not None}
-    return f"/v{API_VERSION}{quote(path, safe='/@:+')}" + (f"?{urlencode(given)}" if given else "")
+    return f"/v{API_VERSION}{quote(path, safe='/@:+')}" + (f"?{urlencode(given, doseq=True)}" if given else "")
 
 
 def _decode(raw: bytes, kind: str) -> Any:
@@ -210,7 +222,9 @@ def _decode(raw: bytes, kind: str) -> Any:
     return raw.decode(errors="replace")
 
 
-def _query_text(value: str | int | bool | None) -> str:
+def _query_text(value: str | int | bool | tuple[str, ...]) -> str | tuple[str, ...]:
+    if isinstance(value, tuple):
+        return value
     if isinstance(value, bool):
         return "1" if value else "0"
     return str(value)

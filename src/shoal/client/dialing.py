@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import http.client
-import shutil
 import socket
 import ssl
-import subprocess
-from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from shoal.errors import InvalidArgument, ShoalError
+
+if TYPE_CHECKING:
+    import subprocess
+    from pathlib import Path
 
 TCP_PORT = 2375
 TLS_PORT = 2376
@@ -126,6 +127,8 @@ class _SshConnection(http.client.HTTPConnection):
         self._process: subprocess.Popen[bytes] | None = None
 
     def connect(self) -> None:
+        import subprocess
+
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(self._command, stdin=theirs.fileno(), stdout=theirs.fileno())
@@ -136,6 +139,8 @@ class _SshConnection(http.client.HTTPConnection):
         super().close()
         if self._process is None:
             return
+        import subprocess
+
         try:
             self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
@@ -158,6 +163,8 @@ class _SshDialer:
         self._command += ["--", str(parts.hostname), *remote]
 
     def connect(self, timeout_seconds: float | None) -> http.client.HTTPConnection:
+        import shutil
+
         if shutil.which("ssh") is None:
             raise ShoalError("ssh:// needs the program ssh: install openssh-client")
         return _SshConnection(self._command, timeout_seconds)

@@ -8,14 +8,13 @@ from typing import Any
 from shoal.compose.cursor import Cursor
 from shoal.compose.deploy import DEPLOY_KEYS, convert_deploy, restart_of
 from shoal.compose.interpolation import Variables, parse_env_file
+from shoal.compose.labels import IMAGE_LABEL, NAMESPACE_LABEL
 from shoal.compose.mounts import convert_mounts
 from shoal.compose.project import ReadFile
 from shoal.errors import NotFound
 from shoal.language.ports import parse_ports
 from shoal.language.values import parse_command, parse_positive_duration
 
-IMAGE_LABEL = "com.docker.stack.image"
-NAMESPACE_LABEL = "com.docker.stack.namespace"
 # its tasks wait for others (docs/reference/extensions.md)
 DEPENDS_ON = "shoal.depends-on"
 Json = dict[str, Any]

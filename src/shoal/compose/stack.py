@@ -12,8 +12,9 @@ from typing import Any
 
 from shoal.compose.cursor import Cursor
 from shoal.compose.documents import Place
+from shoal.compose.labels import NAMESPACE_LABEL
 from shoal.compose.project import Project, ReadFile
-from shoal.compose.services import NAMESPACE_LABEL, Conversion, convert_service
+from shoal.compose.services import Conversion, convert_service
 from shoal.errors import InvalidArgument
 from shoal.model.base import Struct
 

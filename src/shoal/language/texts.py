@@ -1,12 +1,10 @@
-"""How Docker writes values for people: ages, sizes, short ids, tables. Pure."""
+"""How Docker writes values for people: ages, sizes, short ids. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from datetime import UTC, datetime
 
 SHORT_ID = 12
-LEAST_COLUMN = 10
-COLUMN_GAP = 3
 SECOND_NS = 1_000_000_000
 _AGES = (  # from this many seconds on, in units of so many seconds
     (86400 * 365 * 2, 86400 * 365, "years"),
@@ -79,21 +77,19 @@ def ellipsis(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def table_text(rows: Sequence[Sequence[str]]) -> str:
-    """Write rows as Docker's tables: columns at least 10 wide with a gap of 3, the last one not filled."""
-    if not rows:
-        return ""
-    widths = [max(LEAST_COLUMN, COLUMN_GAP + max(len(row[column]) for row in rows)) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False)]
-        lines.append("".join([*cells, row[-1]]))
-    return "\n".join(lines) + "\n"
+def go_utc_text(text: str) -> str:
+    """Write a time of the API as Go prints it: `2026-11-23 14:23:43.62 +0000 UTC`."""
+    return f"{text.rstrip('Z').replace('T', ' ')} +0000 UTC"
 
 
 def go_time_text(text: str) -> str:
     """Write a time of the API as `--pretty` does: `2026-11-23 14:23:43.62 +0000 utc`."""
-    return f"{text.rstrip('Z').replace('T', ' ')} +0000 utc"
+    return go_utc_text(text).lower()
+
+
+def utc_text(seconds: float) -> str:
+    """Write a time as docker's lists do: `2026-11-26 11:35:37 +0000 UTC`."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} +0000 UTC"
 
 
 def capitalize(text: str) -> str:

@@ -1,13 +1,13 @@
-"""Small values of flags: sizes, processors, durations, pairs, command lines, filters."""
+"""Small values of flags: sizes, processors, durations, pairs, command lines, filters.
+
+Every command imports this, so what only a few flags need is imported by them.
+"""
 
 from __future__ import annotations
 
-import csv
 import math
 import re
-import shlex
 from collections.abc import Iterable
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from shoal.lib.units import parse_duration_ns
@@ -20,6 +20,8 @@ MOST_UINT64 = 2**64 - 1
 
 def parse_bytes(text: str) -> int:
     """Read a size: a number with b, k, m, g, t or p, in powers of 1024. Raises ValueError."""
+    from decimal import Decimal
+
     match = _BYTES.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"invalid size: '{text}'; use a number with b, k, m or g")
@@ -29,6 +31,8 @@ def parse_bytes(text: str) -> int:
 
 def parse_nano_cpus(text: str) -> int:
     """Read a number of processors, such as 0.5, as billionths. Raises ValueError."""
+    from decimal import Decimal, InvalidOperation
+
     try:
         nano = Decimal(text) * NANO
     except InvalidOperation:
@@ -85,6 +89,8 @@ def parse_positive_duration(text: str) -> int:
 
 def parse_command(text: str) -> tuple[str, ...]:
     """Split a command line as a shell does. Raises ValueError."""
+    import shlex
+
     return tuple(shlex.split(text))
 
 
@@ -117,6 +123,8 @@ def parse_filters(texts: Iterable[str]) -> dict[str, dict[str, bool]]:
 
 def parse_fields(text: str) -> list[str]:
     """Split a comma-separated value, with quotes as in CSV. Raises ValueError."""
+    import csv
+
     try:
         rows = list(csv.reader([text], strict=True))
     except csv.Error as error:

@@ -40,13 +40,16 @@ def test_help_has_dockers_layout(capsys):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["servise", "ls"], "unknown command: shoal servise. Did you mean service?\nSee 'shoal --help'."),
-        (["service", "lss"], "unknown command: shoal service lss. Did you mean ls?\nSee 'shoal service --help'."),
         (["service", "ls", "--quite"], "unknown flag: --quite. Did you mean --quiet?\nSee 'shoal service ls --help'."),
         (
             ["service", "create", "--replicas", "many", "x"],
             """invalid argument "many" for "--replicas" flag: invalid syntax: use a whole number
 See 'shoal service create --help'.""",
+        ),
+        (
+            ["service", "ls", "--filter", "bogus"],
+            """invalid argument "bogus" for "--filter" flag: invalid filter "bogus": write key=value
+See 'shoal service ls --help'.""",
         ),
         (
             ["service", "create", "--detach=maybe", "x"],
@@ -56,6 +59,30 @@ See 'shoal service create --help'.""",
 )
 def test_what_is_not_understood_is_said_with_a_way_out(capsys, words, text):
     assert run(capsys, *words) == (125, "", f"{text}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["servise", "ls"], "unknown command: shoal servise. Did you mean service?\nSee 'shoal --help'."),
+        (["service", "lss"], "unknown command: shoal service lss. Did you mean ls?\nSee 'shoal service --help'."),
+        (["service", "create"], "'shoal service create' requires at least 1 argument\n\nUsage:  shoal service create"),
+        (["network", "create", "a", "b"], "'shoal network create' requires 1 argument\n\nUsage:  shoal network"),
+        (["volume", "create", "a", "b"], "'shoal volume create' requires at most 1 argument\n\nUsage:  shoal volume"),
+        (["node", "ls", "x"], "'shoal node ls' accepts no arguments\n\nUsage:  shoal node ls [OPTIONS]\n\nSee 'shoal"),
+        (["network", "connect", "a"], "'shoal network connect' requires 2 arguments\n\nUsage:  shoal network connect"),
+    ],
+)
+def test_words_too_few_or_too_many_are_docker_s_other_code(capsys, words, text):
+    code, out, err = run(capsys, *words)
+    assert (code, out) == (1, "")
+    assert err.startswith(text)
+
+
+def test_a_group_by_itself_shows_its_commands(capsys):
+    code, out, err = run(capsys, "service")
+    assert (code, out) == (0, "")
+    assert err.startswith("Usage:  shoal service COMMAND\n")
 
 
 def test_the_lab_needs_root_and_shows_examples(capsys, monkeypatch):

@@ -1,8 +1,9 @@
 import pytest
 
 from shoal.errors import InvalidArgument
+from shoal.language.tables import table_text
 from shoal.language.templates import Row, fields_of, parse_template
-from shoal.language.texts import age_text, duration_text, ellipsis, size_text, table_text
+from shoal.language.texts import age_text, duration_text, ellipsis, size_text
 
 SERVICE = {"ID": "abc", "Spec": {"Name": "web", "Labels": {"b": "2", "a": "1"}}, "List": [1, 2], "On": True}
 

@@ -29,6 +29,18 @@ def test_all_run():
     assert describe(progress) == ["overall progress: 2 out of 2 tasks", "1/2: running", "2/2: running"]
 
 
+def test_bars_show_how_far_a_task_is():
+    tasks = [task(1, "running"), task(2, "assigned"), task(3, "pending", node="", error="no suitable node")]
+    assert describe(measure(replicated(3), tasks, NODES), 8) == [
+        "overall progress: 1 out of 3 tasks",
+        "1/3: running   [=======>]",
+        "2/3: assigned  [==>     ]",
+        "3/3: pending   no suitable node",
+    ]
+    # what has ended is on its way no more
+    assert describe(measure(replicated(1), [task(1, "failed")], NODES), 8)[1] == "1/1: failed"
+
+
 def test_one_starts_and_one_waits_with_a_reason():
     progress = measure(
         replicated(2), [task(1, "starting"), task(2, "pending", node="", error="no suitable node")], NODES

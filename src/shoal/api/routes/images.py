@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Iterable
 from fnmatch import fnmatchcase
 
 import structlog
@@ -21,6 +21,7 @@ from shoal.core.reference import parse_reference
 from shoal.engine.images.credentials import decode_credentials
 from shoal.engine.protocol import Images
 from shoal.errors import InvalidArgument, NotBuilt, NotFound, ShoalError
+from shoal.model.base import replace
 from shoal.model.container import ImageRecord
 
 _log = structlog.get_logger(__name__)
@@ -46,7 +47,7 @@ async def list_images(request: web.Request) -> web.Response:
     bounds += [images.get(name).created_at_ns for name in filters.get("before", ())]
     after_ns = max((images.get(name).created_at_ns for name in filters.get("since", ())), default=-1)
     found = [
-        image
+        _with_names(image, filters.get("reference", ()))
         for image in images.list()
         if (dangling is None or dangling == (not image.tags))
         and after_ns < image.created_at_ns < min(bounds, default=image.created_at_ns + 1)
@@ -58,14 +59,27 @@ async def list_images(request: web.Request) -> web.Response:
 
 def _passes(image: ImageRecord, filters: Filters) -> bool:
     patterns = filters.get("reference", ())
-    if patterns and not any(_matches(name, pattern) for name in image.tags for pattern in patterns):
+    named = _with_names(image, patterns)
+    if patterns and not (named.tags or named.digests):
         return False
     return matches_labels(image.labels, filters.get("label", ()))
 
 
+def _with_names(image: ImageRecord, patterns: Collection[str]) -> ImageRecord:
+    """Return an image with those of its names that match a pattern of `docker images`; with all without patterns."""
+    if not patterns:
+        return image
+
+    def chosen(names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(name for name in names if any(_matches(name, pattern) for pattern in patterns))
+
+    return replace(image, tags=chosen(image.tags), digests=chosen(image.digests))
+
+
 def _matches(name: str, pattern: str) -> bool:
-    """Tell whether a tag matches a pattern of `docker images`: with its tag or without."""
-    return fnmatchcase(name, pattern) or fnmatchcase(name.rpartition(":")[0], pattern)
+    """Tell whether a name matches a pattern: with its tag or digest, or without."""
+    bare = name.partition("@")[0] if "@" in name else name.rpartition(":")[0]
+    return fnmatchcase(name, pattern) or fnmatchcase(bare, pattern)
 
 
 async def inspect(request: web.Request) -> web.Response:

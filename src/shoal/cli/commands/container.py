@@ -11,27 +11,43 @@ import click
 
 from shoal.cli.grammar import LazyGroup, command, flag
 from shoal.cli.log_output import log_query, print_raw
+from shoal.cli.screen import state_colour
 from shoal.cli.session import Column, connect, filter_query, labels_text, print_list
 from shoal.client.streams import MULTIPLEXED, STDERR, read_frames
-from shoal.language.texts import age_text, ellipsis, shorten_id
+from shoal.language.texts import age_text, ellipsis, shorten_id, size_text, utc_text
 from shoal.language.values import parse_int
 
 MOST_COMMAND = 20
+MOST_MOUNT = 15
 Json = Mapping[str, Any]
 
 _HERE = "shoal.cli.commands.container"
+_FILES = "shoal.cli.commands.files"
 _INSIDE = "shoal.cli.commands.inside"
+_LIFE = "shoal.cli.commands.container_life"
 container = LazyGroup(
     "container",
     lazy={
+        "diff": (f"{_FILES}:diff", "Show which files of a container were changed"),
         "exec": (f"{_INSIDE}:execute", "Run a command in a container"),
+        "export": (f"{_FILES}:export", "Write a container's files as a tar archive"),
         "inspect": ("shoal.cli.commands.inspect:inspect_container", "Show all there is of containers"),
+        "kill": (f"{_LIFE}:kill", "Send containers a signal"),
         "logs": (f"{_HERE}:logs", "Show the output of a container"),
         "ls": (f"{_HERE}:list_containers", "List the containers of this node"),
+        "pause": (f"{_LIFE}:pause", "Freeze containers"),
+        "prune": ("shoal.cli.commands.prune:prune_containers", "Remove all stopped containers"),
+        "rename": (f"{_LIFE}:rename", "Give a container another name"),
+        "restart": (f"{_LIFE}:restart", "Stop containers and start them again"),
+        "rm": (f"{_LIFE}:remove", "Remove containers"),
+        "start": (f"{_LIFE}:start", "Start containers that were stopped"),
         "stats": (f"{_INSIDE}:stats", "Show what containers use"),
+        "stop": (f"{_LIFE}:stop", "Stop containers"),
         "top": (f"{_INSIDE}:top", "Show the processes of a container"),
+        "unpause": (f"{_LIFE}:unpause", "Let frozen containers go on"),
+        "wait": (f"{_LIFE}:wait", "Wait until containers have ended"),
     },
-    aliases={"list": "ls", "ps": "ls"},
+    aliases={"list": "ls", "ps": "ls", "remove": "rm"},
     help="Work with containers",
     context_settings={"help_option_names": ["--help"]},
 )
@@ -42,34 +58,75 @@ container = LazyGroup(
 @flag("--filter", "filter", "Condition on what is listed", short="-f", many=True)
 @flag("--format", "string", "json, or a template such as {{.Names}}")
 @flag("--last", "int", "So many of the newest, whatever their state", short="-n", parse=parse_int)
+@flag("--latest", text="The newest, whatever its state", short="-l")
 @flag("--no-trunc", text="Cut nothing short")
 @flag("--quiet", text="Ids only", short="-q")
+@flag("--size", text="Also how much they have written", short="-s")
 def list_containers(filter: tuple[str, ...], format: str | None, **given: Any) -> None:  # noqa: A002
     """List containers."""
-    query = {"all": bool(given["all"]), "limit": given["last"], **filter_query(filter)}
+    most = 1 if given["latest"] else given["last"]
+    with_size = bool(given["size"]) or _asks_for_size(format)
+    query = {"all": bool(given["all"]), "limit": most, "size": with_size, **filter_query(filter)}
     found = connect().get("/containers/json", query)
-    whole = given["no_trunc"]
+    whole = bool(given["no_trunc"])
     if given["quiet"] and format is None:
         ids = "".join(f"{item['Id'] if whole else shorten_id(item['Id'])}\n" for item in found)
         click.echo(ids, nl=False)
         return
-    now = time.time()
-    shown = [
+    shown = container_columns(time.time(), whole=whole, with_size=bool(given["size"]))
+    print_list(shown, found, format, truncate=not whole)
+
+
+def _asks_for_size(template: str | None) -> bool:
+    if not template:
+        return False
+    from shoal.language.templates import fields_of
+
+    return "Size" in fields_of(template)
+
+
+def container_columns(now: float, *, whole: bool, with_size: bool = False) -> list[Column]:
+    """Return the columns of a list of containers; `whole`: nothing is cut short."""
+
+    def command_text(item: Json) -> str:
+        return f'"{item["Command"] if whole else ellipsis(item["Command"], MOST_COMMAND)}"'
+
+    return [
         Column("ID", "CONTAINER ID", lambda item: str(item["Id"]) if whole else shorten_id(item["Id"])),
         Column("Image", "IMAGE", lambda item: str(item["Image"])),
-        Column(
-            "Command",
-            "COMMAND",
-            lambda item: f'"{item["Command"] if whole else ellipsis(item["Command"], MOST_COMMAND)}"',
-        ),
-        Column("CreatedAt", "CREATED", lambda item: f"{age_text(now - item['Created'])} ago"),
-        Column("Status", "STATUS", lambda item: str(item["Status"])),
+        Column("Command", "COMMAND", command_text),
+        Column("RunningFor", "CREATED", lambda item: f"{age_text(now - item['Created'])} ago"),
+        Column("Status", "STATUS", lambda item: str(item["Status"]), colour=state_colour),
         Column("Ports", "PORTS", _ports_text),
         Column("Names", "NAMES", lambda item: ",".join(name.lstrip("/") for name in item["Names"])),
-        Column("State", "STATE", lambda item: str(item["State"]), shown=False),
+        Column("Size", "SIZE", _size_text, shown=with_size),
+        Column("CreatedAt", "CREATED AT", lambda item: utc_text(item["Created"]), shown=False),
         Column("Labels", "LABELS", lambda item: labels_text(item.get("Labels")), shown=False),
+        Column("LocalVolumes", "LOCAL VOLUMES", lambda item: str(len(_volumes(item))), shown=False),
+        Column("Mounts", "MOUNTS", lambda item: ",".join(_mounts(item, whole=whole)), shown=False),
+        Column(
+            "Networks",
+            "NETWORKS",
+            lambda item: ",".join((item.get("NetworkSettings") or {}).get("Networks") or ()),
+            shown=False,
+        ),
+        Column("Platform", "PLATFORM", lambda _: None, shown=False),
+        Column("State", "STATE", lambda item: str(item["State"]), shown=False),
     ]
-    print_list(shown, found, format)
+
+
+def _size_text(item: Json) -> str:
+    written, whole = size_text(item.get("SizeRw") or 0), item.get("SizeRootFs")
+    return f"{written} (virtual {size_text(whole)})" if whole else written
+
+
+def _volumes(item: Json) -> list[Json]:
+    return [mount for mount in item.get("Mounts") or () if mount.get("Driver") == "local"]
+
+
+def _mounts(item: Json, *, whole: bool) -> list[str]:
+    names = [str(mount.get("Name") or mount.get("Source", "")) for mount in item.get("Mounts") or ()]
+    return names if whole else [ellipsis(name, MOST_MOUNT) for name in names]
 
 
 def _ports_text(item: Json) -> str:

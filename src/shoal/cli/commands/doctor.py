@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from shoal.cli.grammar import command, flag
+from shoal.cli.screen import paint, state_colour
 from shoal.cli.session import connect, filter_query
 from shoal.cli.trace import lines, trace
 from shoal.client.connection import NoDaemon
@@ -61,7 +62,8 @@ def _lines(node: str, findings: list[dict[str, str]]) -> list[str]:
     width = max(len(finding["Check"]) for finding in findings)
     written = [f"As {node} sees it (others may see it otherwise: run this on each):"]
     for finding in findings:
-        written.append(f"{finding['Level']:<8} {finding['Check']:<{width}}  {finding['Text']}")
+        level = paint(f"{finding['Level']:<8}", state_colour(finding["Level"]))
+        written.append(f"{level} {finding['Check']:<{width}}  {finding['Text']}")
         if finding["Remedy"] and finding["Level"] != GOOD:
             written.append(f"{'':<8} {'':<{width}}  -> {finding['Remedy']}")
     return written

@@ -1,4 +1,4 @@
-"""`shoal images`, `import`, `load`, `pull`, `tag`, `rmi`: the images of this node."""
+"""`shoal images`, `history`, `import`, `load`, `tag`, `rmi`: the images of this node."""
 
 from __future__ import annotations
 
@@ -11,25 +11,32 @@ from typing import IO, Any
 import click
 
 from shoal.cli.grammar import LazyGroup, command, flag
-from shoal.cli.session import Column, connect, filter_query, print_list
+from shoal.cli.session import Column, absent_column, connect, filter_query, print_list
 from shoal.client.connection import RemoteError
 from shoal.client.streams import Readable, read_objects
 from shoal.errors import InvalidArgument, ShoalError
-from shoal.language.texts import age_text, shorten_id, size_text
+from shoal.language.texts import age_text, ellipsis, shorten_id, size_text, utc_text
+from shoal.lib.units import NANOSECONDS, format_time
 
 DEFAULT_TAG = "latest"
 NONE = "<none>"
+MOST_CREATED_BY = 45
 _HERE = "shoal.cli.commands.image"
+_REGISTRY = "shoal.cli.commands.image_registry"
 
 image = LazyGroup(
     "image",
     lazy={
+        "history": (f"{_HERE}:history", "Show how an image was made"),
         "import": (f"{_HERE}:import_image", "Make an image out of a root filesystem"),
         "inspect": ("shoal.cli.commands.inspect:inspect_image", "Show all there is of images"),
         "load": (f"{_HERE}:load", "Load images from an archive"),
         "ls": (f"{_HERE}:list_images", "List the images of this node"),
-        "pull": (f"{_HERE}:pull", "Get an image from a registry"),
+        "prune": ("shoal.cli.commands.prune:prune_images", "Remove images that nothing uses"),
+        "pull": (f"{_REGISTRY}:pull", "Get an image from a registry"),
+        "push": (f"{_REGISTRY}:push", "Send an image to its registry"),
         "rm": (f"{_HERE}:remove", "Remove images"),
+        "save": ("shoal.cli.commands.files:save", "Write images as a tar archive"),
         "tag": (f"{_HERE}:tag", "Give an image another name"),
     },
     aliases={"list": "ls", "remove": "rm"},
@@ -48,15 +55,18 @@ def split_reference(reference: str) -> tuple[str, str]:
     return f"{head}{slash}{short}", tag
 
 
-@command("images", "[OPTIONS]", "List the images of this node")
+@command("images", "[OPTIONS] [REPOSITORY[:TAG]]", "List the images of this node")
 @flag("--all", text="Also those without a name", short="-a")
+@flag("--digests", text="Also their digests")
 @flag("--filter", "filter", "Condition on what is listed", short="-f", many=True)
 @flag("--format", "string", "json, or a template such as {{.Repository}}")
 @flag("--no-trunc", text="Cut nothing short")
 @flag("--quiet", text="Ids only", short="-q")
-def list_images(filter: tuple[str, ...], format: str | None, **given: Any) -> None:  # noqa: A002
+@click.argument("reference", metavar="REPOSITORY[:TAG]", default="")
+def list_images(reference: str, filter: tuple[str, ...], format: str | None, **given: Any) -> None:  # noqa: A002
     """List images, a line a name."""
-    found = connect().get("/images/json", {"all": bool(given["all"]), **filter_query(filter)})
+    query = filter_query(filter, reference=[reference] if reference else [])
+    found = connect().get("/images/json", {"all": bool(given["all"]), **query})
     rows: list[tuple[str, str, Mapping[str, Any]]] = []
     for item in sorted(found, key=lambda item: item["Created"], reverse=True):
         names = [split_reference(tag) for tag in item.get("RepoTags") or ()] or [(NONE, NONE)]
@@ -72,11 +82,20 @@ def list_images(filter: tuple[str, ...], format: str | None, **given: Any) -> No
     shown = [
         Column("Repository", "REPOSITORY", lambda row: str(row[0])),
         Column("Tag", "TAG", lambda row: str(row[1])),
+        Column("Digest", "DIGEST", _digest_text, shown=bool(given["digests"])),
         Column("ID", "IMAGE ID", identity),
         Column("CreatedSince", "CREATED", lambda row: f"{age_text(now - row[2]['Created'])} ago"),
         Column("Size", "SIZE", lambda row: size_text(row[2]["Size"])),
+        Column("CreatedAt", "CREATED AT", lambda row: utc_text(row[2]["Created"]), shown=False),
+        Column("VirtualSize", "SIZE", lambda row: size_text(row[2]["Size"], digits=4), shown=False),
+        *(absent_column(name) for name in ("Containers", "SharedSize", "UniqueSize")),
     ]
-    print_list(shown, rows, format)
+    print_list(shown, rows, format, truncate=not given["no_trunc"])
+
+
+def _digest_text(row: tuple[str, str, Mapping[str, Any]]) -> str:
+    digests = [text.partition("@")[2] for text in row[2].get("RepoDigests") or () if text.startswith(f"{row[0]}@")]
+    return digests[0] if digests else NONE
 
 
 @contextmanager
@@ -92,7 +111,7 @@ def _open(path: str) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _show(source: Readable, *, quiet: bool = False) -> None:
+def show_progress(source: Readable, *, quiet: bool = False) -> None:
     """Print a stream of progress: what happened, without bars."""
     for item in read_objects(source):
         if "stream" in item:
@@ -116,7 +135,7 @@ def import_image(path: str, reference: str, change: tuple[str, ...], message: st
         query["changes"] = change[0]
     headers = {"Content-Type": "application/x-tar"}
     with _open(path) as file, connect().stream("POST", "/images/create", query, file, headers) as response:
-        _show(response)
+        show_progress(response)
 
 
 @command("load", "[OPTIONS]", "Load images from an archive")
@@ -129,23 +148,45 @@ def load(input: str | None, quiet: bool | None) -> None:  # noqa: A002
     headers = {"Content-Type": "application/x-tar"}
     query = {"quiet": bool(quiet)}
     with _open(input or "-") as file, connect().stream("POST", "/images/load", query, file, headers) as response:
-        _show(response, quiet=bool(quiet))
+        show_progress(response, quiet=bool(quiet))
 
 
-@command("pull", "[OPTIONS] NAME[:TAG|@DIGEST]", "Get an image from a registry")
-@flag("--platform", "string", "Platform of the image, such as linux/arm64")
-@flag("--quiet", text="Show only the name", short="-q")
-@click.argument("reference", metavar="NAME[:TAG|@DIGEST]")
-def pull(reference: str, platform: str | None, quiet: bool | None) -> None:
-    """Pull an image."""
-    name, tag = split_reference(reference)
-    query = {"fromImage": name, "tag": tag or DEFAULT_TAG, "platform": platform}
-    if not tag and not quiet:
-        click.echo(f"Using default tag: {DEFAULT_TAG}")
-    with connect().stream("POST", "/images/create", query) as response:
-        _show(response, quiet=bool(quiet))
-    if quiet:
-        click.echo(reference)
+@command("history", "[OPTIONS] IMAGE", "Show how an image was made")
+@flag("--format", "string", "json, or a template such as {{.CreatedBy}}")
+@flag("--human", text="Sizes and times for people (default true)", short="-H")
+@flag("--no-trunc", text="Cut nothing short")
+@flag("--quiet", text="Ids only", short="-q")
+@click.argument("name", metavar="IMAGE")
+def history(name: str, format: str | None, **given: Any) -> None:  # noqa: A002
+    """Show layers, the newest first."""
+    found = connect().get(f"/images/{name}/history")
+    whole, for_people = bool(given["no_trunc"]), given["human"] is not False
+
+    def identity(item: Mapping[str, Any]) -> str:
+        return str(item["Id"]) if whole else shorten_id(item["Id"])
+
+    def created_by(item: Mapping[str, Any]) -> str:
+        text = str(item["CreatedBy"]).replace("\t", " ")
+        return text if whole else ellipsis(text, MOST_CREATED_BY)
+
+    if given["quiet"] and format is None:
+        click.echo("".join(f"{identity(item)}\n" for item in found), nl=False)
+        return
+    now = time.time()
+    shown = [
+        Column("ID", "IMAGE", identity),
+        Column("CreatedSince", "CREATED", lambda item: f"{age_text(now - item['Created'])} ago", shown=for_people),
+        Column(
+            "CreatedAt",
+            "CREATED AT",
+            lambda item: format_time(item["Created"] * NANOSECONDS["s"]),
+            shown=not for_people,
+        ),
+        Column("CreatedBy", "CREATED BY", created_by),
+        Column("Size", "SIZE", lambda item: size_text(item["Size"]) if for_people else str(item["Size"])),
+        Column("Comment", "COMMENT", lambda item: str(item["Comment"])),
+    ]
+    print_list(shown, found, format, truncate=not whole)
 
 
 @command("tag", "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", "Give an image another name")
@@ -172,6 +213,6 @@ def remove(names: tuple[str, ...], force: bool | None, no_prune: bool | None) ->
                     if key in item:
                         click.echo(f"{key}: {item[key]}")
         except RemoteError as error:
-            errors.append(error.message)
+            errors.append(error.text)
     if errors:
         raise ShoalError("\n".join(errors))

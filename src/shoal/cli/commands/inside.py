@@ -10,11 +10,13 @@ from typing import Any
 import click
 
 from shoal.cli.grammar import command, flag
+from shoal.cli.screen import redraws
 from shoal.cli.session import Column, connect, print_list
 from shoal.cli.terminal import join_streams, window_size
 from shoal.client.connection import Client, RemoteError
 from shoal.errors import InvalidArgument
-from shoal.language.texts import shorten_id, size_text, table_text
+from shoal.language.tables import table_text
+from shoal.language.texts import shorten_id, size_text
 
 Json = Mapping[str, Any]
 CLEAR_SCREEN = "\x1b[2J\x1b[H"
@@ -100,13 +102,13 @@ def stats(names: tuple[str, ...], format: str | None, **given: Any) -> None:  # 
         Column("MemPerc", "MEM %", lambda sample: f"{100 * memory_bytes(sample) / (_limit(sample) or 1):.2f}%"),
         Column("NetIO", "NET I/O", _network_text),
         Column("BlockIO", "BLOCK I/O", _block_text),
-        Column("PIDs", "PIDS", lambda sample: (sample.get("pids_stats") or {}).get("current", 0)),
+        Column("PIDs", "PIDS", lambda sample: str((sample.get("pids_stats") or {}).get("current", 0))),
     ]
     while True:
         samples = list(_samples(client, names, all_of_them=bool(given["all"])))
-        if not given["no_stream"] and sys.stdout.isatty() and format is None:
+        if not given["no_stream"] and redraws() and format is None:
             click.echo(CLEAR_SCREEN, nl=False)
-        print_list(columns, samples, format)
+        print_list(columns, samples, format, truncate=not whole)
         if given["no_stream"]:
             return
 
@@ -115,7 +117,8 @@ def _samples(client: Client, names: tuple[str, ...], *, all_of_them: bool) -> It
     """Yield a sample of each container; the daemon takes each over a second, as docker's client has it, too."""
     asked = names or [item["Id"] for item in client.get("/containers/json", {"all": all_of_them})]
     for name in asked:
-        yield {"asked": name, **client.get(f"/containers/{name}/stats", {"stream": False})}
+        shown = name if names else shorten_id(name)
+        yield {"asked": shown, **client.get(f"/containers/{name}/stats", {"stream": False})}
 
 
 def cpu_percent(sample: Json) -> float:

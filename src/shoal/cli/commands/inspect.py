@@ -69,6 +69,6 @@ def _inspect(names: Sequence[str], kinds: Sequence[str], template: str | None, *
             except RemoteError as error:
                 if len(kinds) == 1 or error.http_status not in _GOES_ON:
                     raise
-        raise RemoteError(f"No such object: {name}", HTTPStatus.NOT_FOUND)
+        raise RemoteError(f"Error: No such object: {name}", HTTPStatus.NOT_FOUND, is_quoted=False)
 
     print_inspected(names, find, template)

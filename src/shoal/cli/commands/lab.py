@@ -13,10 +13,11 @@ from typing import Any
 import click
 
 from shoal.cli.grammar import LazyGroup, command, flag
+from shoal.cli.screen import terminal_width
 from shoal.errors import InvalidArgument, ShoalError
 from shoal.lab.lab import DEFAULT_SCRATCH, Lab, take_down
 from shoal.lab.plan import DEFAULT_NAME, Way
-from shoal.language.texts import table_text
+from shoal.language.tables import table_text
 from shoal.language.values import parse_uint
 
 _HERE = "shoal.cli.commands.lab"
@@ -98,7 +99,7 @@ def _print_status(of: Lab) -> None:
         [row.name, row.role, row.address, row.daemon, row.swarm, row.status, row.manager, row.network]
         for row in of.status()
     ]
-    click.echo(table_text([list(HEADS), *rows]), nl=False)
+    click.echo(table_text([list(HEADS), *rows], terminal_width()), nl=False)
 
 
 @_lab_command("env", "[OPTIONS] NODE", "Print what points docker at a node, for eval")

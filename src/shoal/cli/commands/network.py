@@ -11,6 +11,7 @@ import click
 from shoal.cli.grammar import LazyGroup, command, flag
 from shoal.cli.session import (
     Column,
+    confirm,
     connect,
     delete_each,
     filter_query,
@@ -18,12 +19,13 @@ from shoal.cli.session import (
     print_inspected,
     print_list,
 )
-from shoal.errors import InvalidArgument, ShoalError
+from shoal.errors import InvalidArgument
+from shoal.language.texts import go_utc_text
 from shoal.language.values import parse_int, parse_pair
 
 _HERE = "shoal.cli.commands.network"
 SHORT_ID_LENGTH = 12
-PRUNE_QUESTION = "WARNING! This will remove all custom networks not used by at least one container.\nAre you sure?"
+PRUNE_WARNING = "WARNING! This will remove all custom networks not used by at least one container."
 
 network = LazyGroup(
     "network",
@@ -175,13 +177,17 @@ def list_networks(filter: tuple[str, ...], format: str | None, no_trunc: bool | 
         Column("Name", "NAME", lambda item: str(item["Name"])),
         Column("Driver", "DRIVER", lambda item: str(item["Driver"])),
         Column("Scope", "SCOPE", lambda item: str(item["Scope"])),
-        Column("IPv4", "IPV4", lambda item: item.get("EnableIPv4", True), shown=False),
-        Column("IPv6", "IPV6", lambda item: item["EnableIPv6"], shown=False),
-        Column("Internal", "INTERNAL", lambda item: item["Internal"], shown=False),
+        Column("IPv4", "IPV4", lambda item: _truth(item.get("EnableIPv4", True)), shown=False),
+        Column("IPv6", "IPV6", lambda item: _truth(item["EnableIPv6"]), shown=False),
+        Column("Internal", "INTERNAL", lambda item: _truth(item["Internal"]), shown=False),
         Column("Labels", "LABELS", lambda item: labels_text(item["Labels"]), shown=False),
-        Column("CreatedAt", "CREATED AT", lambda item: str(item["Created"]), shown=False),
+        Column("CreatedAt", "CREATED AT", lambda item: go_utc_text(item["Created"]), shown=False),
     ]
-    print_list(shown, found, format)
+    print_list(shown, found, format, truncate=not no_trunc)
+
+
+def _truth(value: bool) -> str:
+    return str(value).lower()
 
 
 @command("inspect", "[OPTIONS] NETWORK [NETWORK...]", "Show all there is of networks")
@@ -208,8 +214,7 @@ def remove(names: tuple[str, ...], force: bool | None) -> None:
 @flag("--force", text="Do not ask", short="-f")
 def prune(filter: tuple[str, ...], force: bool | None) -> None:  # noqa: A002
     """Remove networks, after asking."""
-    if not force and not click.confirm(PRUNE_QUESTION, prompt_suffix=" "):
-        raise ShoalError("network prune has been cancelled")
+    confirm(PRUNE_WARNING, force=bool(force))
     removed = connect().post("/networks/prune", query=filter_query(filter)).get("NetworksDeleted")
     if removed:
         click.echo("Deleted Networks:\n" + "".join(f"{name}\n" for name in removed))

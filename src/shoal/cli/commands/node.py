@@ -9,7 +9,7 @@ import click
 
 from shoal.cli.commands.service import print_tasks
 from shoal.cli.grammar import LazyGroup, command, flag
-from shoal.cli.pretty import node_lines
+from shoal.cli.screen import state_colour
 from shoal.cli.session import (
     Column,
     collect,
@@ -96,9 +96,14 @@ def list_nodes(filter: tuple[str, ...], format: str | None, quiet: bool | None) 
     shown = [
         Column("ID", "ID", lambda item: _identity(item, own) if format is None else str(item["ID"])),
         Column("Hostname", "HOSTNAME", lambda item: str(described(item).get("Hostname", ""))),
-        Column("Status", "STATUS", lambda item: capitalize(item["Status"]["State"])),
-        Column("Availability", "AVAILABILITY", lambda item: capitalize(item["Spec"].get("Availability", ""))),
-        Column("ManagerStatus", "MANAGER STATUS", _manager_status),
+        Column("Status", "STATUS", lambda item: capitalize(item["Status"]["State"]), colour=state_colour),
+        Column(
+            "Availability",
+            "AVAILABILITY",
+            lambda item: capitalize(item["Spec"].get("Availability", "")),
+            colour=state_colour,
+        ),
+        Column("ManagerStatus", "MANAGER STATUS", _manager_status, colour=state_colour),
         Column(
             "EngineVersion",
             "ENGINE VERSION",
@@ -126,6 +131,8 @@ def inspect(names: tuple[str, ...], format: str | None, pretty: bool | None) -> 
     if not pretty:
         print_inspected(names, find, format)
         return
+    from shoal.cli.pretty import node_lines
+
     print_pretty(names, find, node_lines)
 
 

@@ -112,10 +112,13 @@ def _list(kind: str, conditions: tuple[str, ...], template: str | None, *, quiet
     def age(key: str, item: Json) -> str:
         return f"{age_text((now_ns - parse_time_ns(item[key])) / NANO)} ago"
 
+    def driver(item: Json) -> str:
+        return str((item["Spec"].get("Driver") or {}).get("Name", ""))
+
     shown = [
         Column("ID", "ID", lambda item: str(item["ID"])),
         Column("Name", "NAME", lambda item: str(item["Spec"]["Name"])),
-        Column("Driver", "DRIVER", lambda item: str((item["Spec"].get("Driver") or {}).get("Name", "")), shown=False),
+        *([Column("Driver", "DRIVER", driver)] if kind == "secret" else []),
         Column("CreatedAt", "CREATED", lambda item: age("CreatedAt", item)),
         Column("UpdatedAt", "UPDATED", lambda item: age("UpdatedAt", item)),
         Column("Labels", "LABELS", lambda item: labels_text(item["Spec"].get("Labels")), shown=False),

@@ -9,10 +9,8 @@ from typing import Any
 
 import click
 
-from shoal.cli.converge import wait_until_converged
 from shoal.cli.grammar import LazyGroup, command, flag
-from shoal.cli.pretty import service_lines
-from shoal.cli.service_sending import print_warnings
+from shoal.cli.screen import share_colour
 from shoal.cli.session import (
     STATUS_NOT_FOUND,
     Column,
@@ -27,7 +25,6 @@ from shoal.cli.tasks_table import arrange, columns, ports_text
 from shoal.client.connection import Client, RemoteError
 from shoal.errors import InvalidArgument, ShoalError
 from shoal.language.texts import shorten_id
-from shoal.language.values import parse_scale
 
 _HERE = "shoal.cli.commands.service"
 _REVISIONS = "shoal.cli.commands.service_revisions"
@@ -46,53 +43,13 @@ service = LazyGroup(
         "rebalance": (f"{_HERE}_rebalance:rebalance", "Move tasks from full nodes to emptier ones"),
         "rm": (f"{_HERE}:remove", "Remove services"),
         "rollback": (f"{_REVISIONS}:rollback", "Go back to a previous specification of a service"),
-        "scale": (f"{_HERE}:scale", "Change the number of tasks"),
+        "scale": (f"{_HERE}_scale:scale", "Change the number of tasks"),
         "update": (f"{_HERE}_change:update", "Change a service"),
     },
     aliases={"list": "ls", "remove": "rm"},
     help="Work with services",
     context_settings={"help_option_names": ["--help"]},
 )
-
-
-@command("scale", "SERVICE=REPLICAS [SERVICE=REPLICAS...]", "Change the number of tasks of services")
-@flag("--detach", text="Do not wait until the services have converged", short="-d")
-@click.argument("scales", metavar="SERVICE=REPLICAS", nargs=-1, required=True)
-def scale(scales: tuple[str, ...], detach: bool | None) -> None:
-    """Scale; a service that cannot be is told after the others."""
-    try:
-        wanted = [parse_scale(text) for text in scales]
-    except ValueError as error:
-        raise InvalidArgument(str(error)) from None
-    client = connect()
-    scaled, errors = [], []
-    for name, count in wanted:
-        try:
-            scaled.append(_scale_one(client, name, count))
-        except ShoalError as error:
-            errors.append(f"{name}: {error.message}")
-        else:
-            click.echo(f"{name} scaled to {count}")
-    if not detach:
-        for service_id in scaled:
-            wait_until_converged(client, service_id, quiet=False)
-    if errors:
-        raise ShoalError("\n".join(errors))
-
-
-def _scale_one(client: Client, name: str, count: int) -> str:
-    found = client.get(f"/services/{name}")
-    mode = found["Spec"]["Mode"]
-    if "Replicated" in mode:
-        mode["Replicated"]["Replicas"] = count
-    elif "ReplicatedJob" in mode:
-        mode["ReplicatedJob"]["TotalCompletions"] = count
-    else:
-        raise InvalidArgument("scale can only be used with replicated or replicated-job mode")
-    print_warnings(
-        client.post(f"/services/{found['ID']}/update", found["Spec"], {"version": found["Version"]["Index"]})
-    )
-    return str(found["ID"])
 
 
 @command("rm", "SERVICE [SERVICE...]", "Remove services")
@@ -151,7 +108,7 @@ def print_services(found: Sequence[Mapping[str, Any]], template: str | None, *, 
         Column("ID", "ID", lambda item: shorten_id(item["ID"])),
         Column("Name", "NAME", lambda item: str(item["Spec"]["Name"])),
         Column("Mode", "MODE", _mode_word),
-        Column("Replicas", "REPLICAS", _replicas_text),
+        Column("Replicas", "REPLICAS", _replicas_text, colour=share_colour),
         Column("Image", "IMAGE", _image_text),
         Column("Ports", "PORTS", lambda item: ports_text((item.get("Endpoint") or {}).get("Ports") or ())),
     ]
@@ -169,11 +126,13 @@ def inspect(names: tuple[str, ...], format: str | None, pretty: bool | None) -> 
     client = connect()
 
     def find(name: str) -> Any:
-        return client.get(f"/services/{name}", {"insertDefaults": True})
+        return _find(client, name, "Error: ")
 
     if not pretty:
         print_inspected(names, find, format)
         return
+    from shoal.cli.pretty import service_lines
+
     networks = {item["Id"]: item["Name"] for item in client.get("/networks")}
     found, errors = collect(names, find)
     for item in found:
@@ -192,12 +151,22 @@ def inspect(names: tuple[str, ...], format: str | None, pretty: bool | None) -> 
 def list_tasks(names: tuple[str, ...], filter: tuple[str, ...], **given: Any) -> None:  # noqa: A002
     """List tasks; a service that is not there is told after the others."""
     client = connect()
-    found, errors = collect(names, lambda name: client.get(f"/services/{name}"))
+    found, errors = collect(names, lambda name: _find(client, name))
     if found:
         query = filter_query(filter, service=[item["ID"] for item in found])
         print_tasks(client, client.get("/tasks", query), given)
     if errors:
         raise ShoalError("\n".join(errors))
+
+
+def _find(client: Client, name: str, prefix: str = "") -> Any:
+    """Return a service with its defaults, or refuse in docker's own words: those of its command, not of the daemon."""
+    try:
+        return client.get(f"/services/{name}", {"insertDefaults": True})
+    except RemoteError as error:
+        if error.http_status != STATUS_NOT_FOUND:
+            raise
+        raise RemoteError(f"{prefix}no such service: {name}", STATUS_NOT_FOUND, is_quoted=False) from None
 
 
 def print_tasks(client: Client, tasks: Sequence[Mapping[str, Any]], given: Mapping[str, Any]) -> None:
@@ -213,7 +182,7 @@ def print_tasks(client: Client, tasks: Sequence[Mapping[str, Any]], given: Mappi
         click.echo("".join(f"{row.task['ID']}\n" for row in rows), nl=False)
         return
     shown = columns(time.time_ns(), truncate=not given["no_trunc"], indent=given["format"] is None)
-    print_list(shown, rows, given["format"])
+    print_list(shown, rows, given["format"], truncate=not given["no_trunc"])
 
 
 def find_service_or_task(client: Client, name: str) -> tuple[str, Mapping[str, Any]]:
@@ -231,7 +200,7 @@ def find_service_or_task(client: Client, name: str) -> tuple[str, Mapping[str, A
         return "tasks", client.get(f"/tasks/{name}")
     except RemoteError as error:
         if error.http_status == STATUS_NOT_FOUND:
-            raise RemoteError(f"no such task or service: {name}", STATUS_NOT_FOUND) from None
+            raise RemoteError(f"no such task or service: {name}", STATUS_NOT_FOUND, is_quoted=False) from None
         raise
 
 

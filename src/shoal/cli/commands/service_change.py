@@ -11,20 +11,21 @@ import click
 
 from shoal.cli.converge import wait_until_converged
 from shoal.cli.grammar import command
+from shoal.cli.registry_logins import read_logins
 from shoal.cli.service_flags import CREATE, UPDATE
 from shoal.cli.service_references import set_references
 from shoal.cli.service_sending import print_warnings, with_digest
 from shoal.cli.service_spec import change_spec, is_given, make_spec
 from shoal.cli.session import connect
 from shoal.client.connection import Client
-from shoal.errors import InvalidArgument, NotBuilt
+from shoal.errors import InvalidArgument
 
 
-def _refuse_credentials(given: Mapping[str, Any]) -> None:
-    if given.get("with_registry_auth"):
-        raise NotBuilt(
-            "--with-registry-auth: shoal keeps no credentials of registries yet; use the docker command for it"
-        )
+def _credentials(given: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, str]:
+    """Return the header that sends the nodes what `docker login` has kept for the image's registry, if it is to."""
+    if not given["with_registry_auth"]:
+        return {}
+    return read_logins().headers(spec["TaskTemplate"]["ContainerSpec"]["Image"])
 
 
 @command("create", "[OPTIONS] IMAGE [COMMAND] [ARG...]", "Make a service", flags_end_at_argument=True)
@@ -33,14 +34,14 @@ def _refuse_credentials(given: Mapping[str, Any]) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def create(image: str, arguments: tuple[str, ...], **given: Any) -> None:
     """Make a service and wait for it."""
-    _refuse_credentials(given)
     given["env"] = (*_read_env_files(given.pop("env_file")), *given["env"])
     spec = make_spec(given, image, arguments, os.environ)
+    headers = _credentials(given, spec)
     client = connect()
     set_references(spec, given, client.get)
     if not given["no_resolve_image"]:
-        _resolve_image(client, spec, quiet=bool(given["quiet"]))
-    made = client.post("/services/create", spec)
+        _resolve_image(client, spec, headers, quiet=bool(given["quiet"]))
+    made = client.post("/services/create", spec, headers=headers)
     print_warnings(made)
     click.echo(made["ID"])
     if not given["detach"]:
@@ -59,9 +60,9 @@ def _read_env_files(paths: Sequence[str]) -> list[str]:
     return lines
 
 
-def _resolve_image(client: Client, spec: dict[str, Any], *, quiet: bool) -> None:
+def _resolve_image(client: Client, spec: dict[str, Any], headers: Mapping[str, str], *, quiet: bool) -> None:
     container = spec["TaskTemplate"]["ContainerSpec"]
-    container["Image"] = with_digest(client, container["Image"], quiet=quiet)
+    container["Image"] = with_digest(client, container["Image"], headers, quiet=quiet)
 
 
 @command("update", "[OPTIONS] SERVICE", "Change a service")
@@ -69,10 +70,10 @@ def _resolve_image(client: Client, spec: dict[str, Any], *, quiet: bool) -> None
 @click.argument("name", metavar="SERVICE")
 def update(name: str, **given: Any) -> None:
     """Change a service and wait for it."""
-    _refuse_credentials(given)
     client = connect()
     found = client.get(f"/services/{name}")
     query: dict[str, str | int] = {"version": found["Version"]["Index"]}
+    headers: dict[str, str] = {}
     if given["rollback"]:
         others = [key for key, value in given.items() if is_given(value) and key not in ("rollback", "detach", "quiet")]
         if others:
@@ -80,10 +81,14 @@ def update(name: str, **given: Any) -> None:
         spec, query = found["Spec"], {**query, "rollback": "previous"}
     else:
         spec = change_spec(found["Spec"], given, os.environ)
+        # of the image as it will be, be it the old one; without the flag nodes keep what they were sent
+        headers = _credentials(given, spec)
+        if not headers:
+            query["registryAuthFrom"] = "spec"
         set_references(spec, given, client.get)
         if given["image"] and not given["no_resolve_image"]:
-            _resolve_image(client, spec, quiet=bool(given["quiet"]))
-    print_warnings(client.post(f"/services/{found['ID']}/update", spec, query))
+            _resolve_image(client, spec, headers, quiet=bool(given["quiet"]))
+    print_warnings(client.post(f"/services/{found['ID']}/update", spec, query, headers))
     click.echo(name)
     if not given["detach"]:
         wait_until_converged(client, found["ID"], quiet=bool(given["quiet"]))

@@ -17,7 +17,6 @@ from shoal.cli.grammar import LazyGroup, command, flag
 from shoal.cli.session import connect
 from shoal.client.connection import API_VERSION, CHUNK_BYTES
 from shoal.errors import InvalidArgument
-from shoal.language.templates import parse_template
 from shoal.language.texts import duration_text, size_text
 
 Json = Mapping[str, Any]
@@ -26,9 +25,11 @@ _HERE = "shoal.cli.commands.system"
 system = LazyGroup(
     "system",
     lazy={
+        "df": ("shoal.cli.commands.disk_usage:disk_usage", "Show what images, containers and volumes take"),
         "dial-stdio": (f"{_HERE}:dial_standard_streams", "Join our input and output to the daemon: what ssh:// runs"),
         "events": ("shoal.cli.commands.events:events", "Show what happens"),
         "info": (f"{_HERE}:info", "Show what the daemon says of itself and its swarm"),
+        "prune": ("shoal.cli.commands.prune:prune_system", "Remove all that nothing uses"),
     },
     help="Work with the daemon",
     context_settings={"help_option_names": ["--help"]},
@@ -61,7 +62,7 @@ def info(format: str | None) -> None:  # noqa: A002
     client = connect()
     found = client.get("/info")
     if format:
-        click.echo(parse_template(format)(found))
+        click.echo(_filled_in(format, found))
         return
     cluster = client.get("/swarm") if found["Swarm"].get("ControlAvailable") else {}
     click.echo(f"Client:\n Version:    {__version__}\n\nServer:")
@@ -70,6 +71,13 @@ def info(format: str | None) -> None:  # noqa: A002
     click.echo("\n".join(_machine_lines(found)))
     for warning in found.get("Warnings") or ():
         click.echo(warning, err=True)
+
+
+def _filled_in(template: str, value: Json) -> str:
+    """Write a value as a template says; a field that there is not is a mistake. Raises InvalidArgument."""
+    from shoal.language.templates import Row, parse_template
+
+    return parse_template(template)(Row(value))
 
 
 def _server_lines(found: Json) -> Iterator[str]:
@@ -133,7 +141,7 @@ def version(format: str | None) -> None:  # noqa: A002
     client = connect()
     own = {"Version": __version__, "ApiVersion": API_VERSION}
     if format:
-        click.echo(parse_template(format)({"Client": own, "Server": client.get("/version")}))
+        click.echo(_filled_in(format, {"Client": own, "Server": client.get("/version")}))
         return
     # what is ours is shown also where no daemon answers
     click.echo(f"Client:\n Version:           {own['Version']}\n API version:       {own['ApiVersion']}\n")

@@ -5,15 +5,22 @@ from __future__ import annotations
 import click
 
 from shoal.cli.grammar import LazyGroup, command, flag
-from shoal.cli.session import Column, connect, delete_each, filter_query, labels_text, print_inspected, print_list
-from shoal.errors import ShoalError
+from shoal.cli.session import (
+    Column,
+    absent_column,
+    confirm,
+    connect,
+    delete_each,
+    filter_query,
+    labels_text,
+    print_inspected,
+    print_list,
+)
 from shoal.language.texts import size_text
 from shoal.language.values import parse_pair
 
 _HERE = "shoal.cli.commands.volume"
-PRUNE_QUESTION = (
-    "WARNING! This will remove {what} volumes not used by at least one container.\nAre you sure you want to continue?"
-)
+PRUNE_WARNING = "WARNING! This will remove {what}local volumes not used by at least one container."
 
 volume = LazyGroup(
     "volume",
@@ -57,6 +64,7 @@ def list_volumes(filter: tuple[str, ...], format: str | None, quiet: bool | None
         Column("Scope", "SCOPE", lambda item: str(item["Scope"]), shown=False),
         Column("Mountpoint", "MOUNTPOINT", lambda item: str(item["Mountpoint"]), shown=False),
         Column("Labels", "LABELS", lambda item: labels_text(item["Labels"]), shown=False),
+        *(absent_column(name) for name in ("Availability", "Group", "Links", "Size", "Status")),
     ]
     print_list(shown, found, format)
 
@@ -84,9 +92,8 @@ def remove(names: tuple[str, ...], force: bool | None) -> None:
 @flag("--force", text="Do not ask", short="-f")
 def prune(all: bool | None, filter: tuple[str, ...], force: bool | None) -> None:  # noqa: A002
     """Remove volumes, after asking."""
-    question = PRUNE_QUESTION.format(what="all" if all else "anonymous local")
-    if not force and not click.confirm(question, prompt_suffix=" "):
-        raise ShoalError("volume prune has been cancelled")
+    warning = PRUNE_WARNING.format(what="all " if all else "anonymous ")
+    confirm(warning, force=bool(force))
     conditions = (*filter, "all=true") if all else filter
     done = connect().post("/volumes/prune", query=filter_query(conditions))
     if done.get("VolumesDeleted"):
