@@ -124,12 +124,10 @@ def exchanges(report: Path) -> Iterator[Exchange]:
             if name != "ScenarioFinished":
                 continue
             recorder = event["recorder"]
-            for case_id, one in recorder.get("interactions", {}).items():
-                case = recorder.get("cases", {}).get(case_id, {}).get("value", {})
-                operation = f"{case['method']} {case['path']}" if "path" in case else recorder["label"]
+            for one in recorder.get("interactions", {}).values():
                 answer = one["response"]
                 text = decoded(answer.get("content"))
-                yield Exchange(operation, one["request"], answer["status_code"], text, answer["elapsed"])
+                yield Exchange(recorder["label"], one["request"], answer["status_code"], text, answer["elapsed"])
 
 
 def description_for(root: Path) -> Path:

@@ -75,6 +75,7 @@ REQUESTS = [
     (("GET", "/events?since=yesterday", None), 400, 'invalid value for "since"'),
     (("GET", filtered("/events", moon=["x"]), None), 400, "invalid filter 'moon'"),
     (("POST", "/auth", {"password": "x"}), 400, "username"),
+    (("POST", "/auth", {"username": "a", "serveraddress": "127.0.0.1:1"}), 400, "password: give"),
     (("POST", "/auth", {"username": "a\0b", "password": "x"}), 400, "username"),
     (("POST", "/auth", {"username": "a", "password": "b", "serveraddress": "--authfile=/etc"}), 400, "serveraddress"),
     (("POST", "/auth", {"username": "a", "password": "b", "serveraddress": "127.0.0.1:1"}), 503, "cannot be reached"),

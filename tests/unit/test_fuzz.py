@@ -16,7 +16,6 @@ def scenario(path: str, status: int, message: str) -> dict[str, Any]:
         "ScenarioFinished": {
             "recorder": {
                 "label": f"GET {path}",
-                "cases": {"a": {"value": {"method": "GET", "path": path}}},
                 "interactions": {
                     "a": {
                         "request": {"method": "GET", "uri": f"http://x{path}"},
