@@ -31,6 +31,8 @@ END_SECONDS = 120.0
 REST_SECONDS = 60.0
 WORLD_SECONDS = 3.0
 SLOWEST = 8
+# how schemathesis labels scenarios that go through several operations
+STATEFUL = "Stateful tests"
 # the executor of asyncio keeps its threads; it has no more than these
 EXECUTOR_THREADS = 32
 # of caches and of what the swarm keeps: its log, history, services that were asked for
@@ -124,10 +126,14 @@ def exchanges(report: Path) -> Iterator[Exchange]:
             if name != "ScenarioFinished":
                 continue
             recorder = event["recorder"]
-            for one in recorder.get("interactions", {}).values():
+            for case_id, one in recorder.get("interactions", {}).items():
+                operation = recorder["label"]
+                if operation == STATEFUL:
+                    case = recorder["cases"][case_id]["value"]
+                    operation = f"{case['method']} {case['path']}"
                 answer = one["response"]
                 text = decoded(answer.get("content"))
-                yield Exchange(recorder["label"], one["request"], answer["status_code"], text, answer["elapsed"])
+                yield Exchange(operation, one["request"], answer["status_code"], text, answer["elapsed"])
 
 
 def description_for(root: Path) -> Path:
@@ -205,6 +211,8 @@ def fuzz(daemon: RunningDaemon, root: Path, minutes: float, arguments: list[str]
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(WORLD_SECONDS)
                     break
+            else:
+                print("schemathesis did not end by itself: it reads an answer that does not end")
         finally:
             process.kill()
             process.wait()

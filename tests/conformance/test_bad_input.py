@@ -173,6 +173,8 @@ THINGS = [
     (("GET", "/containers/there/stats?stream=1&one-shot=1", None), 400, "cannot have stream=true and one-shot=true"),
     (("POST", "/containers/there/resize?h=x&w=1", None), 400, 'strconv.Atoi: parsing "x": invalid syntax'),
     (("GET", "/containers/made/top", None), 409, "is not running"),
+    (("GET", "/containers/there/top?ps_args=%C2%BF", None), 400, "ps_args: ps: exit status 1: error: garbage option"),
+    (("GET", "/containers/there/top?ps_args=-eo%20comm", None), 400, "Couldn't find PID field in ps output"),
     (("GET", "/containers/there/archive", None), 400, "path"),
     (("GET", "/containers/there/archive?path=/nowhere", None), 404, "Could not find the file /nowhere"),
     (("PUT", "/containers/there/archive?path=/tmp", b"x" * 600), 400, "no whole tar archive"),

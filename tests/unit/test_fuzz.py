@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.fuzz import EXECUTOR_THREADS, MOST_GROWTH_KILOBYTES, exchanges, print_answers, print_state
+from tests.fuzz import EXECUTOR_THREADS, MOST_GROWTH_KILOBYTES, STATEFUL, exchanges, print_answers, print_state
 
 
 def scenario(path: str, status: int, message: str) -> dict[str, Any]:
@@ -42,6 +42,15 @@ def test_answers(tmp_path: Path) -> None:
     assert wrong_of(tmp_path, scenario("/a", 501, "not built"), scenario("/b", 500, "update out of sequence")) == 0
     assert wrong_of(tmp_path, scenario("/a", 500, "list index out of range")) == 1
     assert wrong_of(tmp_path, scenario("/a", 503, "the store is closed"), scenario("/b", 500, "x")) == 2
+
+
+def test_a_scenario_of_several_operations_is_told_by_operation(tmp_path: Path) -> None:
+    event = scenario("/info", 200, "")
+    recorder = event["ScenarioFinished"]["recorder"]
+    recorder |= {"label": STATEFUL, "cases": {"a": {"value": {"method": "POST", "path": "/auth"}}}}
+    report = tmp_path / "report"
+    report.write_text(json.dumps(event))
+    assert [one.operation for one in exchanges(report)] == ["POST /auth"]
 
 
 def test_silence(tmp_path: Path) -> None:
