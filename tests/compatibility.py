@@ -22,11 +22,17 @@ HEAD = """# Compatibility with docker's swarm commands
 
 Made by `scripts/compatibility` of a run of all tests: every flag of the {commands} commands of `docker` that work on a
 swarm, and a test that gives it to the stock `docker`, or to `shoal`, which has all of them, too. {proven} of {flags}
-flags have one; a row without says `none`. A command without flags of its own stands with `–`.
+flags have one; a row without says `none`. Of these {refused} are refused, with what to do instead: their rows say why.
+A command without flags of its own stands with `–`.
 
 | command | flag | docker | shoal |
 |---|---|---|---|
 """
+# what a test shows to be refused
+REFUSED = {
+    ("network connect", "--link"): "refused: on every network containers find each other by name and by `--alias`",
+    ("network connect", "--link-local-ip"): "refused: addresses are those of the network's own ranges (`--ip`)",
+}
 _CUT = re.compile(r"[|;&]|\$\(|\)")
 
 
@@ -91,10 +97,12 @@ def make_page(lines: Iterable[str]) -> str:
         for names in spellings or (("",),):
             tests = [by_whom.get((command, names[0], program), NONE) for program in ("docker", "shoal")]
             flag = ", ".join(f"`{name}`" for name in names if name) or "–"
+            if (command, names[0]) in REFUSED:
+                flag += f" ({REFUSED[command, names[0]]})"
             rows.append(f"| {command} | {flag} | {tests[0]} | {tests[1]} |\n")
             count += bool(names[0])
             proven += bool(names[0]) and tests != [NONE, NONE]
-    return HEAD.format(commands=len(known_flags()), proven=proven, flags=count) + "".join(rows)
+    return HEAD.format(commands=len(known_flags()), proven=proven, flags=count, refused=len(REFUSED)) + "".join(rows)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.compatibility import NONE, PAGE, REPOSITORY, commands_in, known_flags, proofs, seen_in
+from tests.compatibility import NONE, PAGE, REFUSED, REPOSITORY, commands_in, known_flags, proofs, seen_in
 
 
 def rows():
@@ -18,8 +18,13 @@ def rows():
 
 def test_every_flag_has_a_row():
     expected = {(command, names[0]) for command, flags in known_flags().items() for names in flags or (("–",),)}
-    assert {(row[0], row[1].split(",")[0].strip("`")) for row in rows()} == expected
+    assert {(row[0], re.match("`?([^`,]+)", row[1])[1]) for row in rows()} == expected
     assert sum(len(flags) for flags in known_flags().values()) == 308
+
+
+def test_what_is_refused_says_so():
+    refused = {(row[0], row[1].split()[0].strip("`")) for row in rows() if "(refused: " in row[1]}
+    assert refused == set(REFUSED)
 
 
 def test_every_test_that_is_named_is_there():

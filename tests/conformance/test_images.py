@@ -223,7 +223,7 @@ def test_push(daemon, docker, place):
     docker("rmi", f"{name}:2")
     daemon.docker("logout", place.address)
     docker("tag", "busybox", f"{name}:4")
-    assert "no basic auth credentials" in docker("push", f"{name}:4", check=False)
+    assert f"push {name}:4: no basic auth credentials" in docker("push", f"{name}:4", check=False)
     docker("rmi", f"{name}:4")
 
 

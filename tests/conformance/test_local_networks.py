@@ -66,6 +66,21 @@ def test_containers_of_a_network_find_each_other_by_name(daemon):
     assert f"network back id {network_id} has active endpoints: client, web" in in_use.stderr
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "text"),
+    [
+        ("--link", "web:site", "EndpointConfig.Links is not built: containers of a network find each other by name"),
+        ("--link-local-ip", "169.254.7.7", "EndpointConfig.IPAMConfig.LinkLocalIPs is not built: ask for an address"),
+    ],
+)
+def test_flags_of_connect_that_are_refused(daemon, flag, value, text):
+    """Docker's other two flags of its swarm commands: who gives them is told what to do, and nothing is changed."""
+    refused = daemon.docker("network", "connect", flag, value, "sealed", "web", check=False)
+    assert text in refused.stderr
+    networks = daemon.docker("inspect", "-f", "{{json .NetworkSettings.Networks}}", "web").stdout
+    assert set(json.loads(networks)) == {"back"}
+
+
 def test_options_of_one_link(daemon):
     docker, option = daemon.docker, "com.docker.network.endpoint"
     sysctls = f"driver-opt={option}.sysctls=net.ipv4.conf.IFNAME.log_martians=1"

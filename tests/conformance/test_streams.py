@@ -344,7 +344,7 @@ def test_stats_and_top(daemon, client, sleeper):
     assert sorted(process[1] for process in table["Processes"]) == ["sh -c while :; do :; done", "sleep 9999"]
     assert "sleep 9999" in daemon.docker("top", sleeper).stdout
     assert daemon.request("GET", f"/containers/{sleeper}/top?ps_args=-eo%20comm") == (
-        500, {"message": "Couldn't find PID field in ps output"},
+        400, {"message": "ps_args: Couldn't find PID field in ps output"},
     )  # fmt: skip
     os.kill(inspect_exec(daemon, busy)["Pid"], 9)
 

@@ -282,14 +282,15 @@ class TaskRunner:
         container = self._find_container()
         detail = Detail()
         if container is not None:
+            detail = Detail(container=ContainerStatus(container_id=container.id))
             if container.state.status == "running":
                 await self._drain()
-                await self._parts.engine.stop(container.id)
-                exit_status = await self._parts.engine.wait(container.id)
-                code = exit_status.code if exit_status.code is not None else -1
-                detail = Detail(container=ContainerStatus(container_id=container.id, exit_code=code))
-            else:
-                detail = Detail(container=ContainerStatus(container_id=container.id))
+                # somebody may have taken it away meanwhile (`docker rm --force`): it has stopped
+                with contextlib.suppress(NotFound):
+                    await self._parts.engine.stop(container.id)
+                    exit_status = await self._parts.engine.wait(container.id)
+                    code = exit_status.code if exit_status.code is not None else -1
+                    detail = Detail(container=ContainerStatus(container_id=container.id, exit_code=code))
         self._advance(Event.STOPPED, detail)
 
     async def _drain(self) -> None:

@@ -34,16 +34,16 @@ class LogRequest(Struct):
     details: bool = False
 
 
-def read_log_request(request: web.Request) -> LogRequest:
+def read_log_request(request: web.Request, no_stream: type[ShoalError] = InvalidArgument) -> LogRequest:
     """Read the query of a log route.
 
     Raises:
-        ShoalError: neither stdout nor stderr (500, Docker's own code).
+        ShoalError: neither stdout nor stderr, as `no_stream`.
         InvalidArgument: a time or a tail that is none.
     """
     stdout, stderr = flag(request, "stdout"), flag(request, "stderr")
     if not stdout and not stderr:
-        raise ShoalError("Bad parameters: you must choose at least one stream")
+        raise no_stream("Bad parameters: you must choose at least one stream")
     options = LogOptions(
         stdout=stdout,
         stderr=stderr,

@@ -7,7 +7,10 @@ import re
 from shoal.errors import InvalidArgument
 from shoal.model.base import Struct
 
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+# the kernel's names that are not Go's
+_ARCHITECTURES = {
+    "x86_64": "amd64", "aarch64": "arm64", "armv6l": "arm", "armv7l": "arm", "i386": "386", "i686": "386",
+}  # fmt: skip
 _PART = re.compile(r"[a-z0-9_.-]+")
 
 
@@ -29,9 +32,14 @@ class Platform(Struct):
         return all(ours == theirs or not ours or not theirs for ours, theirs in pairs)
 
 
+def architecture_of(machine: str) -> str:
+    """Return Go's name of an architecture, given the kernel's or Go's: `x86_64` → `amd64`."""
+    return _ARCHITECTURES.get(machine, machine)
+
+
 def platform_of(machine: str) -> Platform:
     """Return the platform of a machine, named as by the kernel (`x86_64`)."""
-    return Platform(architecture=ARCHITECTURES.get(machine, machine))
+    return Platform(architecture=architecture_of(machine))
 
 
 def parse_platform(text: str) -> Platform:
@@ -43,4 +51,4 @@ def parse_platform(text: str) -> Platform:
         )
     if len(parts) == 1:
         parts = ["linux", *parts]
-    return Platform(os=parts[0], architecture=ARCHITECTURES.get(parts[1], parts[1]), variant=(*parts, "")[2])
+    return Platform(os=parts[0], architecture=architecture_of(parts[1]), variant=(*parts, "")[2])

@@ -39,16 +39,16 @@ def run_ps(arguments: str, pids: frozenset[int]) -> ProcessTable:
         raise InvalidArgument(f"ps_args: {error}") from None
     if done.returncode:
         reason = " ".join(done.stderr.split()) or f"it ended with {done.returncode}"
-        raise ShoalError(f"ps: exit status {done.returncode}: {reason}")
+        raise InvalidArgument(f"ps_args: ps: exit status {done.returncode}: {reason}")
     return parse_ps(done.stdout, pids)
 
 
 def parse_ps(text: str, pids: frozenset[int]) -> ProcessTable:
-    """Cut the output of `ps` to the lines of `pids`. Raises ShoalError (`Couldn't find PID field in ps output`)."""
+    """Cut the output of `ps` to the lines of `pids`. Raises InvalidArgument: no column of pids."""
     lines = text.splitlines()
     titles = tuple(lines[0].split()) if lines else ()
     if "PID" not in titles:
-        raise ShoalError("Couldn't find PID field in ps output")
+        raise InvalidArgument("ps_args: Couldn't find PID field in ps output")
     column = titles.index("PID")
     processes = []
     for line in lines[1:]:

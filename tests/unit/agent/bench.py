@@ -44,6 +44,7 @@ class Bench:
         images = ImageSource(self.engine, True)
         self.parts = NodeParts("n1", NodeDescription, self.engine, self.network, images, clock, NoOwnNetworks())
         self.seen: list[TaskState] = []
+        self.errors: list[str] = []
 
     def runner(self, one: Task | None = None, image: str = "busybox", **container: Any) -> TaskRunner:
         made_from = revision(image=image, **container)
@@ -58,6 +59,8 @@ class Bench:
 
     def _note(self, changed: Task) -> None:
         self.seen.append(changed.status.state)
+        if changed.status.err:
+            self.errors.append(changed.status.err)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until `condition` holds; everything here moves on by the loop's turns alone."""

@@ -9,6 +9,7 @@ import pytest
 from shoal.agent import runner as runner_module
 from shoal.agent.runner import TaskRunner
 from shoal.engine.protocol import PullProgress, RegistryCredentials
+from shoal.errors import NotFound
 from shoal.lib.supervise import cancel_and_wait
 from shoal.model.base import replace
 from shoal.model.container import Health, HealthStatus
@@ -226,6 +227,28 @@ def test_a_container_that_was_taken_away_is_told() -> None:
         second = bench.runner(first.task)
         await second.run()
         assert (second.status.state, second.status.err) == (S.FAILED, "the task's container is gone")
+
+    run(body)
+
+
+@pytest.mark.parametrize("at", ["stop", "wait"])
+def test_a_container_that_is_taken_away_while_its_task_stops_is_no_fault(
+    at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(bench: Bench) -> None:
+        runner = bench.runner()
+        running = asyncio.create_task(runner.run())
+        await bench.until(lambda: runner.status.state == S.RUNNING)
+
+        async def gone(*_: object) -> None:
+            await bench.engine.remove(bench.engine.list()[0].id, force=True)
+            raise NotFound("No such container")
+
+        monkeypatch.setattr(bench.engine, at, gone)
+        runner.desire(S.SHUTDOWN)
+        await running
+        assert (runner.status.state, bench.errors) == (S.SHUTDOWN, [])
+        assert bench.network.attached == {}
 
     run(body)
 

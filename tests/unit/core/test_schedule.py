@@ -107,6 +107,21 @@ def test_platforms_that_fit(platform: Platform) -> None:
     assert chosen(request(platforms=(platform,)), 1, infos(node("n1"))) == {"n1": 1}
 
 
+@pytest.mark.parametrize(
+    ("machine", "image", "fits"),
+    [
+        ("armv7l", "arm", True), ("armv6l", "arm", True), ("i686", "386", True), ("aarch64", "arm64", True),
+        ("arm64", "aarch64", True), ("riscv64", "riscv64", True),
+        ("armv7l", "arm64", False), ("aarch64", "arm", False), ("x86_64", "386", False),
+    ],
+)  # fmt: skip
+def test_architectures_are_the_same_by_the_kernels_name_and_by_gos(machine: str, image: str, fits: bool) -> None:
+    description = replace(node("n1").description, platform=Platform(architecture=machine, os="linux"))
+    one = replace(node("n1"), description=description)
+    wanted = request(platforms=(Platform(architecture=image, os="linux"),))
+    assert chosen(wanted, 1, infos(one)) == ({"n1": 1} if fits else {})
+
+
 def test_resources_are_used_up_by_reservations() -> None:
     wanted = request(needs=Needs(nano_cpus=800_000_000, generic=(("ssd", 1),)))
     placement = place(wanted, 5, infos(node("n1"), node("n2")))

@@ -168,7 +168,7 @@ async def _stream_progress(request: web.Request, steps: AsyncIterator[Json]) -> 
             async for step in steps:
                 await response.write(encode(step) + b"\r\n")
         except ShoalError as error:
-            _log.info("pull failed", path=request.path, reason=error.message)
+            _log.info("images: failed after the answer had begun", path=request.path, reason=error.message)
             failure = {"errorDetail": {"message": error.message}, "error": error.message}
             await response.write(encode(failure) + b"\r\n")
 

@@ -35,11 +35,13 @@ QUEUE_PIECES = 256
 READERS_A_NODE_MOST = 32
 RETRY_FIRST_SECONDS = 0.5
 RETRY_MOST_SECONDS = 5.0
+# Docker answers 500 to who asks for no stream of a service, 400 for a container
+NO_STREAM = ShoalError
 
 
 async def service_logs(request: web.Request) -> web.StreamResponse:
     """Stream the output of a service's tasks; with `follow` also of tasks that start later."""
-    wanted = read_log_request(request)
+    wanted = read_log_request(request, no_stream=NO_STREAM)
     view = await read_view(request)
     service = find_service(view, request.match_info["id"])
     container = service.spec.task_template.container_spec
@@ -50,7 +52,7 @@ async def service_logs(request: web.Request) -> web.StreamResponse:
 
 async def task_logs(request: web.Request) -> web.StreamResponse:
     """Stream the output of one task."""
-    wanted = read_log_request(request)
+    wanted = read_log_request(request, no_stream=NO_STREAM)
     view = await read_view(request)
     task = find_task(view, request.match_info["id"])
     return await _stream(request, wanted, (task,), _has_terminal(view, task), None, "")

@@ -158,6 +158,9 @@ async def check_login(request: web.Request) -> web.Response:
         raise InvalidArgument(f"serveraddress: {registry!r} is no registry: write HOST or HOST:PORT")
     if not asked.username or "\0" in asked.username:
         raise InvalidArgument("username: give the name of a user of the registry, and its password")
+    # without one the program that asks the registry would want it typed in
+    if not asked.password:
+        raise InvalidArgument("password: give that of the user, or an access token of the registry")
     credentials = RegistryCredentials(username=asked.username, password=asked.password)
     await request.app[CONTEXT].engine.images.check_login(registry, credentials)
     return json_response({"Status": "Login Succeeded", "IdentityToken": ""})

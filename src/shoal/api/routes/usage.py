@@ -12,7 +12,7 @@ from shoal.api.responses import encode, json_response
 from shoal.api.routing import Route
 from shoal.api.streams import run_until_gone
 from shoal.api.views.stats import stats_view
-from shoal.errors import NotFound, ShoalError, Unavailable
+from shoal.errors import InvalidArgument, NotFound, Unavailable
 from shoal.model.streams import ContainerStats
 
 SAMPLE_SECONDS = 1.0
@@ -22,7 +22,7 @@ async def stats(request: web.Request) -> web.StreamResponse:
     """Answer with a sample (`stream=0`; without `one-shot` with the one a second before it), or one each second."""
     is_streamed = "stream" not in request.query or flag(request, "stream")
     if flag(request, "one-shot") and is_streamed:
-        raise ShoalError("cannot have stream=true and one-shot=true: leave out one of the two")
+        raise InvalidArgument("cannot have stream=true and one-shot=true: leave out one of the two")
     async with found_container(request) as found:
         container = found.container
         sample, earlier = await found.stats(), ContainerStats()

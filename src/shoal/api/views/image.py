@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shoal.api.views.info import docker_architecture
 from shoal.api.views.shared import Json, plain, time_text
+from shoal.core.platform import architecture_of
 from shoal.engine.protocol import PullProgress
 from shoal.lib.clock import NANOSECONDS_PER_SECOND
 from shoal.model.container import HistoryStep, ImageRecord, RemoteManifest
@@ -51,7 +51,7 @@ def image_view(image: ImageRecord, is_of_container: bool = False) -> Json:
         "DockerVersion": "",
         "Author": image.author,
         "Config": {**(_CONTAINER_SETTINGS if is_of_container else {}), **_config_view(image)},
-        "Architecture": docker_architecture(image.architecture),
+        "Architecture": architecture_of(image.architecture),
     }
     if image.variant:
         view["Variant"] = image.variant

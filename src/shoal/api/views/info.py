@@ -5,6 +5,7 @@ from __future__ import annotations
 from shoal.api.context import HostFacts
 from shoal.api.views.shared import Json, time_text
 from shoal.core.networks import NETWORK_DRIVERS
+from shoal.core.platform import architecture_of
 from shoal.model.objects import NodeDescription
 
 API_VERSION = "1.50"
@@ -16,7 +17,7 @@ BUILD_TIME = "2026-11-23T00:00:00.000000000+00:00"
 
 def version_view(version: str, shoal_version: str, host: HostFacts) -> Json:
     """Return `GET /version`: the Docker version this API answers as, and Shoal's own as a component."""
-    architecture = docker_architecture(host.architecture)
+    architecture = architecture_of(host.architecture)
     details = {
         "ApiVersion": API_VERSION,
         "Arch": architecture,
@@ -47,11 +48,6 @@ def version_view(version: str, shoal_version: str, host: HostFacts) -> Json:
         "KernelVersion": host.kernel_version,
         "BuildTime": BUILD_TIME,
     }
-
-
-def docker_architecture(machine: str) -> str:
-    """Return Go's name of a processor architecture: `x86_64` → `amd64`."""
-    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
 
 
 def info_view(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from shoal.core import constraint
 from shoal.core.constraint import Constraint
+from shoal.core.platform import architecture_of
 from shoal.core.schedule.nodes import NodeInfo
 from shoal.core.schedule.resources import Needs
 from shoal.language.texts import size_text
@@ -17,8 +18,6 @@ from shoal.model.base import Struct
 from shoal.model.objects import Node
 from shoal.model.specs import Platform
 from shoal.model.states import Availability, NodeState
-
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 class Request(Struct):
@@ -69,13 +68,9 @@ def _platform(request: Request, info: NodeInfo) -> bool:
     if not request.platforms:
         return True
     own = info.node.description.platform
-    architecture = _ARCHITECTURES.get(own.architecture, own.architecture)
+    architectures = ("", architecture_of(own.architecture))
     return any(
-        platform.os in ("", own.os)
-        and (
-            not platform.architecture
-            or _ARCHITECTURES.get(platform.architecture, platform.architecture) == architecture
-        )
+        platform.os in ("", own.os) and architecture_of(platform.architecture) in architectures
         for platform in request.platforms
     )
 

@@ -108,15 +108,15 @@ def _check_shared(request: ContainerRequest) -> None:
 
 def endpoint_request(network: str, settings: EndpointSettings, field: str) -> EndpointRequest:
     """Return what a container asks of a network of the swarm. Raises InvalidArgument, NotBuilt naming the field."""
-    refused: tuple[tuple[str, object], ...] = (
-        ("Links", settings.links),
-        ("MacAddress", settings.mac_address),
-        ("IPAMConfig.LinkLocalIPs", settings.ipam_config.link_local_ips if settings.ipam_config else ()),
-    )
-    for name, value in refused:
-        if value:
-            raise NotBuilt(f"{field}.{name} is not built: leave it out")
     ipam = settings.ipam_config
+    refused: tuple[tuple[str, object, str], ...] = (
+        ("Links", settings.links, "containers of a network find each other by name and by alias"),
+        ("MacAddress", settings.mac_address, "leave it out"),
+        ("IPAMConfig.LinkLocalIPs", ipam and ipam.link_local_ips, "ask for an address of the network (IPv4Address)"),
+    )
+    for name, value, remedy in refused:
+        if value:
+            raise NotBuilt(f"{field}.{name} is not built: {remedy}")
     wanted = [address for address in (ipam.ipv4_address, ipam.ipv6_address) if address] if ipam else []
     for address in wanted:
         try:

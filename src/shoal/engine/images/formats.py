@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from shoal.core.image_settings import merged_settings
-from shoal.core.platform import ARCHITECTURES, Platform
+from shoal.core.platform import Platform, architecture_of
 from shoal.core.validate.plain_network import parse_port
 from shoal.errors import InvalidArgument
 from shoal.lib.units import format_time, parse_duration_ns, parse_time_ns
@@ -165,7 +165,7 @@ def make_config(
     """Return the config of an image of one layer."""
     created = format_time(at_ns)
     document = {
-        "architecture": ARCHITECTURES.get(machine, machine),
+        "architecture": architecture_of(machine),
         "os": "linux",
         "created": created,
         "config": settings,

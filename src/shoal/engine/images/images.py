@@ -343,7 +343,7 @@ class LocalImages:
         target = parse_reference(reference).with_default_tag()
         wanted = parse_platform(platform) if platform else platform_of(self._machine)
         client = remote.Skopeo(self.content.temporary, self._insecure_registries)
-        with _without_asking(target.familiar, credentials):
+        with _without_asking(f"pull {target.familiar}", credentials):
             top = await client.manifest(target, credentials)
         chosen_digest, manifest = await client.manifest_for(target, top, wanted, credentials)
         yield PullProgress(status=f"Pulling from {target.path}", id=target.tag or target.digest)
@@ -426,7 +426,7 @@ class LocalImages:
         for layer in layers:
             yield PullProgress(status="Preparing", id=short_digest(layer.digest))
         client = remote.Skopeo(self.content.temporary, self._insecure_registries)
-        with _without_asking(target.familiar, credentials):
+        with _without_asking(f"push {target.familiar}", credentials):
             await client.push(target, manifest, self.content, credentials)
         for layer in layers:
             yield PullProgress(status="Pushed", id=short_digest(layer.digest))
@@ -438,7 +438,7 @@ class LocalImages:
     async def remote_tags(self, name: str, credentials: RegistryCredentials | None = None) -> tuple[str, ...]:
         """Return all tags that a registry has of a name. Raises NotFound, Unauthenticated, Unavailable."""
         client = remote.Skopeo(self.content.temporary, self._insecure_registries)
-        with _without_asking(name, credentials):
+        with _without_asking(f"list tags of {name}", credentials):
             return await client.tags(parse_reference(name), credentials)
 
     async def check_login(self, registry: str, credentials: RegistryCredentials) -> None:
@@ -489,13 +489,13 @@ class LocalImages:
 
 
 @contextlib.contextmanager
-def _without_asking(name: str, credentials: RegistryCredentials | None) -> Iterator[None]:
+def _without_asking(action: str, credentials: RegistryCredentials | None) -> Iterator[None]:
     """Turn a 401 into another failure where no credentials were sent: clients would ask for a password."""
     try:
         yield
     except Unauthenticated:
         if credentials is None:
-            raise ShoalError(f"pull {name}: no basic auth credentials: use docker login") from None
+            raise ShoalError(f"{action}: no basic auth credentials: use docker login") from None
         raise
 
 

@@ -165,7 +165,9 @@ class Skopeo:
                 (directory / blob.removeprefix("sha256:")).symlink_to(content.blob_path(blob))
             with self._authentication(reference, credentials) as authentication:
                 words = ["copy", "--quiet", "--preserve-digests", *tls, *authentication]
-                await self._run([*words, f"dir:{directory}", self._source(reference)], reference, PULL_SECONDS)
+                await self._run(
+                    [*words, f"dir:{directory}", self._source(reference)], reference, PULL_SECONDS, action="push"
+                )
 
     async def tags(self, reference: Reference, credentials: RegistryCredentials | None) -> tuple[str, ...]:
         """Return all tags of a name. Raises NotFound, Unauthenticated, Unavailable."""
@@ -235,7 +237,12 @@ class Skopeo:
             shutil.rmtree(directory, ignore_errors=True)
 
     async def _run(
-        self, arguments: list[str], reference: Reference, timeout_seconds: float, input_bytes: bytes = b""
+        self,
+        arguments: list[str],
+        reference: Reference,
+        timeout_seconds: float,
+        input_bytes: bytes = b"",
+        action: str = "pull",
     ) -> bytes:
         command = ["skopeo", "--insecure-policy", *arguments]
         try:
@@ -261,7 +268,7 @@ class Skopeo:
                 async with asyncio.timeout(_KILL_SECONDS):
                     await process.wait()
         if process.returncode != 0:
-            raise error_of(errors.decode("utf-8", "replace"), reference)
+            raise error_of(errors.decode("utf-8", "replace"), reference, action)
         return output
 
 
@@ -318,18 +325,19 @@ def _take_blobs(content: Content, directory: Path, digests: list[str]) -> None:
             content.take_blob(file, digest)
 
 
-def error_of(text: str, reference: Reference) -> ShoalError:
-    """Turn what skopeo says on failure into an error with Docker's text."""
+def error_of(text: str, reference: Reference, action: str) -> ShoalError:
+    """Turn what skopeo says on failure of an action (`pull`, `push`) into an error with Docker's text."""
     low = text.lower()
     if "manifest unknown" in low or "manifest_unknown" in low or "not found: manifest" in low:
         return NotFound(f"manifest for {reference.familiar} not found: manifest unknown: manifest unknown")
     if "name unknown" in low or "name_unknown" in low or "repository name not known" in low:
         return NotFound(
-            f"pull access denied for {reference.familiar_name}, repository does not exist or may require 'docker login'"
+            f"{action} access denied for {reference.familiar_name}, repository does not exist or may require "
+            "'docker login'"
         )
     if "requested access to the resource is denied" in low or "denied" in low:
         return NotFound(
-            f"pull access denied for {reference.familiar_name}, repository does not exist or may require "
+            f"{action} access denied for {reference.familiar_name}, repository does not exist or may require "
             "'docker login': denied: requested access to the resource is denied"
         )
     if "unauthorized" in low or "authentication required" in low or "invalid username/password" in low:
@@ -354,4 +362,4 @@ def error_of(text: str, reference: Reference) -> ShoalError:
         return ShoalError(f"failed to register layer: {reason}: make room on that filesystem and try again")
     if "digest did not match" in low:
         return ShoalError(f"filesystem layer verification failed: {reason}")
-    return ShoalError(f"cannot pull {reference.familiar}: {reason}")
+    return ShoalError(f"cannot {action} {reference.familiar}: {reason}")
