@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -100,6 +101,11 @@ class ProxySide:
             self._poke()
             time.sleep(LOCK_RETRY_SECONDS)
         self._reap()
+        if self._child_pid and self._holder() is None:
+            # it has only just been started and serves nothing: nobody could tell it, and it would make its lock anew
+            os.kill(self._child_pid, signal.SIGKILL)
+            os.waitpid(self._child_pid, 0)
+            self._child_pid = 0
 
     def _holder(self) -> str | None:
         """Return the version of the process that serves, None if none does."""
