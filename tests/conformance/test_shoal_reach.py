@@ -215,8 +215,12 @@ def test_what_was_changed_and_what_takes_room(daemon):
 def test_images_by_name(daemon):
     daemon.shoal("tag", "busybox", "other:1")
     assert daemon.shoal("images", "--format", "{{.Repository}}:{{.Tag}}", "oth*").stdout == "other:1\n"
+    fields = ("Repository", "Tag", "Digest", "VirtualSize", "Containers")
+    words = ("images", "--format", "table " + r"\t".join(f"{{{{.{name}}}}}" for name in fields))
+    ours, theirs = (command(*words).stdout.splitlines() for command in (daemon.shoal, daemon.docker))
+    # docker takes the names of one image in any order, as they come out of a map
+    assert (ours[0], sorted(ours)) == (theirs[0], sorted(theirs))
     for words in (
-        ("images", "--format", r"table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.VirtualSize}}\t{{.Containers}}"),
         ("images", "-q", "busybox:none"),
         ("volume", "ls", "--format", "json"),
         ("network", "ls", "--format", "json"),
