@@ -98,7 +98,7 @@ class Balancer:
 
     def remove(self) -> None:
         """Take the host's table away (the sandbox's goes with its namespace)."""
-        self._load(nft.render_removal(self._plumbing.names))
+        self._load(nft.take_away("ip", self._plumbing.names.table))
 
     def _load(self, ruleset: str) -> None:
         nft_process.load(self._plumbing.settings.nft_command, ruleset)

@@ -9,7 +9,18 @@ from __future__ import annotations
 import structlog
 
 from shoal.errors import ShoalError
-from shoal.network import mesh_link, mesh_rules, namespace, nfnetlink, nft_process, routing, rtnetlink, underlay, vxlan
+from shoal.network import (
+    mesh_link,
+    mesh_rules,
+    namespace,
+    nfnetlink,
+    nft,
+    nft_process,
+    routing,
+    rtnetlink,
+    underlay,
+    vxlan,
+)
 from shoal.network.mesh_state import (
     NOWHERE_MAC,
     RETURN_BIT,
@@ -93,7 +104,7 @@ class Mesh:
         """Take the link away at once: the kernel ends a namespace in its own time, and its UDP port with it."""
         plumbing = self._plumbing
         plumbing.sandbox_links.talk([rtnetlink.delete_link(plumbing.names.mesh_link)])
-        nft_process.load(plumbing.settings.nft_command, mesh_rules.render_no_path(plumbing.names))
+        nft_process.load(plumbing.settings.nft_command, nft.take_away("inet", plumbing.names.path_table))
         self._is_known = False
 
     def _give_up(self, error: Exception) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 from shoal.network.mesh_state import NOWHERE_MAC, RETURN_BIT, mac_of_node, mark_of_node
 from shoal.network.nfnetlink import Batch
-from shoal.network.nft import Ranges
+from shoal.network.nft import Ranges, replace_table
 from shoal.network.settings import Names
 
 # linux/netfilter.h
@@ -42,12 +42,7 @@ def render_mesh(names: Names, ranges: Ranges, numbers: Iterable[int]) -> str:
     marks = _elements(f"{_mac(mac_of_node(number))} : {mark_of_node(number):#x}" for number in numbers)
     zones = _elements(f"{_mac(mac_of_node(number))} : {number}" for number in numbers)
     mesh, bridge = f'"{names.mesh_link}"', f'"{names.sandbox_bridge}"'
-    table = names.mesh_table
-    return f"""table ip {table} {{
-}}
-delete table ip {table}
-table ip {table} {{
-  map node_mark {{
+    body = f"""  map node_mark {{
     type ether_addr : mark
 {marks}  }}
   map node_zone {{
@@ -83,8 +78,8 @@ table ip {table} {{
     type nat hook postrouting priority 100; policy accept;
     oifname {mesh} ip saddr {ranges.host_end} masquerade
   }}
-}}
 """
+    return replace_table("ip", names.mesh_table, body)
 
 
 def render_path(names: Names, port: int) -> str:
@@ -97,8 +92,7 @@ def render_path(names: Names, port: int) -> str:
         names: of the daemon.
         port: UDP, of the data path.
     """
-    return f"""{render_no_path(names)}table inet {names.path_table} {{
-  chain incoming {{
+    body = f"""  chain incoming {{
     type filter hook prerouting priority -300; policy accept;
     udp dport {port} fib daddr type local notrack
   }}
@@ -106,24 +100,15 @@ def render_path(names: Names, port: int) -> str:
     type filter hook output priority -300; policy accept;
     udp dport {port} notrack
   }}
-}}
 """
-
-
-def render_no_path(names: Names) -> str:
-    """Return the commands that take the table of `render_path` away, whether or not it is there."""
-    return f"table inet {names.path_table} {{\n}}\ndelete table inet {names.path_table}\n"
+    return replace_table("inet", names.path_table, body)
 
 
 def render_return(names: Names, numbers: Iterable[int]) -> str:
     """Return the table at the way out of `ing0`; it goes with the link. Needs Linux 5.16."""
     entries = _elements(f"{mark_of_node(number):#x} : {_mac(mac_of_node(number))}" for number in sorted(numbers))
-    nowhere, table = _mac(NOWHERE_MAC), names.mesh_table
-    return f"""table netdev {table} {{
-}}
-delete table netdev {table}
-table netdev {table} {{
-  map entry {{
+    nowhere = _mac(NOWHERE_MAC)
+    body = f"""  map entry {{
     type mark : ether_addr
 {entries}  }}
   chain egress {{
@@ -131,13 +116,8 @@ table netdev {table} {{
     ether daddr {nowhere} ether daddr set meta mark map @entry
     ether daddr {nowhere} drop
   }}
-}}
 """
-
-
-def render_return_removal(names: Names) -> str:
-    """Return the commands that take the table at the way out away, whether or not it is there."""
-    return f"table netdev {names.mesh_table} {{\n}}\ndelete table netdev {names.mesh_table}\n"
+    return replace_table("netdev", names.mesh_table, body)
 
 
 def mesh_batch(table: str, added: Iterable[int], gone: Iterable[int]) -> Batch:

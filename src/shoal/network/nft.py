@@ -27,9 +27,14 @@ def chain_name(protocol: str, published_port: int) -> str:
     return f"port_{protocol}_{published_port}"
 
 
-def _replace_table(table: str, body: str) -> str:
-    # adding before deleting makes the delete succeed whether or not there was one; all is one transaction
-    return f"table ip {table} {{\n}}\ndelete table ip {table}\ntable ip {table} {{\n{body}}}\n"
+def take_away(family: str, table: str) -> str:
+    """Return the commands that take a table away, whether or not it is there: it is made before it is deleted."""
+    return f"table {family} {table} {{\n}}\ndelete table {family} {table}\n"
+
+
+def replace_table(family: str, table: str, body: str) -> str:
+    """Return the commands that put a table in the place of one that may be there, in one transaction."""
+    return f"{take_away(family, table)}table {family} {table} {{\n{body}}}\n"
 
 
 def _elements(entries: list[str]) -> str:
@@ -81,7 +86,7 @@ def render_host(names: Names, ranges: Ranges, state: KernelState) -> str:
     iifname {link} masquerade
   }}
 """
-    return _replace_table(names.table, body)
+    return replace_table("ip", names.table, body)
 
 
 def _forward(port: ForwardedPort) -> str:
@@ -136,7 +141,7 @@ def render_sandbox(names: Names, ranges: Ranges, state: KernelState) -> str:
     oifname {bridge} ip saddr {ranges.host_end} masquerade
   }}
 """
-    return _replace_table(names.table, body)
+    return replace_table("ip", names.table, body)
 
 
 def _balance(port: BalancedPort) -> str:
@@ -147,8 +152,3 @@ def _balance(port: BalancedPort) -> str:
         else f"numgen inc mod {len(port.addresses)}"
     )
     return f"meta l4proto {port.protocol} dnat to {choice} map {{ {entries} }}:{port.target_port}"
-
-
-def render_removal(names: Names) -> str:
-    """Return the commands that take the table away, whether or not it is there."""
-    return f"table ip {names.table} {{\n}}\ndelete table ip {names.table}\n"

@@ -16,6 +16,7 @@ from shoal.errors import Unavailable
 from shoal.model.netstate import DataPath
 from shoal.network import nft_process, rtnetlink, underlay, wireguard
 from shoal.network.mesh_state import link_address
+from shoal.network.nft import take_away
 from shoal.network.plumbing import Plumbing
 from shoal.network.secret_keys import SecretKeys
 from shoal.network.secret_plan import (
@@ -26,7 +27,6 @@ from shoal.network.secret_plan import (
     published_key,
     render_configuration,
     render_guard,
-    render_no_guard,
     secret_hosts,
 )
 
@@ -166,7 +166,7 @@ class SecretPaths:
         if rtnetlink.link_index(self._plumbing.host_links, name) or wireguard.control_socket(name).exists():
             wireguard.end(self._plumbing.host_links, name)
         if self._guarded != NO_GUARD:
-            nft_process.load(self._plumbing.settings.nft_command, render_no_guard(self._plumbing.names))
+            nft_process.load(self._plumbing.settings.nft_command, take_away("inet", self._plumbing.names.secret_table))
         self._mesh, self._configured, self._guarded, self._mtu_bytes = None, None, NO_GUARD, 0
         self._greeted = None
 

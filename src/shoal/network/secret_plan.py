@@ -11,6 +11,7 @@ from shoal.errors import Unavailable
 from shoal.model.base import Struct
 from shoal.model.netstate import DataPath
 from shoal.network.mesh_state import link_address
+from shoal.network.nft import replace_table
 from shoal.network.settings import Names, NetworkSettings
 
 # of WireGuard over IPv6, the longer one: 40 + 8 + 32
@@ -117,17 +118,10 @@ def render_guard(names: Names, port: int, vnis: Collection[int]) -> str:
     """
     # VXLAN's identifier: 24 bits, after 8 bytes of UDP and 4 of flags
     frames = f"udp dport {port} @th,96,24 {{ {', '.join(str(vni) for vni in sorted(vnis))} }} drop"
-    return (
-        f"{render_no_guard(names)}"
-        f"table inet {names.secret_table} {{\n"
+    body = (
         "chain incoming {\ntype filter hook prerouting priority -300; policy accept;\n"
         f'iifname != "{names.secret_link}" {frames}\n}}\n'
         "chain outgoing {\ntype filter hook output priority -300; policy accept;\n"
         f'oifname != "{names.secret_link}" {frames}\n}}\n'
-        "}\n"
     )
-
-
-def render_no_guard(names: Names) -> str:
-    """Return what takes the guard away, if there is one."""
-    return f"add table inet {names.secret_table}\ndelete table inet {names.secret_table}\n"
+    return replace_table("inet", names.secret_table, body)

@@ -1,14 +1,12 @@
 from shoal.network.mesh_rules import (
     mesh_batch,
     render_mesh,
-    render_no_path,
     render_path,
     render_return,
-    render_return_removal,
     return_batch,
 )
 from shoal.network.nfnetlink import sandbox_batch
-from shoal.network.nft import render_sandbox
+from shoal.network.nft import render_sandbox, take_away
 from shoal.network.settings import names_of
 from shoal.network.state import BalancedPort, KernelState, SetBalanced
 from tests.unit.network.test_rules import RANGES, messages
@@ -25,9 +23,9 @@ def test_rulesets_replace_their_table_and_know_the_nodes():
     back = render_return(NAMES, [3])
     assert "elements = { 0x10003 : 02:42:0a:ff:00:03 }" in back
     assert 'hook egress device "ing0"' in back
-    assert back.startswith(render_return_removal(NAMES))
+    assert back.startswith(take_away("netdev", NAMES.mesh_table))
     path = render_path(NAMES, 4790)
-    assert path.startswith(render_no_path(NAMES))
+    assert path.startswith(take_away("inet", NAMES.path_table))
     assert path.count("udp dport 4790") == 2
 
 
