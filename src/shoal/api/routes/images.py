@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 
 from shoal.api.context import CONTEXT
-from shoal.api.filters import Filters, matches_labels, parse_boolean, parse_filters, parse_until, passes_labels
+from shoal.api.filters import matches_labels, parse_boolean, parse_filters, parse_until, passes_labels
 from shoal.api.requests import flag
 from shoal.api.responses import empty_response, encode, json_response, list_response
 from shoal.api.routing import Route, api_version
@@ -47,33 +47,27 @@ async def list_images(request: web.Request) -> web.Response:
     bounds += [images.get(name).created_at_ns for name in filters.get("before", ())]
     after_ns = max((images.get(name).created_at_ns for name in filters.get("since", ())), default=-1)
     found = [
-        _with_names(image, filters.get("reference", ()))
+        named
         for image in images.list()
         if (dangling is None or dangling == (not image.tags))
         and after_ns < image.created_at_ns < min(bounds, default=image.created_at_ns + 1)
-        and _passes(image, filters)
+        and matches_labels(image.labels, filters.get("label", ()))
+        and (named := _with_names(image, filters.get("reference", ()))) is not None
     ]
     shared = images.usage().shared_bytes if flag(request, "shared-size") else {}
     return await list_response([image_summary_view(image, -1, shared.get(image.id, -1)) for image in found])
 
 
-def _passes(image: ImageRecord, filters: Filters) -> bool:
-    patterns = filters.get("reference", ())
-    named = _with_names(image, patterns)
-    if patterns and not (named.tags or named.digests):
-        return False
-    return matches_labels(image.labels, filters.get("label", ()))
-
-
-def _with_names(image: ImageRecord, patterns: Collection[str]) -> ImageRecord:
-    """Return an image with those of its names that match a pattern of `docker images`; with all without patterns."""
+def _with_names(image: ImageRecord, patterns: Collection[str]) -> ImageRecord | None:
+    """Return an image with those of its names that match a pattern, None if none does; as it is without patterns."""
     if not patterns:
         return image
 
     def chosen(names: Iterable[str]) -> tuple[str, ...]:
         return tuple(name for name in names if any(_matches(name, pattern) for pattern in patterns))
 
-    return replace(image, tags=chosen(image.tags), digests=chosen(image.digests))
+    tags, digests = chosen(image.tags), chosen(image.digests)
+    return replace(image, tags=tags, digests=digests) if tags or digests else None
 
 
 def _matches(name: str, pattern: str) -> bool:
