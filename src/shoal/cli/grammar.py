@@ -8,8 +8,8 @@ where it is used, here and in `session`: a list is to appear at once (`bench/com
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -318,8 +318,3 @@ def command(name: str, usage: str, text: str, *, flags_end_at_argument: bool = F
     """
     settings = {"help_option_names": ["--help"], "allow_interspersed_args": not flags_end_at_argument}
     return click.command(name, cls=DockerCommand, usage=usage, help=text, context_settings=settings)
-
-
-def fail_with(errors: Sequence[str]) -> NoReturn:
-    """End a command that carried on past failures: every error on a line of its own."""
-    raise ShoalError("\n".join(errors))

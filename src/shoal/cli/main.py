@@ -8,16 +8,11 @@ from typing import NoReturn
 import click
 
 from shoal import __version__
+from shoal.cli.commands.catalogue import TOP
 from shoal.cli.grammar import EXIT_FAILED, EXIT_USAGE, NEGATION, LazyGroup, WrongWords
 from shoal.errors import ShoalError
 
 EXIT_INTERRUPTED = 130
-_IMAGES = "shoal.cli.commands.image"
-_CONTAINERS = "shoal.cli.commands.container"
-_INSIDE = "shoal.cli.commands.inside"
-_LIFE = "shoal.cli.commands.container_life"
-_FILES = "shoal.cli.commands.files"
-_REGISTRY = "shoal.cli.commands.image_registry"
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "swarm": ("shoal.cli.commands.swarm:swarm", "Make, join, change and leave a swarm"),
@@ -34,35 +29,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "info": ("shoal.cli.commands.system:info", "Show what the daemon says of itself and its swarm"),
     "version": ("shoal.cli.commands.system:version", "Show the versions of command and daemon"),
     "container": ("shoal.cli.commands.container:container", "Work with containers"),
-    "image": (f"{_IMAGES}:image", "Work with the images of this node"),
+    "image": ("shoal.cli.commands.image:image", "Work with the images of this node"),
     "system": ("shoal.cli.commands.system:system", "Work with the daemon"),
     "events": ("shoal.cli.commands.events:events", "Show what happens"),
-    "diff": (f"{_FILES}:diff", "Show which files of a container were changed"),
-    "exec": (f"{_INSIDE}:execute", "Run a command in a container"),
-    "export": (f"{_FILES}:export", "Write a container's files as a tar archive"),
-    "top": (f"{_INSIDE}:top", "Show the processes of a container"),
-    "stats": (f"{_INSIDE}:stats", "Show what containers use"),
     "inspect": ("shoal.cli.commands.inspect:inspect", "Show objects whole"),
-    "ps": (f"{_CONTAINERS}:list_containers", "List the containers of this node"),
-    "logs": (f"{_CONTAINERS}:logs", "Show the output of a container"),
-    "images": (f"{_IMAGES}:list_images", "List the images of this node"),
-    "history": (f"{_IMAGES}:history", "Show how an image was made"),
-    "import": (f"{_IMAGES}:import_image", "Make an image out of a root filesystem"),
-    "load": (f"{_IMAGES}:load", "Load images from an archive"),
-    "pull": (f"{_REGISTRY}:pull", "Get an image from a registry"),
-    "push": (f"{_REGISTRY}:push", "Send an image to its registry"),
-    "save": (f"{_FILES}:save", "Write images as a tar archive"),
-    "tag": (f"{_IMAGES}:tag", "Give an image another name"),
-    "kill": (f"{_LIFE}:kill", "Send containers a signal"),
-    "pause": (f"{_LIFE}:pause", "Freeze containers"),
-    "rename": (f"{_LIFE}:rename", "Give a container another name"),
-    "restart": (f"{_LIFE}:restart", "Stop containers and start them again"),
-    "rm": (f"{_LIFE}:remove", "Remove containers"),
-    "start": (f"{_LIFE}:start", "Start containers that were stopped"),
-    "stop": (f"{_LIFE}:stop", "Stop containers"),
-    "unpause": (f"{_LIFE}:unpause", "Let frozen containers go on"),
-    "wait": (f"{_LIFE}:wait", "Wait until containers have ended"),
-    "rmi": (f"{_IMAGES}:remove", "Remove images"),
+    **TOP,
 }
 
 

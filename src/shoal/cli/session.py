@@ -45,6 +45,12 @@ def confirm(warning: str, *, force: bool = False) -> None:
         raise SystemExit(0)
 
 
+def print_deleted(title: str, lines: Sequence[str]) -> None:
+    """Print what was removed, if anything was."""
+    if lines:
+        click.echo("\n".join((f"Deleted {title}:", *lines)) + "\n")
+
+
 def filter_query(texts: Sequence[str], **more: Iterable[str]) -> dict[str, str]:
     """Return the query that carries filters; `more` adds values to keys.
 
@@ -151,8 +157,7 @@ def print_inspected(names: Sequence[str], find: Callable[[str], Any], template: 
         found, errors = collect(names, find)
         for item in found:
             click.echo(render(item))
-    if errors:
-        raise ShoalError("\n".join(errors))
+    fail_with(errors)
 
 
 def print_pretty(names: Sequence[str], find: Callable[[str], Any], lines: Callable[[Any], Iterable[str]]) -> None:
@@ -163,8 +168,7 @@ def print_pretty(names: Sequence[str], find: Callable[[str], Any], lines: Callab
     """
     found, errors = collect(names, find)
     click.echo("\n\n".join("\n".join(lines(item)) for item in found))
-    if errors:
-        raise ShoalError("\n".join(errors))
+    fail_with(errors)
 
 
 def delete_each(client: Client, kind: str, names: Sequence[str], *, force: bool) -> None:
@@ -195,20 +199,28 @@ def collect(names: Sequence[str], find: Callable[[str], Any]) -> tuple[list[Any]
     return found, errors
 
 
-def for_each(names: Sequence[str], act: Callable[[str], None]) -> None:
-    """Act on every name and print it, carrying on past refusals.
+def carry_on(names: Sequence[str], act: Callable[[str], object]) -> None:
+    """Act on every name, carrying on past refusals.
 
     Raises:
         ShoalError: the errors, one a line.
     """
-    errors = []
-    for name in names:
-        try:
-            act(name)
-        except RemoteError as error:
-            errors.append(error.text)
-        else:
-            click.echo(name)
+    _, errors = collect(names, act)
+    fail_with(errors)
+
+
+def for_each(names: Sequence[str], act: Callable[[str], object]) -> None:
+    """Act on every name and print it, as `carry_on`."""
+
+    def act_and_tell(name: str) -> None:
+        act(name)
+        click.echo(name)
+
+    carry_on(names, act_and_tell)
+
+
+def fail_with(errors: Sequence[str]) -> None:
+    """End a command that carried on past failures, if there were any. Raises ShoalError: the errors, one a line."""
     if errors:
         raise ShoalError("\n".join(errors))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -19,6 +20,21 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o600, sync: bool =
     temporary.replace(path)
     if sync:
         sync_directory(path.parent)
+
+
+def write_stream(path: Path, pieces: Iterable[bytes], mode: int = 0o600, sync: bool = True) -> None:
+    """Put what comes in pieces at `path` once all of it is there; if it never is, nothing of it stays."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.writelines(pieces)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def sync_directory(path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from shoal.cli.commands.catalogue import CONTAINER
 from shoal.cli.grammar import LazyGroup, command, flag
 from shoal.cli.log_output import log_query, print_raw
 from shoal.cli.screen import state_colour
@@ -21,32 +22,9 @@ MOST_COMMAND = 20
 MOST_MOUNT = 15
 Json = Mapping[str, Any]
 
-_HERE = "shoal.cli.commands.container"
-_FILES = "shoal.cli.commands.files"
-_INSIDE = "shoal.cli.commands.inside"
-_LIFE = "shoal.cli.commands.container_life"
 container = LazyGroup(
     "container",
-    lazy={
-        "diff": (f"{_FILES}:diff", "Show which files of a container were changed"),
-        "exec": (f"{_INSIDE}:execute", "Run a command in a container"),
-        "export": (f"{_FILES}:export", "Write a container's files as a tar archive"),
-        "inspect": ("shoal.cli.commands.inspect:inspect_container", "Show all there is of containers"),
-        "kill": (f"{_LIFE}:kill", "Send containers a signal"),
-        "logs": (f"{_HERE}:logs", "Show the output of a container"),
-        "ls": (f"{_HERE}:list_containers", "List the containers of this node"),
-        "pause": (f"{_LIFE}:pause", "Freeze containers"),
-        "prune": ("shoal.cli.commands.prune:prune_containers", "Remove all stopped containers"),
-        "rename": (f"{_LIFE}:rename", "Give a container another name"),
-        "restart": (f"{_LIFE}:restart", "Stop containers and start them again"),
-        "rm": (f"{_LIFE}:remove", "Remove containers"),
-        "start": (f"{_LIFE}:start", "Start containers that were stopped"),
-        "stats": (f"{_INSIDE}:stats", "Show what containers use"),
-        "stop": (f"{_LIFE}:stop", "Stop containers"),
-        "top": (f"{_INSIDE}:top", "Show the processes of a container"),
-        "unpause": (f"{_LIFE}:unpause", "Let frozen containers go on"),
-        "wait": (f"{_LIFE}:wait", "Wait until containers have ended"),
-    },
+    lazy=CONTAINER,
     aliases={"list": "ls", "ps": "ls", "remove": "rm"},
     help="Work with containers",
     context_settings={"help_option_names": ["--help"]},

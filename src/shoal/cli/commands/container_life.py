@@ -6,8 +6,8 @@ import json
 
 import click
 
-from shoal.cli.grammar import command, fail_with, flag
-from shoal.cli.session import STATUS_NOT_FOUND, connect, for_each
+from shoal.cli.grammar import command, flag
+from shoal.cli.session import STATUS_NOT_FOUND, carry_on, connect, for_each
 from shoal.client.connection import Query, RemoteError
 from shoal.language.values import parse_int
 
@@ -87,15 +87,12 @@ def rename(name: str, new_name: str) -> None:
 def wait(names: tuple[str, ...]) -> None:
     """Wait for containers, as long as it takes."""
     client = connect()
-    errors = []
-    for name in names:
-        try:
-            with client.stream("POST", f"/containers/{name}/wait") as response:
-                click.echo(json.loads(response.read())["StatusCode"])
-        except RemoteError as error:
-            errors.append(error.text)
-    if errors:
-        fail_with(errors)
+
+    def act(name: str) -> None:
+        with client.stream("POST", f"/containers/{name}/wait") as response:
+            click.echo(json.loads(response.read())["StatusCode"])
+
+    carry_on(names, act)
 
 
 @command("rm", "[OPTIONS] CONTAINER [CONTAINER...]", "Remove containers")
@@ -106,16 +103,15 @@ def remove(names: tuple[str, ...], force: bool | None, volumes: bool | None) -> 
     """Remove containers; by force, one that is not there is told of, but no failure."""
     client = connect()
     query = {"force": bool(force), "v": bool(volumes)}
-    errors = []
-    for name in names:
+
+    def act(name: str) -> None:
         try:
             client.delete(f"/containers/{name}", query)
         except RemoteError as error:
-            if force and error.http_status == STATUS_NOT_FOUND:
-                click.echo(error.text, err=True)
-            else:
-                errors.append(error.text)
+            if not force or error.http_status != STATUS_NOT_FOUND:
+                raise
+            click.echo(error.text, err=True)
         else:
             click.echo(name)
-    if errors:
-        fail_with(errors)
+
+    carry_on(names, act)

@@ -12,6 +12,7 @@ from shoal.cli.grammar import command, flag
 from shoal.cli.session import connect
 from shoal.client.connection import CHUNK_BYTES, Query
 from shoal.errors import InvalidArgument, ShoalError
+from shoal.lib.files import write_stream
 
 KINDS: Mapping[int, str] = {0: "C", 1: "A", 2: "D"}
 
@@ -45,19 +46,12 @@ def _write_archive(path: str, query: Query | None, output: str | None) -> None:
     if output is None and sys.stdout.isatty():
         raise ShoalError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
     with connect().stream("GET", path, query) as response:
+        pieces = iter(lambda: response.read(CHUNK_BYTES), b"")
         if output is None:
-            while part := response.read(CHUNK_BYTES):
-                sys.stdout.buffer.write(part)
+            sys.stdout.buffer.writelines(pieces)
             sys.stdout.buffer.flush()
             return
-        target = Path(output)
-        partial = target.with_name(f".{target.name}.partial")
         try:
-            with partial.open("wb") as file:
-                while part := response.read(CHUNK_BYTES):
-                    file.write(part)
-            partial.replace(target)
+            write_stream(Path(output), pieces, mode=0o666, sync=False)
         except OSError as error:
             raise InvalidArgument(f"--output {output}: {error.strerror}") from None
-        finally:
-            partial.unlink(missing_ok=True)

@@ -10,9 +10,9 @@ from typing import IO, Any
 
 import click
 
+from shoal.cli.commands.catalogue import IMAGE
 from shoal.cli.grammar import LazyGroup, command, flag
-from shoal.cli.session import Column, absent_column, connect, filter_query, print_list
-from shoal.client.connection import RemoteError
+from shoal.cli.session import Column, absent_column, carry_on, connect, filter_query, print_list
 from shoal.client.streams import Readable, read_objects
 from shoal.errors import InvalidArgument, ShoalError
 from shoal.language.texts import age_text, ellipsis, shorten_id, size_text, utc_text
@@ -21,24 +21,10 @@ from shoal.lib.units import NANOSECONDS, format_time
 DEFAULT_TAG = "latest"
 NONE = "<none>"
 MOST_CREATED_BY = 45
-_HERE = "shoal.cli.commands.image"
-_REGISTRY = "shoal.cli.commands.image_registry"
 
 image = LazyGroup(
     "image",
-    lazy={
-        "history": (f"{_HERE}:history", "Show how an image was made"),
-        "import": (f"{_HERE}:import_image", "Make an image out of a root filesystem"),
-        "inspect": ("shoal.cli.commands.inspect:inspect_image", "Show all there is of images"),
-        "load": (f"{_HERE}:load", "Load images from an archive"),
-        "ls": (f"{_HERE}:list_images", "List the images of this node"),
-        "prune": ("shoal.cli.commands.prune:prune_images", "Remove images that nothing uses"),
-        "pull": (f"{_REGISTRY}:pull", "Get an image from a registry"),
-        "push": (f"{_REGISTRY}:push", "Send an image to its registry"),
-        "rm": (f"{_HERE}:remove", "Remove images"),
-        "save": ("shoal.cli.commands.files:save", "Write images as a tar archive"),
-        "tag": (f"{_HERE}:tag", "Give an image another name"),
-    },
+    lazy=IMAGE,
     aliases={"list": "ls", "remove": "rm"},
     help="Work with the images of this node",
     context_settings={"help_option_names": ["--help"]},
@@ -205,14 +191,11 @@ def tag(source: str, target: str) -> None:
 def remove(names: tuple[str, ...], force: bool | None, no_prune: bool | None) -> None:
     """Remove images, carrying on past refusals."""
     client = connect()
-    errors = []
-    for name in names:
-        try:
-            for item in client.delete(f"/images/{name}", {"force": bool(force), "noprune": bool(no_prune)}) or ():
-                for key in ("Untagged", "Deleted"):
-                    if key in item:
-                        click.echo(f"{key}: {item[key]}")
-        except RemoteError as error:
-            errors.append(error.text)
-    if errors:
-        raise ShoalError("\n".join(errors))
+
+    def act(name: str) -> None:
+        for item in client.delete(f"/images/{name}", {"force": bool(force), "noprune": bool(no_prune)}) or ():
+            for key in ("Untagged", "Deleted"):
+                if key in item:
+                    click.echo(f"{key}: {item[key]}")
+
+    carry_on(names, act)

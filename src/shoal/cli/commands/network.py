@@ -16,6 +16,7 @@ from shoal.cli.session import (
     delete_each,
     filter_query,
     labels_text,
+    print_deleted,
     print_inspected,
     print_list,
 )
@@ -216,5 +217,4 @@ def prune(filter: tuple[str, ...], force: bool | None) -> None:  # noqa: A002
     """Remove networks, after asking."""
     confirm(PRUNE_WARNING, force=bool(force))
     removed = connect().post("/networks/prune", query=filter_query(filter)).get("NetworksDeleted")
-    if removed:
-        click.echo("Deleted Networks:\n" + "".join(f"{name}\n" for name in removed))
+    print_deleted("Networks", removed or [])

@@ -14,6 +14,7 @@ from shoal.cli.session import (
     Column,
     collect,
     connect,
+    fail_with,
     filter_query,
     for_each,
     print_inspected,
@@ -149,8 +150,7 @@ def list_tasks(names: tuple[str, ...], filter: tuple[str, ...], **given: Any) ->
     found, errors = collect(names or ("self",), lambda name: client.get(f"/nodes/{resolve(client, name)}"))
     if found:
         print_tasks(client, client.get("/tasks", filter_query(filter, node=[item["ID"] for item in found])), given)
-    if errors:
-        raise ShoalError("\n".join(errors))
+    fail_with(errors)
 
 
 @command("rm", "[OPTIONS] NODE [NODE...]", "Remove nodes from the swarm")

@@ -8,18 +8,12 @@ from typing import Any
 import click
 
 from shoal.cli.grammar import command, flag
-from shoal.cli.session import confirm, connect, filter_query
+from shoal.cli.session import confirm, connect, filter_query, print_deleted
 from shoal.client.connection import Client
 from shoal.errors import InvalidArgument
 from shoal.language.texts import size_text
 
 Json = Mapping[str, Any]
-
-
-def print_deleted(title: str, lines: list[str]) -> None:
-    """Print what was removed, if anything was."""
-    if lines:
-        click.echo("\n".join((f"Deleted {title}:", *lines)) + "\n")
 
 
 def _prune_containers(client: Client, filters: tuple[str, ...]) -> int:

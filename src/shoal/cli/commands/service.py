@@ -16,6 +16,7 @@ from shoal.cli.session import (
     Column,
     collect,
     connect,
+    fail_with,
     filter_query,
     for_each,
     print_inspected,
@@ -23,7 +24,7 @@ from shoal.cli.session import (
 )
 from shoal.cli.tasks_table import arrange, columns, ports_text
 from shoal.client.connection import Client, RemoteError
-from shoal.errors import InvalidArgument, ShoalError
+from shoal.errors import InvalidArgument
 from shoal.language.texts import shorten_id
 
 _HERE = "shoal.cli.commands.service"
@@ -137,8 +138,7 @@ def inspect(names: tuple[str, ...], format: str | None, pretty: bool | None) -> 
     found, errors = collect(names, find)
     for item in found:
         click.echo("\n".join(service_lines(item, networks, time.time_ns())))
-    if errors:
-        raise ShoalError("\n".join(errors))
+    fail_with(errors)
 
 
 @command("ps", "[OPTIONS] SERVICE [SERVICE...]", "List the tasks of services")
@@ -155,8 +155,7 @@ def list_tasks(names: tuple[str, ...], filter: tuple[str, ...], **given: Any) ->
     if found:
         query = filter_query(filter, service=[item["ID"] for item in found])
         print_tasks(client, client.get("/tasks", query), given)
-    if errors:
-        raise ShoalError("\n".join(errors))
+    fail_with(errors)
 
 
 def _find(client: Client, name: str, prefix: str = "") -> Any:

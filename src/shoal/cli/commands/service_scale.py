@@ -7,9 +7,9 @@ import click
 from shoal.cli.converge import wait_until_converged
 from shoal.cli.grammar import command, flag
 from shoal.cli.service_sending import print_warnings
-from shoal.cli.session import connect
+from shoal.cli.session import connect, fail_with
 from shoal.client.connection import Client, RemoteError
-from shoal.errors import InvalidArgument, ShoalError
+from shoal.errors import InvalidArgument
 from shoal.language.values import parse_scale
 
 
@@ -36,8 +36,7 @@ def scale(scales: tuple[str, ...], detach: bool | None) -> None:
     if not detach:
         for service_id in scaled:
             wait_until_converged(client, service_id, quiet=False)
-    if errors:
-        raise ShoalError("\n".join(errors))
+    fail_with(errors)
 
 
 def _scale_one(client: Client, name: str, count: int) -> str:

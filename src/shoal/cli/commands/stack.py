@@ -10,7 +10,7 @@ import click
 
 from shoal.cli.commands.service import print_services, print_tasks
 from shoal.cli.grammar import LazyGroup, command, flag
-from shoal.cli.session import Column, connect, filter_query, print_list
+from shoal.cli.session import Column, connect, fail_with, filter_query, print_list
 from shoal.cli.stack_objects import KINDS, found_by_stack, id_of
 from shoal.client.connection import RemoteError
 from shoal.compose.labels import NAMESPACE_LABEL
@@ -107,5 +107,4 @@ def remove(names: tuple[str, ...], detach: bool | None, wait: bool | None) -> No
             while client.get("/tasks", query):
                 # EXCEPTION to waiting on conditions: the API has no call that waits for tasks
                 time.sleep(POLL_SECONDS)
-    if errors:
-        raise ShoalError("\n".join(errors))
+    fail_with(errors)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import ipaddress
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -16,9 +15,10 @@ import click
 
 from shoal.cli.grammar import LazyGroup, command, flag
 from shoal.cli.session import connect
-from shoal.client.connection import Client, RemoteError
+from shoal.client.connection import CHUNK_BYTES, Client, RemoteError
 from shoal.errors import InvalidArgument, ShoalError
 from shoal.language.values import parse_external_ca, parse_int, parse_node_address, parse_positive_duration, parse_uint
+from shoal.lib.files import write_stream
 
 _HERE = "shoal.cli.commands.swarm"
 DEFAULT_LISTEN_ADDRESS = "0.0.0.0:2377"
@@ -302,22 +302,12 @@ def _first_line(path: str | None, flag_name: str) -> str:
 def backup(file: str, passphrase_file: str | None) -> None:
     """Write a backup; the file appears when it is whole."""
     body = json.dumps({"Passphrase": _first_line(passphrase_file, "--passphrase-file")}).encode()
-    target = Path(file)
-    partial = target.with_name(f".{target.name}.partial")
     headers = {"Content-Type": "application/json"}
     try:
         with connect().stream("POST", "/shoal/swarm/backup", None, body, headers) as response:
-            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "wb") as out:
-                while piece := response.read(1 << 16):
-                    out.write(piece)
-                out.flush()
-                os.fsync(out.fileno())
-        partial.replace(target)
+            write_stream(Path(file), iter(lambda: response.read(CHUNK_BYTES), b""))
     except OSError as error:
         raise InvalidArgument(f"{file}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
     click.echo(f"The swarm's state is in {file}. Who has it and its passphrase has the swarm.")
 
 

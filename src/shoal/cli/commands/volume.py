@@ -13,6 +13,7 @@ from shoal.cli.session import (
     delete_each,
     filter_query,
     labels_text,
+    print_deleted,
     print_inspected,
     print_list,
 )
@@ -96,6 +97,5 @@ def prune(all: bool | None, filter: tuple[str, ...], force: bool | None) -> None
     confirm(warning, force=bool(force))
     conditions = (*filter, "all=true") if all else filter
     done = connect().post("/volumes/prune", query=filter_query(conditions))
-    if done.get("VolumesDeleted"):
-        click.echo("Deleted Volumes:\n" + "".join(f"{name}\n" for name in done["VolumesDeleted"]))
+    print_deleted("Volumes", done.get("VolumesDeleted") or [])
     click.echo(f"Total reclaimed space: {size_text(done['SpaceReclaimed'])}")
