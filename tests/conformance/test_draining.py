@@ -42,7 +42,10 @@ def test_a_request_under_way_is_answered_before_its_task_stops(daemon, docker, l
 
 def test_updates_under_load_fail_no_request(daemon, docker):
     page = "hostname > /www/index.html; "
-    words = ("--replicas", "1", "--update-order", "start-first", "--update-delay", "0s")
+    # a task without a check counts as running before its program listens
+    check = ("--health-cmd", "wget -q -O /dev/null http://127.0.0.1/", "--health-start-period", "20s")
+    check += ("--health-start-interval", "0.1s", "--health-interval", "1s")
+    words = ("--replicas", "1", "--update-order", "start-first", "--update-delay", "0s", *check)
     create(docker, *words, "busybox", "sh", "-c", page + SERVE)
     docker("service", "scale", "-d", "web=3")
     wait_for(lambda: "web 3/3" in docker("service", "ls", "--format", "{{.Name}} {{.Replicas}}"), "three run")

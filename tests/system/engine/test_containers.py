@@ -28,8 +28,12 @@ async def output(engine: RuncEngine, *command: str, name: str = "test", **change
 
 def test_life_of_a_container(ground: Ground) -> None:
     async def work(engine: RuncEngine) -> None:
-        started = await start(engine, "sh", "-c", "echo out; echo err >&2; exit 3")
+        script = "trap 'exit 3' TERM; echo out; echo err >&2; while :; do sleep 0.02; done"
+        started = await start(engine, "sh", "-c", script)
         assert started.state.pid > 0
+        heard = engine.logs("test", LogOptions(follow=True))
+        assert {(await anext(heard)).data, (await anext(heard)).data} == {b"out\n", b"err\n"}
+        await engine.kill("test", "TERM")
         status = await engine.wait("test")
         assert status.code == 3
         assert engine.get(started.id[:10]).state.status == "exited"
