@@ -86,6 +86,23 @@ def test_a_check_that_takes_too_long_is_killed_and_counts(daemon, docker):
     assert "dockerexec: unhealthy container" in str(states(docker, "hangs"))
 
 
+def test_a_check_that_ends_with_its_container_counts_for_nothing(daemon, docker):
+    containers = [
+        docker("run", "-d", "--health-cmd", "sleep 700", "--health-interval", "100ms", "--health-timeout", "90s",
+               "--health-retries", "1", *SLEEP).strip()
+        for _ in range(6)
+    ]  # fmt: skip
+    for container in containers:
+        wait_for(lambda: "sleep 700" in docker("top", container), "it is looked at")  # noqa: B023 - waited for here
+    for container in containers:
+        docker("kill", container)
+    docker("wait", *containers)
+    # "unhealthy" as Docker has it: what is no longer checked
+    healths = [shown(docker, "inspect", container)["State"]["Health"] for container in containers]
+    assert [(health["Status"], health["Log"]) for health in healths] == [("unhealthy", [])] * len(containers)
+    docker("rm", *containers)
+
+
 def test_the_images_check_is_taken_unless_it_is_switched_off(daemon, docker):
     changes = "&changes=HEALTHCHECK%20--interval%3D200ms%20CMD%20true&changes=CMD%20sleep%201000"
     path = f"/images/create?fromSrc=-&repo=checked&tag=latest{changes}"

@@ -14,6 +14,7 @@ import structlog
 
 from shoal.core.health import NO_RESULT_CODE, Check, after_result, check_of, next_delay_seconds, shown_output
 from shoal.engine.events import NodeEvents
+from shoal.engine.keeper.processes import is_ending
 from shoal.engine.live import Live
 from shoal.engine.probes import ProbeRefused, Probes
 from shoal.errors import Unavailable
@@ -22,6 +23,9 @@ from shoal.lib.supervise import cancel_and_wait
 from shoal.model.container import Container, Health, HealthResult
 
 _log = structlog.get_logger(__name__)
+
+# the exit code of what SIGKILL ended
+KILLED_CODE = 137
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 
@@ -109,6 +113,9 @@ class HealthChecks:
             if ended.code is None:
                 text = f"Health check exceeded timeout ({check.timeout_ns / 1e9:g}s): {text}"
         if live.container.state.status != "running" or live.container.state.paused:
+            return health
+        if code == KILLED_CODE and is_ending(live.container.state.pid):
+            # it was killed with its container, whose end the keeper has yet to tell
             return health
         result = HealthResult(started_at_ns=begun_ns, ended_at_ns=self._clock.now_ns(), exit_code=code, output=text)
         changed = after_result(check, health, result, live.container.state.started_at_ns)

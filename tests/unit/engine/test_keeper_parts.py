@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from shoal.engine.keeper import wire
 from shoal.engine.keeper.lines import PIECE_BYTES, encode_lines, split_pieces
 from shoal.engine.keeper.logfile import LogFile
+from shoal.engine.keeper.processes import is_ending, start_time
 from shoal.engine.keeper.streams import FifoStream, ScratchPipe
 from shoal.engine.log_options import log_settings
 from shoal.engine.log_reader import decode_line
@@ -49,6 +50,16 @@ def test_lines_are_read_back() -> None:
     )
     assert (second.data, second.partial) == ("ä\x00<".encode(), True)
     assert b'"time":"2023-11-14T22:13:20.000000012Z"' in text
+
+
+def test_a_process_that_has_exited_is_ending_though_its_pid_is_there_still() -> None:
+    assert not is_ending(os.getpid())
+    child = os.posix_spawnp("true", ["true"], os.environ)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    assert start_time(child) > 0
+    assert is_ending(child)
+    os.waitpid(child, 0)
+    assert (is_ending(child), start_time(child)) == (True, 0)
 
 
 def test_log_rotates_and_cuts_a_torn_line(tmp_path: Path) -> None:

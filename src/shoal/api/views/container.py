@@ -9,7 +9,7 @@ from shoal.core.volume import is_anonymous
 from shoal.engine.oci import MASKED_PATHS, READONLY_PATHS, SHM_BYTES
 from shoal.lib.clock import NANOSECONDS_PER_SECOND
 from shoal.model.base import replace
-from shoal.model.container import HOST_NETWORK, Container, ContainerConfig, ContainerSize, ContainerState
+from shoal.model.container import HOST_NETWORK, Container, ContainerConfig, ContainerSize, ContainerState, HealthStatus
 from shoal.model.container_spec import Mount
 from shoal.model.netstate import JoinedNetwork
 from shoal.model.plain import EndpointRequest, PlainConfig
@@ -94,8 +94,11 @@ def status_text(container: Container, now_ns: int) -> str:
 
 
 def health_word(state: ContainerState) -> str:
-    """Return Docker's word for what health checks say: `none` where there are none."""
-    return state.health.status.value if state.health is not None else NO_HEALTH
+    """Return Docker's word for what health checks say: `none` where there are none, `unhealthy` once they stopped."""
+    if state.health is None:
+        return NO_HEALTH
+    is_checked = state.status == "running" and not state.paused
+    return (state.health.status if is_checked else HealthStatus.UNHEALTHY).value
 
 
 def state_word(state: ContainerState) -> str:
@@ -180,7 +183,7 @@ def _state_view(container: Container) -> Json:
     }
     if state.health is not None:
         view["Health"] = {
-            "Status": state.health.status.value,
+            "Status": health_word(state),
             "FailingStreak": state.health.failing_streak,
             "Log": [
                 {

@@ -10,6 +10,7 @@ from typing import Any
 
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NAME = 15
+_PF_EXITING = 0x4
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -23,11 +24,23 @@ def become_subreaper() -> None:
 
 def start_time(pid: int) -> int:
     """Return when a process started (clock ticks since boot), or 0 if it is gone."""
+    numbers = _stat_numbers(pid)
+    return numbers[19] if numbers else 0
+
+
+def is_ending(pid: int) -> bool:
+    """Whether a process is gone, or going: the kernel says so of a container's first one before it kills the others."""
+    numbers = _stat_numbers(pid)
+    return not numbers or bool(numbers[6] & _PF_EXITING)
+
+
+def _stat_numbers(pid: int) -> list[int]:
+    """Return what /proc/PID/stat says after the name and the state (proc(5)), state as 0; nothing if it is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - pathlib is a large import
-            return int(file.read().rpartition(b")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
-        return 0
+            return [0, *map(int, file.read().rpartition(b")")[2].split()[1:])]
+    except (OSError, ValueError):
+        return []
 
 
 def boot_id() -> str:
