@@ -1,14 +1,18 @@
 """What each way to a task costs: direct, overlay, virtual address, mesh with the task here and elsewhere, docker-proxy.
 
-Run as root: python bench/paths.py [seconds [rounds]]; needs nginx, wrk and iperf3; for docker-proxy its path in
-DOCKER_PROXY. Three hosts are namespaces of this machine, so that every hop of a way shares its processors: compare
-within a run only. The processor's time a request (us) is that of the client, the server and the proxy, the kernel's
-work for them included: unlike the rates it says the same on a machine that has other work. Leaves nothing.
+Run as root: python bench/paths.py [seconds [rounds [pattern of names of ways]]]; needs nginx, wrk and iperf3; for
+docker-proxy its path in DOCKER_PROXY. Three hosts are namespaces of this machine, so that every hop of a way shares its
+processors: compare within a run only. The processor's time a request (us) is that of the client, the server and the
+proxy, the kernel's work for them included: unlike the rates it says the same on a machine that has other work. Each way
+has a client's address of its own: a port that another way has used a minute ago would be in TIME-WAIT at the server.
+Leaves nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
+import json
 import os
 import re
 import resource
@@ -20,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.system.network.hosts import Hosts, endpoint, overlay, service, update
+from tests.system.network.hosts import Host, Hosts, endpoint, overlay, service, update
 from tests.system.network.place import run
 
 from shoal.network.settings import names_of
@@ -31,7 +35,8 @@ PAIRS = (
     ("mesh, task on the node asked", "direct, routed to the task"),
     ("virtual address, same node", "overlay, same node"),
     ("virtual address, other node", "overlay, other node"),
-    ("mesh, task on another node", "docker-proxy to another node"),
+    ("mesh, task on another node", "docker-proxy, past the overlay"),
+    ("mesh, task on another node", "docker-proxy, over the overlay"),
 )
 CLIENTS = 32
 NGINX = """
@@ -132,40 +137,55 @@ def build(hosts: Hosts, ways: Ways) -> dict[str, tuple[str, str, int, int]]:
         }
         for published, target in ((8080, 80), (8201, 5201))
     ]
-    ends = (endpoint("server", 1, "10.0.1.11"), endpoint("near", 1, "10.0.1.12"), endpoint("far", 2, "10.0.1.21"))
-    web = service("web", ["10.0.1.2"], ends[0])
-    others = [service(f"s{number}", [f"10.0.1.{100 + number}"], ends[0]) for number in range(100)]
-    clients = service("clients", [], *ends[1:])
-    ingress = {"version": 1, "ports": ports, "endpoints": [backend]}
+    backends = endpoint("server", 1, "10.0.1.11")
+    web = service("web", ["10.0.1.2"], backends)
+    others = [service(f"s{number}", [f"10.0.1.{100 + number}"], backends) for number in range(100)]
+    places = {"near": (1, "10.0.1.12"), "near2": (1, "10.0.1.13"), "far": (2, "10.0.1.21"), "far2": (2, "10.0.1.22")}
+    clients = service("clients", [], *(endpoint(name, *place) for name, place in places.items()))
+    proxied = {"task_id": "proxied", "address": "10.0.0.12", "node_number": 1}
+    ingress = {"version": 1, "ports": ports, "endpoints": [backend, proxied]}
     hosts.tell(1, update(net, web, clients, *others), ingress=ingress)
     server = hosts[1].attach("server", ("net", "10.0.1.11/24"), ingress_address="10.0.0.11")
-    near = hosts[1].attach("near", ("net", "10.0.1.12/24"))
-    far = hosts[2].attach("far", ("net", "10.0.1.21/24"))
+    inside = {name: hosts[number].attach(name, ("net", f"{address}/24")) for name, (number, address) in places.items()}
     ways.serve(server, "task")
+    ways.serve(hosts[1].attach("proxied", ingress_address="10.0.0.12"), "proxied")
     outside = hosts[3].path
     # what nothing else may do: reach the task by its own address, through the same hops and no translation
     nft = ("nft", "insert", "rule", "ip", names_of(hosts[1].host).table, "forward", "accept")
     run("ip", "netns", "exec", hosts[1].host, *nft)
     for host in (hosts[2], hosts[3]):
         run("ip", "-n", host.host, "route", "replace", "10.0.0.11/32", "via", hosts[1].address)
+    for number, to in enumerate(("10.0.0.11 via 10.98.0.1", "10.98.0.1", "10.98.0.2"), 31):
+        run("ip", "-n", hosts[3].host, "address", "add", f"10.98.0.{number}/24", "dev", "eth0")
+        run("ip", "-n", hosts[3].host, "route", "replace", *to.split(), "dev", "eth0", "src", f"10.98.0.{number}")
     found = {
         "direct, routed to the task": (outside, "10.0.0.11", 80, 5201),
         "mesh, task on the node asked": (outside, hosts[1].address, 8080, 8201),
         "mesh, task on another node": (outside, hosts[2].address, 8080, 8201),
-        "overlay, same node": (near, "10.0.1.11", 80, 5201),
-        "virtual address, same node": (near, "10.0.1.2", 80, 5201),
-        "overlay, other node": (far, "10.0.1.11", 80, 5201),
-        "virtual address, other node": (far, "10.0.1.2", 80, 5201),
+        "overlay, same node": (inside["near"], "10.0.1.11", 80, 5201),
+        "virtual address, same node": (inside["near2"], "10.0.1.2", 80, 5201),
+        "overlay, other node": (inside["far"], "10.0.1.11", 80, 5201),
+        "virtual address, other node": (inside["far2"], "10.0.1.2", 80, 5201),
     }
-    proxy = os.environ.get("DOCKER_PROXY")
-    if proxy:
-        for port, target in ((8081, 80), (8202, 5201)):
-            # it reports to descriptor 3, which it must have
-            words = ("-proto", "tcp", "-host-ip", "0.0.0.0", "-host-port", str(port), "-container-ip", "10.0.0.11")
-            command = ["sh", "-c", 'exec "$0" "$@" 3>/dev/null', proxy, *words, "-container-port", str(target)]
-            ways.spawn(hosts[2].path, *command)
-        found["docker-proxy to another node"] = (outside, hosts[2].address, 8081, 8202)
+    if os.environ.get("DOCKER_PROXY"):
+        # to a task on another node Docker's would have to go over the overlay; this one need not, by a route no one has
+        found["docker-proxy, past the overlay"] = proxy(ways, hosts[2], 8081, "10.0.0.11")
+        link = names_of(hosts[2].host).host_link
+        shown = run("ip", "-n", hosts[2].host, "-4", "-j", "address", "show", "dev", link).stdout
+        sandbox = ipaddress.IPv4Address(json.loads(shown)[0]["addr_info"][0]["local"]) + 1
+        run("ip", "-n", hosts[2].host, "route", "replace", "10.0.0.12/32", "via", str(sandbox))
+        found["docker-proxy, over the overlay"] = proxy(ways, hosts[2], 8091, "10.0.0.12")
     return found
+
+
+def proxy(ways: Ways, host: Host, port: int, address: str) -> tuple[str, str, int, int]:
+    """Start docker-proxy on a host for the two ports of a task; return the way through it."""
+    for published, target in ((port, 80), (port + 1, 5201)):
+        # it reports to descriptor 3, which it must have
+        words = ("-proto", "tcp", "-host-ip", "0.0.0.0", "-host-port", str(published), "-container-ip", address)
+        command = ["sh", "-c", 'exec "$0" "$@" 3>/dev/null', os.environ["DOCKER_PROXY"], *words]
+        ways.spawn(host.path, *command, "-container-port", str(target))
+    return ways.hosts[3].path, host.address, port, port + 1
 
 
 def ratios(rows: list[tuple[float, ...]], others: list[tuple[float, ...]]) -> str:
@@ -185,10 +205,11 @@ def ratios(rows: list[tuple[float, ...]], others: list[tuple[float, ...]]) -> st
 def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 3.0
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else ROUNDS
+    chosen = sys.argv[3] if len(sys.argv) > 3 else ""
     hosts = Hosts(3)
     ways = Ways(hosts, seconds)
     try:
-        found = build(hosts, ways)
+        found = {name: way for name, way in build(hosts, ways).items() if re.search(chosen, name)}
         time.sleep(1.0)
         results: dict[str, list[tuple[float, ...]]] = {name: [] for name in found}
         for _ in range(rounds):
@@ -208,7 +229,7 @@ def main() -> None:
             fresh_text = f"{fresh:8.0f}/s {fresh_median:5.2f} {fresh_late:6.2f} ms"
             print(f"{name:32} {kept_text:>28} {cost:5.1f} {fresh_text:>28} {fresh_cost:5.0f} {stream:7.2f}")
         for name, other in PAIRS:
-            if other in results:
+            if {name, other} <= results.keys():
                 print(f"{name} to {other}: {ratios(results[name], results[other])}")
     finally:
         ways.close()
