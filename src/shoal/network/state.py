@@ -122,15 +122,20 @@ def desired(
 
 
 def _balanced(port: IngressPort, node_number: int, reached: frozenset[int]) -> BalancedPort:
-    own = {backend.address for backend in port.backends if node_number in (0, backend.node_number)}
-    others = {backend.address for backend in port.backends if backend.node_number in reached}
-    if port.policy == LOCAL_POLICY or (port.affinity == PREFER_LOCAL and own):
-        others = set()
+    addresses = {
+        backend.address
+        for backend in port.backends
+        if not node_number or backend.node_number == node_number or backend.node_number in reached
+    }
+    if port.policy == LOCAL_POLICY or port.affinity == PREFER_LOCAL:
+        own = {backend.address for backend in port.backends if node_number in (0, backend.node_number)}
+        if own or port.policy == LOCAL_POLICY:
+            addresses = own
     return BalancedPort(
         protocol=port.protocol,
         published_port=port.published_port,
         target_port=port.target_port,
-        addresses=tuple(sorted(own | others)),
+        addresses=tuple(sorted(addresses)),
         by_source=port.affinity == BY_SOURCE,
     )
 
