@@ -137,9 +137,9 @@ def build(hosts: Hosts, ways: Ways) -> dict[str, tuple[str, str, int, int]]:
         }
         for published, target in ((8080, 80), (8201, 5201))
     ]
-    backends = endpoint("server", 1, "10.0.1.11")
-    web = service("web", ["10.0.1.2"], backends)
-    others = [service(f"s{number}", [f"10.0.1.{100 + number}"], backends) for number in range(100)]
+    serving = endpoint("server", 1, "10.0.1.11")
+    web = service("web", ["10.0.1.2"], serving)
+    others = [service(f"s{number}", [f"10.0.1.{100 + number}"], serving) for number in range(100)]
     places = {"near": (1, "10.0.1.12"), "near2": (1, "10.0.1.13"), "far": (2, "10.0.1.21"), "far2": (2, "10.0.1.22")}
     clients = service("clients", [], *(endpoint(name, *place) for name, place in places.items()))
     proxied = {"task_id": "proxied", "address": "10.0.0.12", "node_number": 1}
@@ -153,11 +153,10 @@ def build(hosts: Hosts, ways: Ways) -> dict[str, tuple[str, str, int, int]]:
     # what nothing else may do: reach the task by its own address, through the same hops and no translation
     nft = ("nft", "insert", "rule", "ip", names_of(hosts[1].host).table, "forward", "accept")
     run("ip", "netns", "exec", hosts[1].host, *nft)
-    for host in (hosts[2], hosts[3]):
-        run("ip", "-n", host.host, "route", "replace", "10.0.0.11/32", "via", hosts[1].address)
-    for number, to in enumerate(("10.0.0.11 via 10.98.0.1", "10.98.0.1", "10.98.0.2"), 31):
+    ways_out = (("10.0.0.11", "via", hosts[1].address), (hosts[1].address,), (hosts[2].address,))
+    for number, words in enumerate(ways_out, 31):
         run("ip", "-n", hosts[3].host, "address", "add", f"10.98.0.{number}/24", "dev", "eth0")
-        run("ip", "-n", hosts[3].host, "route", "replace", *to.split(), "dev", "eth0", "src", f"10.98.0.{number}")
+        run("ip", "-n", hosts[3].host, "route", "replace", *words, "dev", "eth0", "src", f"10.98.0.{number}")
     found = {
         "direct, routed to the task": (outside, "10.0.0.11", 80, 5201),
         "mesh, task on the node asked": (outside, hosts[1].address, 8080, 8201),
@@ -169,6 +168,7 @@ def build(hosts: Hosts, ways: Ways) -> dict[str, tuple[str, str, int, int]]:
     }
     if os.environ.get("DOCKER_PROXY"):
         # to a task on another node Docker's would have to go over the overlay; this one need not, by a route no one has
+        run("ip", "-n", hosts[2].host, "route", "replace", "10.0.0.11/32", "via", hosts[1].address)
         found["docker-proxy, past the overlay"] = proxy(ways, hosts[2], 8081, "10.0.0.11")
         link = names_of(hosts[2].host).host_link
         shown = run("ip", "-n", hosts[2].host, "-4", "-j", "address", "show", "dev", link).stdout

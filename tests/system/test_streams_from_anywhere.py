@@ -274,8 +274,14 @@ def test_a_node_that_is_cut_off(place: Place) -> None:
             wait_for(lambda: nodes(place.leader)[lost]["Status"]["State"] == "down", "it is down")
             for host in managers:
                 # with a heartbeat of a second a busy machine may take the others for down, too, for a moment
-                wait_for(lambda: (heard := logs(host))[:2] == ["here"] * 2 and f"({lost}) is down" in heard[2],  # noqa: B023 - waited for here
-                         "the others' logs, and that it is down")  # fmt: skip
+                heard: list[str] = []
+
+                def both_speak(host: LabNode = host, heard: list[str] = heard) -> bool:
+                    heard[:] = logs(host)
+                    return heard[:2] == ["here"] * 2
+
+                wait_for(both_speak, "the logs of those that are there")
+                assert f"({lost}) is down" in heard[2]
                 refused = host.docker("exec", place.container, "true", check=False)
                 assert f"({lost}) is down" in refused.stderr
             place.lab.heal()

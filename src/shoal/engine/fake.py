@@ -15,6 +15,7 @@ from shoal.engine.events import NodeEvents
 from shoal.engine.fake_streams import FakeStreams
 from shoal.engine.live import amended_container
 from shoal.engine.protocol import ContainerStream, ImagesUsage, PullProgress, RegistryCredentials
+from shoal.engine.signals import SIGKILL_EXIT_CODE
 from shoal.errors import Conflict, NameConflict, NotFound, Unavailable
 from shoal.lib.clock import Clock
 from shoal.lib.ids import Ids
@@ -41,7 +42,6 @@ from shoal.model.container import (
 from shoal.model.streams import AttachOptions, ContainerStats, ExecConfig, ExecRecord, ProcessTable
 from shoal.model.volume import Volume, VolumeRequest, VolumeUsage
 
-SIGKILL_EXIT_CODE = 137
 FIRST_FAKE_PID = 100_000
 
 

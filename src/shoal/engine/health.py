@@ -17,15 +17,13 @@ from shoal.engine.events import NodeEvents
 from shoal.engine.keeper.processes import is_ending
 from shoal.engine.live import Live
 from shoal.engine.probes import ProbeRefused, Probes
+from shoal.engine.signals import SIGKILL_EXIT_CODE
 from shoal.errors import Unavailable
 from shoal.lib.clock import Clock
 from shoal.lib.supervise import cancel_and_wait
 from shoal.model.container import Container, Health, HealthResult
 
 _log = structlog.get_logger(__name__)
-
-# the exit code of what SIGKILL ended
-KILLED_CODE = 137
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 
@@ -114,7 +112,7 @@ class HealthChecks:
                 text = f"Health check exceeded timeout ({check.timeout_ns / 1e9:g}s): {text}"
         if live.container.state.status != "running" or live.container.state.paused:
             return health
-        if code == KILLED_CODE and is_ending(live.container.state.pid):
+        if code == SIGKILL_EXIT_CODE and is_ending(live.container.state.pid):
             # it was killed with its container, whose end the keeper has yet to tell
             return health
         result = HealthResult(started_at_ns=begun_ns, ended_at_ns=self._clock.now_ns(), exit_code=code, output=text)

@@ -7,6 +7,9 @@ import signal
 
 from shoal.errors import InvalidArgument
 
+# as Docker writes the end by a signal: 128 and its number
+SIGKILL_EXIT_CODE = 128 + signal.SIGKILL
+
 _REAL_TIME = re.compile(r"RT(MIN|MAX)(?:([+-])(\d+))?")
 _MOST = 64
 # what the C library leaves to programs; Docker and the kernel count from here

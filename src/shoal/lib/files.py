@@ -11,12 +11,7 @@ from pathlib import Path
 def write_atomically(path: Path, content: bytes, mode: int = 0o600, sync: bool = True) -> None:
     """Put `content` at `path` by a temporary file and a rename; with `sync` it is on disk when this returns."""
     temporary = path.with_name(f".{path.name}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        if sync:
-            file.flush()
-            os.fsync(file.fileno())
+    _write(temporary, (content,), mode, sync)
     temporary.replace(path)
     if sync:
         sync_directory(path.parent)
@@ -26,15 +21,19 @@ def write_stream(path: Path, pieces: Iterable[bytes], mode: int = 0o600, sync: b
     """Put what comes in pieces at `path` once all of it is there; if it never is, nothing of it stays."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.writelines(pieces)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
+        _write(partial, pieces, mode, sync)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _write(path: Path, pieces: Iterable[bytes], mode: int, sync: bool) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.writelines(pieces)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def sync_directory(path: Path) -> None:

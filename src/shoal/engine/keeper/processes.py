@@ -24,22 +24,22 @@ def become_subreaper() -> None:
 
 def start_time(pid: int) -> int:
     """Return when a process started (clock ticks since boot), or 0 if it is gone."""
-    numbers = _stat_numbers(pid)
-    return numbers[19] if numbers else 0
+    fields = _stat_fields(pid)
+    return int(fields[19]) if fields else 0
 
 
 def is_ending(pid: int) -> bool:
     """Whether a process is gone, or going: the kernel says so of a container's first one before it kills the others."""
-    numbers = _stat_numbers(pid)
-    return not numbers or bool(numbers[6] & _PF_EXITING)
+    fields = _stat_fields(pid)
+    return not fields or bool(int(fields[6]) & _PF_EXITING)
 
 
-def _stat_numbers(pid: int) -> list[int]:
-    """Return what /proc/PID/stat says after the name and the state (proc(5)), state as 0; nothing if it is gone."""
+def _stat_fields(pid: int) -> list[bytes]:
+    """Return what /proc/PID/stat says after the name (proc(5)), the state first; nothing if the process is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - pathlib is a large import
-            return [0, *map(int, file.read().rpartition(b")")[2].split()[1:])]
-    except (OSError, ValueError):
+            return file.read().rpartition(b")")[2].split()
+    except OSError:
         return []
 
 
